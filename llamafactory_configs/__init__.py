@@ -1,0 +1,1 @@
+"""Data only: LLaMA-Factory presets and sample datasets, read through importlib.resources."""

@@ -1,0 +1,247 @@
+"""The `lfc prep` commands: parse, call, print. The only click in prep/."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+INPUT_FILE = click.Path(path_type=Path)
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
+force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
+seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
+
+
+@click.group("prep")
+def prep() -> None:
+    """Prepare datasets: convert, mix, split and register.
+
+    \b
+    Example:
+      lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
+    """
+
+
+@prep.command()
+@click.option("--to", "folder", type=FOLDER, required=True, help="Folder to write the sample files into.")
+@force_option
+@json_option
+def sample(folder: Path, force: bool, as_json: bool) -> None:
+    """Write the bundled sample datasets, as if they had been downloaded.
+
+    Our own few hundred rows in the shapes of the real sets: medical chain of thought (JSONL, Chinese) and
+    FineTome (ShareGPT parquet).
+
+    \b
+    Example:
+      lfc prep sample --to data/raw
+    """
+    from prep.sample import copy_samples
+
+    paths = copy_samples(folder, force=force)
+    print_result(
+        {"files": [path.as_posix() for path in paths]},
+        [(path.name, f"{path.stat().st_size:,} bytes") for path in paths],
+        as_json=as_json,
+        title=f"sample files in {folder}",
+    )
+
+
+@prep.command()
+@click.argument("inputs", nargs=-1, required=True, type=INPUT_FILE)
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The Alpaca JSONL to write.")
+@click.option("--format", "format_name", help="The source's shape; recognised from its columns if not given.")
+@click.option(
+    "--think-policy",
+    type=click.Choice(["tagged", "masked", "strip"]),
+    default="tagged",
+    show_default=True,
+    help="tagged: every output begins with a think block. masked: rows without a thought carry none. "
+    "strip: thoughts are removed.",
+)
+@click.option("--map", "column_map", multiple=True, metavar="OURS=THEIRS", help="Use another column name.")
+@click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
+@force_option
+@json_option
+def convert(
+    inputs: tuple[Path, ...],
+    output: Path,
+    format_name: str | None,
+    think_policy: str,
+    column_map: tuple[str, ...],
+    max_rejects: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
+
+    Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+
+    \b
+    Examples:
+      lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
+      lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
+      lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
+    """
+    from prep.convert import ConvertOptions, convert_files
+    from prep.thinking import ThinkPolicy
+
+    options = ConvertOptions(
+        format=format_name,
+        policy=ThinkPolicy(think_policy),
+        column_map=parse_pairs(column_map, "--map"),
+        max_rejects=max_rejects,
+        force=force,
+    )
+    with show_progress("converting", "rows") as on_rows:
+        result = convert_files(inputs, output, options, on_rows)
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    if result.unused_columns:
+        rows.append(("columns not used", ", ".join(result.unused_columns)))
+    print_result(
+        {
+            "format": result.format,
+            "counts": result.counts,
+            "unused_columns": result.unused_columns,
+            "output": result.output.as_posix(),
+            "rejects": result.rejects.as_posix() if result.rejects else None,
+        },
+        rows,
+        as_json=as_json,
+        title=f"{output} from {result.format} rows, think policy {think_policy}",
+    )
+
+
+@prep.command()
+@click.argument("parts", nargs=-1, required=True, metavar="NAME=FILE...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The mixed JSONL to write.")
+@click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
+@seed_option
+@force_option
+@json_option
+def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, force: bool, as_json: bool) -> None:
+    """Mix converted files in a true ratio, without repeating a row, and shuffle.
+
+    \b
+    Example:
+      lfc prep mix reasoning=data/medical.jsonl chat=data/chat.jsonl \\
+          --ratio reasoning=0.75,chat=0.25 -o data/mixed.jsonl
+    """
+    from prep.mix import mix_files
+
+    files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
+    shares = parse_shares(ratio) if ratio else None
+    result = mix_files(files, output, ratio=shares, seed=seed, force=force)
+    print_result(
+        {"taken": result.taken, "available": result.available, "rows": result.rows, "output": output.as_posix()},
+        [
+            (name, f"{count:,} of {result.available[name]:,} rows", f"{count / max(result.rows, 1):.1%}")
+            for name, count in result.taken.items()
+        ],
+        as_json=as_json,
+        title=f"{output}: {result.rows:,} rows",
+    )
+
+
+@prep.command()
+@click.argument("path", metavar="FILE", type=INPUT_FILE)
+@click.option("-o", "--output", "prefix", type=OUTPUT_FILE, required=True, help="PREFIX_train.jsonl and so on.")
+@click.option("--test", type=float, default=0.0, help="Rows, or a share below 1, to hold out for the test.")
+@click.option("--val", type=float, default=0.0, help="Rows, or a share below 1, to hold out for validation.")
+@seed_option
+@force_option
+@json_option
+def split(path: Path, prefix: Path, test: float, val: float, seed: int, force: bool, as_json: bool) -> None:
+    """Split a converted file so that no question stands on two sides.
+
+    \b
+    Example:
+      lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
+    """
+    from prep.split import SplitSizes, split_file
+
+    result = split_file(path, prefix, SplitSizes(test, val), seed=seed, force=force)
+    print_result(
+        {"rows": result.rows, "outputs": {side: target.as_posix() for side, target in result.outputs.items()}},
+        [(side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()],
+        as_json=as_json,
+        title=f"{path} split",
+    )
+
+
+@prep.command()
+@click.argument("path", metavar="FILE", type=INPUT_FILE)
+@click.option("--name", required=True, help="The dataset's name in LLaMA-Factory.")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
+@json_option
+def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: bool) -> None:
+    """Register a converted file in LLaMA-Factory's dataset_info.json.
+
+    \b
+    Example:
+      lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
+    """
+    from prep.registry import FILE_NAME, register_dataset
+
+    entry = register_dataset(path, name, dataset_dir, replace=replace)
+    print_result(
+        {"name": name, "entry": entry},
+        [("name", name), ("file", entry["file_name"])],
+        as_json=as_json,
+        title=f"registered in {dataset_dir / FILE_NAME}",
+    )
+
+
+def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
+    """Parse NAME=VALUE arguments; a wrong one is a wrong call (exit code 2)."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name or not value:
+            raise click.UsageError(f"{what} takes NAME=VALUE, not '{pair}'")
+        if name in parsed:
+            raise click.UsageError(f"{what} names '{name}' twice")
+        parsed[name] = value
+    return parsed
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Parse `chat=0.7,reasoning=0.3`."""
+    try:
+        return {name: float(share) for name, share in parse_pairs(tuple(text.split(",")), "--ratio").items()}
+    except ValueError:
+        raise click.UsageError(f"--ratio takes NAME=NUMBER,NAME=NUMBER, not '{text}'") from None
+
+
+def print_result(result: dict[str, Any], rows: list[tuple[str, ...]], *, as_json: bool, title: str) -> None:
+    """Print a command's result to stdout: JSON for scripts, a table for people."""
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(soft_wrap=True).print(table)
+
+
+@contextmanager
+def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn(f"{verb}: {{task.completed:,}} {unit}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(verb, total=None)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,210 @@
+"""Writing files so that the old or the new one stands there, never half of one; locks; manifests."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from prep import __version__
+from prep.errors import InputError, OutputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+class AtomicFile:
+    """A binary file under way: it counts and hashes what is written, and becomes `path` on `publish`.
+
+    Until then it is `.<name>.partial` beside the target, which the next run overwrites.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO, partial: Path) -> None:
+        self.path = path
+        self.bytes_written = 0
+        self._stream = stream
+        self._partial = partial
+        self._hash = hashlib.sha256()
+
+    def write(self, block: bytes) -> None:
+        """Append a block; raises OutputError when the disk is full or the file cannot be written."""
+        with explain_os_error(self.path):
+            self._stream.write(block)
+        self._hash.update(block)
+        self.bytes_written += len(block)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all bytes written so far."""
+        return self._hash.hexdigest()
+
+    def publish(self) -> None:
+        """Flush to the disk and rename onto the target."""
+        with explain_os_error(self.path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            self._partial.replace(self.path)
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[AtomicFile]:
+    """Open a file that appears under its name only when the block ends without an exception.
+
+    Raises: OutputError when the target cannot be written, or another process is writing it now.
+    """
+    with explain_os_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(path, timeout_s=0), stage_file(path) as staged:
+        yield staged
+        staged.publish()
+
+
+@contextmanager
+def stage_file(path: Path) -> Iterator[AtomicFile]:
+    """Open a file that appears only when the caller, who holds its lock, calls `publish`."""
+    partial = path.with_name(f".{path.name}.partial")
+    with explain_os_error(path):
+        stream = partial.open("wb")
+    try:
+        yield AtomicFile(path, stream, partial)
+    finally:
+        # Closing flushes: on a full disk that fails again, and the first error is the one to show.
+        with suppress(OSError):
+            stream.close()
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write one JSON document atomically: ASCII-escaped, so that every locale reads it."""
+    with open_atomic(path) as out:
+        out.write(encode_json(content))
+
+
+def encode_json(content: Any) -> bytes:
+    """Return an indented JSON document as ASCII bytes."""
+    return (json.dumps(content, indent=2) + "\n").encode("ascii")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write one UTF-8 text file atomically, with `\\n` line ends on every system."""
+    with open_atomic(path) as out:
+        out.write(text.encode())
+
+
+@contextmanager
+def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold an exclusive lock for `path`, in `.<name>.lock` beside it, which stays.
+
+    Raises: OutputError when another process still holds it after `timeout_s` seconds.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        with explain_os_error(path):
+            lock.acquire(timeout=timeout_s)
+    except Timeout:
+        raise OutputError(
+            f"{path} is being written by another process", hint="wait until it has finished, then run again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def explain_os_error(path: Path) -> Iterator[None]:
+    """Turn an OSError while writing `path` into an OutputError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "free some disk space or choose an output on another disk",
+            errno.EDQUOT: "free some of your disk quota or choose an output on another disk",
+            errno.EACCES: "choose an output folder that you may write to",
+            errno.EROFS: "choose an output folder that you may write to",
+        }
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{path} cannot be written: {reason}", hint=hints.get(error.errno or 0)) from error
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise OutputError when `path` stands already and may not be replaced."""
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists already", hint="--force to replace it, or another -o")
+
+
+def hash_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes as lower-case hex.
+
+    Raises: InputError when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_CHUNK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made an output file: enough to repeat it, and to check that it is still what was made.
+
+    Shape: `inputs` are {path, bytes, sha256, …} and carry the manifest of an input that had one, so that
+    one file tells the whole way from the download. There is no time in it: equal inputs and options give
+    equal bytes.
+    """
+
+    step: str
+    options: dict[str, Any]
+    think_policy: str | None
+    inputs: list[dict[str, Any]]
+    counts: dict[str, Any]
+    output: dict[str, Any]
+    tool: str = field(default=f"llamafactory-companion {__version__}")
+
+
+def manifest_path(output: Path) -> Path:
+    """Where an output's manifest lies: `data/medical.jsonl` → `data/medical.manifest.json`."""
+    return output.with_name(f"{output.stem}.manifest.json")
+
+
+def write_manifest(output: Path, manifest: Manifest) -> None:
+    """Write the manifest beside its output."""
+    write_json(manifest_path(output), {"manifest_version": 1, **manifest.__dict__})
+
+
+def read_manifest(output: Path) -> Manifest | None:
+    """Return the manifest of a data file, or None when it has none or the file was changed since.
+
+    A change is seen by the size alone: cheap enough for every use. `hash_file` tells for certain.
+    """
+    path = manifest_path(output)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint="make the data file again") from error
+    if content.pop("manifest_version", None) != 1:
+        raise InputError(f"{path} is not a manifest of this version", hint="make the data file again")
+    manifest = Manifest(**content)
+    unchanged = output.is_file() and output.stat().st_size == manifest.output.get("bytes")
+    return manifest if unchanged else None
+
+
+def describe_input(path: Path) -> dict[str, Any]:
+    """Return the manifest entry of an input file: its path, size, sha256, and own manifest if it has one."""
+    entry: dict[str, Any] = {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    manifest = read_manifest(path)
+    if manifest is not None:
+        entry["manifest"] = manifest.__dict__
+    return entry

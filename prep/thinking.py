@@ -1,0 +1,101 @@
+"""The think grammar of Qwen3 rows: split, join, police and write thoughts. Pure text, no files.
+
+Source of every byte here: LLaMA-Factory 0.9.5, data/template.py, ReasoningTemplate, whose thought
+delimiters are exactly `<think>\\n` and `\\n</think>\\n\\n`, and Qwen3's own chat template.
+"""
+
+import re
+from enum import StrEnum
+
+from prep.errors import RecordError
+
+OPEN_TAG = "<think>"
+CLOSE_TAG = "</think>"
+THOUGHT_START = "<think>\n"
+THOUGHT_END = "\n</think>\n\n"
+EMPTY_THOUGHT = THOUGHT_START + THOUGHT_END
+
+# `<|im_start|>`, `<|endoftext|>`, `<|eot_id|>`, `<|user|>`, …: a tokenizer turns these into control tokens.
+_CHAT_MARKUP = re.compile(r"<\|[A-Za-z0-9_]+\|>")
+
+
+class ThinkPolicy(StrEnum):
+    """How thoughts are written into rows; it fixes `enable_thinking` of the YAML too."""
+
+    TAGGED = "tagged"
+    MASKED = "masked"
+    STRIP = "strip"
+
+    @property
+    def enable_thinking(self) -> bool | None:
+        """The value of LLaMA-Factory's `enable_thinking` under which these rows train as intended.
+
+        `tagged` true: the empty thought of a chat row is trained on. `masked` null: the empty thought
+        is put into the prompt and carries no loss. `strip` false: every answer follows an empty thought.
+        """
+        return {ThinkPolicy.TAGGED: True, ThinkPolicy.MASKED: None, ThinkPolicy.STRIP: False}[self]
+
+
+def split_thought(text: str) -> tuple[str, str]:
+    """Split a model's answer into its thought and its answer.
+
+    Shape: one string in; (thought, answer) out, thought "" when the text has no tags. The delimiters'
+    own newlines go, all other text stays: `split_thought(join_thought(t, a)) == (t, a)` for every t and
+    a without tags.
+    Raises: RecordError when tags are unclosed, unopened, nested, repeated or stand after other text.
+    """
+    opens, closes = text.count(OPEN_TAG), text.count(CLOSE_TAG)
+    if not opens and not closes:
+        return "", text
+    if opens != 1 or closes != 1:
+        raise RecordError(_describe_tag_fault(opens, closes))
+    before, _, rest = text.partition(OPEN_TAG)
+    thought, closed, answer = rest.partition(CLOSE_TAG)
+    if not closed:
+        raise RecordError(f"{CLOSE_TAG} stands before {OPEN_TAG}")
+    if before.strip():
+        raise RecordError(f"text stands before {OPEN_TAG}: {_shorten(before)}")
+    thought = thought.removeprefix("\n").removesuffix("\n")
+    return thought, answer.removeprefix("\n").removeprefix("\n")
+
+
+def join_thought(thought: str, answer: str) -> str:
+    r"""Write a thought and an answer as Qwen3's template does: `<think>\nT\n</think>\n\nA`."""
+    return f"{THOUGHT_START}{thought}{THOUGHT_END}{answer}"
+
+
+def write_output(thought: str, answer: str, policy: ThinkPolicy) -> str:
+    """Return a row's `output` under a policy, with the white space that Qwen3's template would drop gone.
+
+    Raises: RecordError when the answer is empty, or a part holds a tag or chat markup.
+    """
+    thought, answer = thought.strip(), answer.strip()
+    if not answer:
+        raise RecordError("the answer is empty")
+    for name, part in (("thought", thought), ("answer", answer)):
+        if OPEN_TAG in part or CLOSE_TAG in part:
+            raise RecordError(f"a think tag stands inside the {name}")
+        refuse_chat_markup(part, name)
+    if policy is ThinkPolicy.STRIP or (policy is ThinkPolicy.MASKED and not thought):
+        return answer
+    return join_thought(thought, answer)
+
+
+def refuse_chat_markup(text: str, where: str) -> None:
+    """Raise RecordError when text holds control tokens such as `<|im_start|>`, which a template adds itself."""
+    found = _CHAT_MARKUP.search(text)
+    if found:
+        raise RecordError(f"chat markup {found[0]} stands inside the {where}")
+
+
+def _describe_tag_fault(opens: int, closes: int) -> str:
+    if not closes:
+        return f"{OPEN_TAG} is never closed"
+    if not opens:
+        return f"{CLOSE_TAG} without {OPEN_TAG}"
+    return f"{opens} {OPEN_TAG} and {closes} {CLOSE_TAG}: one of each is allowed"
+
+
+def _shorten(text: str, limit: int = 40) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
