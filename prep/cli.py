@@ -1,7 +1,7 @@
 """The `lfc prep` commands: parse, call, print. The only click in prep/."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ def parse_shares(text: str) -> dict[str, float]:
         raise click.UsageError(f"--ratio takes NAME=NUMBER,NAME=NUMBER, not '{text}'") from None
 
 
-def print_result(result: dict[str, Any], rows: list[tuple[str, ...]], *, as_json: bool, title: str) -> None:
+def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
     """Print a command's result to stdout: JSON for scripts, a table for people."""
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
