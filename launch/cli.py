@@ -1,11 +1,12 @@
 """The root `lfc` command and the `lfc launch` group: parse, call, print. The only click in launch/."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from prep import __version__
-from prep.cli import prep
+from prep.cli import FOLDER, OUTPUT_FILE, force_option, json_option, prep, print_result
 from prep.errors import UserError
 
 
@@ -47,6 +48,99 @@ def launch() -> None:
     Example:
       lfc launch train configs/medical.yaml
     """
+
+
+@launch.group("config")
+def config() -> None:
+    """Write, check and compare LLaMA-Factory YAML configs.
+
+    \b
+    Examples:
+      lfc launch config ls
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+    """
+
+
+@config.command("ls")
+@json_option
+def config_ls(as_json: bool) -> None:
+    """List the shipped presets and what each needs.
+
+    \b
+    Example:
+      lfc launch config ls
+    """
+    from launch.presets import list_presets
+
+    presets = list_presets()
+    print_result(
+        {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]},
+        [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
+        as_json=as_json,
+        title=f"{len(presets)} presets",
+    )
+
+
+@config.command("show")
+@click.argument("name")
+@json_option
+def config_show(name: str, as_json: bool) -> None:
+    """Print a shipped preset as it stands.
+
+    \b
+    Example:
+      lfc launch config show medical-hybrid
+    """
+    from launch.presets import find_preset
+
+    preset = find_preset(name)
+    if as_json:
+        print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
+    else:
+        click.echo(preset.text, nl=False)
+
+
+@config.command("new")
+@click.argument("preset_name", metavar="PRESET")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
+@click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
+@force_option
+@json_option
+def config_new(
+    preset_name: str, pairs: tuple[str, ...], output: Path, dataset_dir: Path | None, force: bool, as_json: bool
+) -> None:
+    """Write a config from a preset, with your own values for LLaMA-Factory's keys.
+
+    Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
+    and the template follow its think policy and the model.
+
+    \b
+    Examples:
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+      lfc launch config new cpu-smoke dataset=medical_train max_steps=30 save_total_limit=null -o configs/cpu.yaml
+    """
+    from launch.config import new_config, parse_overrides
+    from launch.presets import find_preset
+
+    preset = find_preset(preset_name)
+    written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
+    for note in written.notes:
+        click.echo(f"Note: {note}", err=True)
+    told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
+    print_result(
+        {"config": output.as_posix(), "values": written.values, "notes": written.notes},
+        [(key, format_setting(written.values[key])) for key in told if key in written.values],
+        as_json=as_json,
+        title=f"{output} from preset {preset.name}",
+    )
+
+
+def format_setting(value: Any) -> str:
+    """Return a value as it stands in the YAML."""
+    from launch.document import format_value
+
+    return format_value(value)
 
 
 lfc.add_command(prep)
