@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from test_launch_config import make_dataset
+from tests.test_launch_config import make_dataset
 
 from launch.cli import lfc
 
