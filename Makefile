@@ -38,7 +38,7 @@ clean: ## Remove the venv and the caches
 	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(UV):
-	$(PYTHON) -m pip install --quiet --target $(VENV)-uv uv
+	$(PYTHON) -m pip install --quiet --root-user-action=ignore --target $(VENV)-uv uv
 
 $(BIN)/python: $(UV)
 	UV_PYTHON_DOWNLOADS=never $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
