@@ -208,7 +208,7 @@ def print_faults(path: Path, check: "Check", target: str) -> None:
         click.echo(f"  Try: {fault.mend}")
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
-    click.echo(f"{path}: {verdict} (as a {check.kind} config, for {where})")
+    click.echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
 
 
 @config.command("diff")

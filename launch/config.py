@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.document import Document, Fault, Place, format_value, load_document, parse_value
+from launch.document import Document, Fault, Place, format_entry, load_document, parse_value
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
@@ -71,7 +71,7 @@ def write_config(path: Path, values: Mapping[str, Any], *, header: str, preset: 
         if key in sections:
             lines += ["", f"# {sections[key]}"]
         comment = preset.comments.get(key, "") if preset else ""
-        lines.append(f"{key}: {format_value(value)}" + (f"  # {comment}" if comment else ""))
+        lines.append(format_entry(key, value) + (f"  # {comment}" if comment else ""))
     write_text(path, "\n".join(lines) + "\n")
 
 

@@ -879,6 +879,13 @@ def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
             yield Fault("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
+        elif Path(folder.parts[0]).is_dir():
+            yield Fault(
+                "model_name_or_path",
+                f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub",
+                "the model's folder, or a hub's name",
+                fatal=False,
+            )
         return
     missing = _find_missing_files(folder)
     if missing:
