@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.document import Document, Fault, Place, format_entry, load_document, parse_value
+from launch.document import Document, Fault, Place, format_entry, format_value, load_document, parse_value
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
@@ -47,6 +47,27 @@ class NewConfig:
     faults: list[Fault] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class RunConfig:
+    """A config as one run gets it: the values, and the exact YAML text that says them."""
+
+    values: dict[str, Any]
+    text: str
+
+
+def read_run_config(path: Path, pairs: Iterable[str] = ()) -> RunConfig:
+    """Return a config with `key=value` overrides; without any the file's own text stays as it is.
+
+    Raises: ConfigError as `read_config` and `parse_overrides` do.
+    """
+    overrides = parse_overrides(pairs)
+    values = {**read_config(path), **overrides}
+    if not overrides:
+        return RunConfig(values, path.read_text(encoding="utf-8"))
+    header = f"{path.as_posix()} with {', '.join(f'{key}={format_value(overrides[key])}' for key in overrides)}"
+    return RunConfig(values, format_config(values, header=header))
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return a YAML config's values as LLaMA-Factory gets them.
 
@@ -60,10 +81,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, values: Mapping[str, Any], *, header: str, preset: Preset | None = None) -> None:
-    """Write a YAML config atomically: the header as comments, then one line a key.
+    """Write a YAML config atomically; raises OutputError when the file cannot be written."""
+    write_text(path, format_config(values, header=header, preset=preset))
 
-    A preset lends its section headings and its comments to the keys that still hold its values.
-    Raises: OutputError when the file cannot be written.
+
+def format_config(values: Mapping[str, Any], *, header: str, preset: Preset | None = None) -> str:
+    """Return a YAML config: the header as comments, then one line a key.
+
+    A preset lends its section headings and its comments.
     """
     lines = [f"# {line}".rstrip() for line in header.splitlines()]
     sections = preset.sections if preset else {}
@@ -72,7 +97,7 @@ def write_config(path: Path, values: Mapping[str, Any], *, header: str, preset: 
             lines += ["", f"# {sections[key]}"]
         comment = preset.comments.get(key, "") if preset else ""
         lines.append(format_entry(key, value) + (f"  # {comment}" if comment else ""))
-    write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:

@@ -683,10 +683,12 @@ def unsloth_has_one_gpu(setting: Setting) -> Iterator[Fault]:
     if not gpus:
         yield Fault("use_unsloth", "needs a GPU, and there is none here", "use_unsloth: false")
     elif len(gpus) > 1:
+        # `lfc launch train` shows Unsloth the first GPU alone, unless the user has chosen.
         yield Fault(
             "use_unsloth",
             f"trains on one GPU, and {len(gpus)} are visible",
             "CUDA_VISIBLE_DEVICES=0 before the command, or use_unsloth: false",
+            fatal="CUDA_VISIBLE_DEVICES" in setting.machine.env,
         )
 
 
