@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from prep import __version__
 from prep.errors import InputError, OutputError
 
+DOWNLOAD_MANIFEST_NAME = ".lfc-download.json"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -208,3 +209,29 @@ def describe_input(path: Path) -> dict[str, Any]:
     if manifest is not None:
         entry["manifest"] = manifest.__dict__
     return entry
+
+
+def find_download_manifest(path: Path) -> dict[str, Any] | None:
+    """Return where a data file was downloaded from, or None when no download put it there.
+
+    Shape: {endpoint, repository, type, revision, commit, file, bytes, sha256}; `file` is the path inside the
+    repository. Size and sha256 are those recorded at the download: the caller, who hashes the file anyway,
+    sees from them whether it was changed since.
+    Raises: InputError when the folder's manifest is broken.
+    """
+    path = path.absolute()
+    for folder in path.parents:
+        manifest = folder / DOWNLOAD_MANIFEST_NAME
+        if not manifest.is_file():
+            continue
+        name = path.relative_to(folder).as_posix()
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            recorded = content["files"].get(name)
+            if recorded is None:
+                return None
+            origin = {key: content[key] for key in ("endpoint", "repository", "type", "revision", "commit")}
+            return {**origin, "file": name, "bytes": recorded["bytes"], "sha256": recorded["sha256"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{manifest} cannot be read: {error}", hint="download the folder again") from error
+    return None
