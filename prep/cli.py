@@ -343,8 +343,10 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    # A pipe has no width: a path cut off there would be lost.
-    console.print(table, width=None if console.is_terminal else _PIPE_WIDTH)
+    if not console.is_terminal:
+        # A pipe has no width: a path broken over lines there would be lost.
+        console.width = _PIPE_WIDTH
+    console.print(table)
 
 
 @contextmanager
