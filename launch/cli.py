@@ -1,12 +1,26 @@
 """The root `lfc` command and the `lfc launch` group: parse, call, print. The only click in launch/."""
 
-from typing import Any
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from prep import __version__
-from prep.cli import prep
+from prep.cli import FOLDER, OUTPUT_FILE, force_option, json_option, prep, print_result
 from prep.errors import UserError
+
+if TYPE_CHECKING:
+    from launch.evaluate import Comparison
+
+NEXT_COMMANDS = """
+Next, with your own data and model:
+  lfc prep convert YOUR_DATA.jsonl -o data/mine.jsonl
+  lfc prep register data/mine.jsonl --name mine --dataset-dir data
+  lfc launch config new medical-hybrid model_name_or_path=Qwen/Qwen3-4B dataset=mine -o configs/mine.yaml
+and then: lfc launch train configs/mine.yaml"""
 
 
 class RootGroup(click.Group):
@@ -47,6 +61,353 @@ def launch() -> None:
     Example:
       lfc launch train configs/medical.yaml
     """
+
+
+@launch.group("config")
+def config() -> None:
+    """Write, check and compare LLaMA-Factory YAML configs.
+
+    \b
+    Examples:
+      lfc launch config ls
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+    """
+
+
+@config.command("ls")
+@json_option
+def config_ls(as_json: bool) -> None:
+    """List the shipped presets and what each needs.
+
+    \b
+    Example:
+      lfc launch config ls
+    """
+    from launch.presets import list_presets
+
+    presets = list_presets()
+    print_result(
+        {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]},
+        [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
+        as_json=as_json,
+        title=f"{len(presets)} presets",
+    )
+
+
+@config.command("show")
+@click.argument("name")
+@json_option
+def config_show(name: str, as_json: bool) -> None:
+    """Print a shipped preset as it stands.
+
+    \b
+    Example:
+      lfc launch config show medical-hybrid
+    """
+    from launch.presets import find_preset
+
+    preset = find_preset(name)
+    if as_json:
+        print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
+    else:
+        click.echo(preset.text, nl=False)
+
+
+@config.command("new")
+@click.argument("preset_name", metavar="PRESET")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
+@click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
+@force_option
+@json_option
+def config_new(
+    preset_name: str, pairs: tuple[str, ...], output: Path, dataset_dir: Path | None, force: bool, as_json: bool
+) -> None:
+    """Write a config from a preset, with your own values for LLaMA-Factory's keys.
+
+    Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
+    and the template follow its think policy and the model.
+
+    \b
+    Examples:
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+      lfc launch config new cpu-smoke dataset=medical_train max_steps=30 save_total_limit=null -o configs/cpu.yaml
+    """
+    from launch.config import new_config, parse_overrides
+    from launch.presets import find_preset
+
+    preset = find_preset(preset_name)
+    written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
+    for note in written.notes:
+        click.echo(f"Note: {note}", err=True)
+    told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
+    print_result(
+        {"config": output.as_posix(), "values": written.values, "notes": written.notes},
+        [(key, format_setting(written.values[key])) for key in told if key in written.values],
+        as_json=as_json,
+        title=f"{output} from preset {preset.name}",
+    )
+
+
+def format_setting(value: Any) -> str:
+    """Return a value as it stands in the YAML."""
+    from launch.document import format_value
+
+    return format_value(value)
+
+
+cli_option = click.option(
+    "--llamafactory-cli",
+    "given_cli",
+    envvar="LFC_LLAMAFACTORY_CLI",
+    show_envvar=True,
+    metavar="PROGRAM",
+    help="The llamafactory-cli of another environment or checkout.",
+)
+name_option = click.option("--name", help="The run's folder under runs/; from the config's name if not given.")
+
+
+@launch.command("train")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@name_option
+@click.option("--dry-run", is_flag=True, help="Print the command and start nothing.")
+@cli_option
+@json_option
+def train(
+    config_path: Path, pairs: tuple[str, ...], name: str | None, dry_run: bool, given_cli: str | None, as_json: bool
+) -> None:
+    """Train with llamafactory-cli, and keep config, command and log in runs/NAME.
+
+    Ctrl-C is passed on to LLaMA-Factory; its exit code becomes that of this command.
+
+    \b
+    Examples:
+      lfc launch train configs/medical.yaml
+      lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
+    """
+    from launch.command import build_llamafactory_command, find_llamafactory_cli
+    from launch.config import read_run_config
+    from launch.progress import read_trainer_log
+    from launch.run import run_llamafactory
+
+    config = read_run_config(config_path, pairs)
+    cli = find_llamafactory_cli(given_cli)
+    if dry_run:
+        command = build_llamafactory_command(cli, "train", config_path, config.values, os.environ)
+        click.echo(command.with_arguments(pairs).format())
+        return
+    folder = Path("runs", name or config_path.stem)
+    output_dir = Path(str(config.values.get("output_dir", "")))
+    trainer_log = output_dir / "trainer_log.jsonl"
+    with show_training(trainer_log) as on_poll:
+        seconds = run_llamafactory(cli, "train", config, folder, on_poll)
+    losses = [entry["loss"] for entry in read_trainer_log(trainer_log) if entry.get("loss") is not None]
+    first, last = (losses[0], losses[-1]) if losses else (None, None)
+    print_result(
+        {
+            "run": folder.as_posix(),
+            "output_dir": output_dir.as_posix(),
+            "seconds": seconds,
+            "steps": len(losses),
+            "first_loss": first,
+            "last_loss": last,
+        },
+        [
+            ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
+            ("read from", str(trainer_log)),
+            ("trained", str(output_dir)),
+            ("whole log", str(folder / "log.txt")),
+            ("seconds", f"{seconds:.0f}"),
+        ],
+        as_json=as_json,
+        title=f"{config_path} trained",
+    )
+
+
+@launch.command("eval")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--eval-dataset", required=True, help="The registered dataset of held-out rows.")
+@name_option
+@cli_option
+@json_option
+def evaluate(
+    config_path: Path,
+    pairs: tuple[str, ...],
+    eval_dataset: str,
+    name: str | None,
+    given_cli: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the base model with what a training config made of it, on held-out rows.
+
+    CONFIG is the training config; both sides get its template, thinking flag and seed. KEY=VALUE sets what the
+    prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the mode is the default.
+
+    \b
+    Example:
+      lfc launch eval configs/medical.yaml --eval-dataset medical_test max_new_tokens=4096
+    """
+    from launch.command import find_llamafactory_cli
+    from launch.config import parse_overrides, read_config
+    from launch.evaluate import evaluate_adapter
+
+    folder = Path("runs", name or f"{config_path.stem}-eval")
+    training, overrides = read_config(config_path), parse_overrides(pairs)
+    cli = find_llamafactory_cli(given_cli)
+    result = evaluate_adapter(cli, training, eval_dataset, folder, overrides, show_prediction)
+    if as_json:
+        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
+    else:
+        print_comparison(result)
+
+
+@launch.command("tiny-model")
+@click.argument("data", metavar="DATA.jsonl", type=OUTPUT_FILE)
+@click.option("--to", "folder", type=FOLDER, required=True, help="The model's folder.")
+@cli_option
+@json_option
+def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -> None:
+    """Make a tiny Qwen3 with random weights, to try a dataset and a config on a CPU in a minute.
+
+    Its tokenizer is trained on DATA, an Alpaca JSONL that `lfc prep` wrote.
+
+    \b
+    Example:
+      lfc launch tiny-model data/medical_train.jsonl --to models/tiny-qwen3
+    """
+    from launch.command import find_llamafactory_cli
+    from launch.tiny_model import make_tiny_model
+
+    with show_status(lambda: "making the model") as on_poll:
+        make_tiny_model(find_llamafactory_cli(given_cli), data, folder, on_poll)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print_result(
+        {"model": folder.as_posix(), "bytes": size},
+        [("model", str(folder)), ("bytes", f"{size:,}")],
+        as_json=as_json,
+        title="tiny Qwen3 with random weights",
+    )
+
+
+@lfc.command()
+@click.option(
+    "--to",
+    "folder",
+    type=FOLDER,
+    default="quickstart",
+    show_default=True,
+    help="The folder that everything lies in.",
+)
+@click.option("--fresh", is_flag=True, help="Throw away what an earlier quickstart made there, and start over.")
+@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@cli_option
+@click.pass_context
+def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, given_cli: str | None) -> None:
+    """Go the whole way on the bundled sample: from raw files to a trained and compared adapter.
+
+    A tiny Qwen3 is trained by the real llamafactory-cli on the CPU, with no hub and no GPU. Each step is a command
+    that you could type yourself; run again, steps whose command, inputs and outputs are unchanged are skipped.
+
+    \b
+    Examples:
+      lfc quickstart
+      lfc quickstart --to /tmp/try --fresh
+    """
+    from launch.command import find_llamafactory_cli
+    from launch.evaluate import read_comparison
+    from launch.quickstart import (
+        COMPARISON,
+        check_learning,
+        clear_outputs,
+        is_current,
+        mark_done,
+        plan_steps,
+        prepare_folder,
+    )
+
+    steps = plan_steps()
+    if dry_run:
+        click.echo("\n".join(step.format() for step in steps))
+        return
+    # Resolved before the folder changes: every step's command then finds the same program.
+    os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_llamafactory_cli(given_cli))
+    prepare_folder(folder, fresh=fresh)
+    with contextlib.chdir(folder):
+        here, step_was_skipped = Path(), False
+        for number, step in enumerate(steps, 1):
+            click.secho(f"\n[{number}/{len(steps)}] {step.title}", bold=True)
+            click.echo(f"$ {step.format()}")
+            step_was_skipped = is_current(step, here)
+            if step_was_skipped:
+                click.echo("  is current: nothing to do")
+                continue
+            clear_outputs(step, here)
+            lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False, parent=ctx)
+            mark_done(step, here)
+        click.secho("\nDone", bold=True)
+        click.echo(f"  In {folder}: {check_learning(here)}.")
+        if step_was_skipped:
+            print_comparison(read_comparison(here / COMPARISON))
+    click.echo(NEXT_COMMANDS)
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Print base and adapter side by side."""
+    figures = comparison.compare()
+    print_result(
+        {},
+        [
+            ("", "base", "adapter", "change"),
+            *((name, f"{base:.2f}", f"{adapted:.2f}", f"{adapted - base:+.2f}") for name, base, adapted in figures),
+        ],
+        as_json=False,
+        title=f"{comparison.base.rows} held-out rows, 0 to 100 ({comparison.folder})",
+    )
+
+
+@contextlib.contextmanager
+def show_status(describe: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """Show one line that changes on a terminal's stderr; elsewhere a line whenever a tenth more is done."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status(describe()) as status:
+        yield lambda: status.update(describe())
+
+
+@contextlib.contextmanager
+def show_training(trainer_log: Path) -> Iterator[Callable[[], None]]:
+    """Show step, loss and time left of the run that writes `trainer_log`."""
+    import time
+
+    from launch.progress import describe_progress, read_progress
+
+    started = time.time()
+
+    def describe() -> str:
+        progress = read_progress(trainer_log, since=started)
+        return describe_progress(progress) if progress else f"starting LLaMA-Factory, {time.time() - started:.0f} s"
+
+    with show_status(describe) as on_poll:
+        yield on_poll
+
+
+@contextlib.contextmanager
+def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
+    """Show how many batches one side of a comparison has answered."""
+    from launch.progress import read_bar
+
+    def describe() -> str:
+        bar = read_bar(log)
+        return f"{side}: {bar[0]}/{bar[1]} batches" if bar else f"{side}: starting LLaMA-Factory"
+
+    with show_status(describe) as on_poll:
+        yield on_poll
 
 
 lfc.add_command(prep)

@@ -30,7 +30,6 @@ from prep.snapshot import (
     read_download_manifest,
     refuse_conflicts,
     verify_folder,
-    write_download_manifest,
 )
 
 DEFAULT_REVISION = "master"
@@ -509,7 +508,7 @@ def _carry_out(hub: _Hub, plan: _Plan, staging: Staging, present: set[str], view
     if not missing and not plan.gone:
         manifest = _make_manifest(plan, {})
         if manifest != plan.earlier:
-            write_download_manifest(plan.target, manifest)
+            staging.record(manifest)
         staging.discard()
         return _describe(plan, "verified", 0)
     staging.open()

@@ -60,3 +60,11 @@ class ChildFailedError(UserError):
     def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+class StoppedError(UserError):
+    """A signal other than Ctrl-C asked this process to end; `exit_code` is 128 + the signal's number."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(f"stopped by {name}")
+        self.exit_code = 128 + number

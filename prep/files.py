@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 class AtomicFile:
     """A binary file under way: it counts and hashes what is written, and becomes `path` on `publish`.
 
-    Until then it is `.<name>.partial` beside the target, which the next run overwrites.
+    Until then it is a hidden `.partial` file on the target's disk, which the next run overwrites.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, partial: Path) -> None:
@@ -57,8 +57,6 @@ def open_atomic(path: Path) -> Iterator[AtomicFile]:
 
     Raises: OutputError when the target cannot be written, or another process is writing it now.
     """
-    with explain_os_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(path, timeout_s=0), stage_file(path) as staged:
         yield staged
         staged.publish()
@@ -67,22 +65,13 @@ def open_atomic(path: Path) -> Iterator[AtomicFile]:
 @contextmanager
 def stage_file(path: Path) -> Iterator[AtomicFile]:
     """Open a file that appears only when the caller, who holds its lock, calls `publish`."""
-    partial = path.with_name(f".{path.name}.partial")
-    with explain_os_error(path):
-        stream = partial.open("wb")
-    try:
-        yield AtomicFile(path, stream, partial)
-    finally:
-        # Closing flushes: on a full disk that fails again, and the first error is the one to show.
-        with suppress(OSError):
-            stream.close()
-        partial.unlink(missing_ok=True)
+    with _open_partial(path, working_folder(path) / f"{path.name}.partial") as staged:
+        yield staged
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write one JSON document atomically: ASCII-escaped, so that every locale reads it."""
-    with open_atomic(path) as out:
-        out.write(encode_json(content))
+    _replace_file(path, encode_json(content))
 
 
 def encode_json(content: Any) -> bytes:
@@ -92,19 +81,18 @@ def encode_json(content: Any) -> bytes:
 
 def write_text(path: Path, text: str) -> None:
     """Write one UTF-8 text file atomically, with `\\n` line ends on every system."""
-    with open_atomic(path) as out:
-        out.write(text.encode())
+    _replace_file(path, text.encode())
 
 
 @contextmanager
 def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold an exclusive lock for `path`, in `.<name>.lock` beside it, which stays.
+    """Hold an exclusive lock for `path`, in the hidden folder `.lfc` beside it.
 
     Raises: OutputError when another process still holds it after `timeout_s` seconds.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(working_folder(path) / f"{path.name}.lock")
     try:
         with explain_os_error(path):
             lock.acquire(timeout=timeout_s)
@@ -116,6 +104,36 @@ def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def working_folder(path: Path) -> Path:
+    """Return `.lfc` beside `path`: on the same disk, so that a rename out of it is atomic."""
+    folder = path.parent / ".lfc"
+    with explain_os_error(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write a small file whole: the last of several writers wins, and none leaves half of one."""
+    with explain_os_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with _open_partial(path, path.with_name(f".{path.name}.{os.getpid()}.partial")) as staged:
+        staged.write(content)
+        staged.publish()
+
+
+@contextmanager
+def _open_partial(path: Path, partial: Path) -> Iterator[AtomicFile]:
+    with explain_os_error(path):
+        stream = partial.open("wb")
+    try:
+        yield AtomicFile(path, stream, partial)
+    finally:
+        # Closing flushes: on a full disk that fails again, and the first error is the one to show.
+        with suppress(OSError):
+            stream.close()
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import DownloadError, InputError, OutputError
-from prep.files import DOWNLOAD_MANIFEST_NAME, encode_json, explain_os_error, hash_file
+from prep.files import DOWNLOAD_MANIFEST_NAME, explain_os_error, hash_file, working_folder, write_json
 from prep.listing import RemoteFile, show_paths
 
 _MANIFEST_VERSION = 1
@@ -64,18 +64,6 @@ def read_download_manifest(folder: Path) -> DownloadManifest | None:
     if version != _MANIFEST_VERSION:
         raise InputError(f"{path} is of version {version}, not {_MANIFEST_VERSION}", hint="upgrade lfc")
     return manifest
-
-
-def write_download_manifest(folder: Path, manifest: DownloadManifest) -> None:
-    """Write the manifest into its folder in one step, leaving no lock file there."""
-    path = folder / DOWNLOAD_MANIFEST_NAME
-    partial = path.with_name(f"{path.name}.partial")
-    with explain_os_error(path):
-        with partial.open("wb") as stream:
-            stream.write(encode_json({"manifest_version": _MANIFEST_VERSION, **asdict(manifest)}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
 
 
 def find_intact(folder: Path, files: Iterable[RemoteFile], on_bytes: OnBytes) -> set[str]:
@@ -160,7 +148,7 @@ def refuse_conflicts(
 
 
 class Staging:
-    """The place beside a target where its next state is built: `.<name>.download/<key>/`.
+    """The place beside a target where its next state is built: `.lfc/<name>.download/<key>/`.
 
     Shape: `files` becomes the target; `cache` holds the client's locks; `retired` is the old state between
     two renames. The whole of it may be removed at any time when no download runs, except `retired`, which
@@ -169,7 +157,7 @@ class Staging:
 
     def __init__(self, target: Path, key: str) -> None:
         self.target = target
-        self.root = target.with_name(f".{target.name}.download")
+        self.root = working_folder(target) / f"{target.name}.download"
         self.files = self.root / key / "files"
         self.cache = self.root / key / "cache"
         self._retired = self.root / "retired"
@@ -244,12 +232,19 @@ class Staging:
                     path.unlink()
             _remove_empty_folders(self.files)
             _carry_over(self.target, self.files, ours, _link_or_copy)
-        write_download_manifest(self.files, manifest)
+        _write_manifest(self.files, manifest)
         with explain_os_error(self.target):
             old = self._exchange()
             # A file that the user wrote while the others were being linked is only in the old folder.
             _carry_over(old, self.target, ours, os.replace)
         self.discard()
+
+    def record(self, manifest: DownloadManifest) -> None:
+        """Replace the manifest of a target whose files are already as it says, and nothing else."""
+        self.open()
+        _write_manifest(self.files, manifest)
+        with explain_os_error(self.target):
+            (self.files / DOWNLOAD_MANIFEST_NAME).replace(self.target / DOWNLOAD_MANIFEST_NAME)
 
     def discard(self) -> None:
         """Remove the staging folder; what cannot be removed now is removed by the next download."""
@@ -270,6 +265,10 @@ class Staging:
             self._retired.rename(self.target)
             raise
         return self._retired
+
+
+def _write_manifest(folder: Path, manifest: DownloadManifest) -> None:
+    write_json(folder / DOWNLOAD_MANIFEST_NAME, {"manifest_version": _MANIFEST_VERSION, **asdict(manifest)})
 
 
 def _walk_files(folder: Path) -> Iterator[Path]:

@@ -1,0 +1,170 @@
+"""A YAML config and the place of each key in it, read exactly as LLaMA-Factory reads it.
+
+Source of the reading: OmegaConf's own loader (omegaconf 2.4, `_yaml.py`), which differs from PyYAML's:
+`1e-4` is a number, a date is a string, and a key given twice is an error.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from prep.errors import ConfigError
+
+_STRING_TAG = "tag:yaml.org,2002:str"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_TIMESTAMP_TAG = "tag:yaml.org,2002:timestamp"
+_FLOAT = re.compile(
+    r"""^(?:
+      [-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    | [-+]?[0-9]+(?:_[0-9]+)*[eE][-+]?[0-9]+
+    | \.[0-9]+(?:_[0-9]+)*(?:[eE][-+][0-9]+)?
+    | [-+]?[0-9]+(?:_[0-9]+)*(?::[0-5]?[0-9])+\.[0-9_]*
+    | [-+]?\.(?:inf|Inf|INF)
+    | \.(?:nan|NaN|NAN)
+    )$""",
+    re.VERBOSE,
+)
+
+
+class Place(NamedTuple):
+    """Where something stands in a file; line and column count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a config, and its mend.
+
+    `key` names the YAML key, "" for the whole file. `fatal` faults stop a run or lose data; the others are
+    worth knowing. `rule` names the function or check that found it.
+    """
+
+    key: str
+    message: str
+    mend: str = ""
+    fatal: bool = True
+    rule: str = "schema"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML config says: `values` as LLaMA-Factory gets them, where each key stands, its own faults."""
+
+    values: dict[str, Any]
+    places: dict[str, Place] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with OmegaConf's idea of what a number is."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back: a string that looks like a number is quoted."""
+
+
+def _resolve_scalars(like: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
+    like.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP_TAG, _FLOAT_TAG)]
+        for first, resolvers in like.yaml_implicit_resolvers.items()
+    }
+    # First in its list, so that `1_0.5` is a number before anything else is tried.
+    like.add_implicit_resolver(_FLOAT_TAG, _FLOAT, list("-+0123456789."))
+
+
+_resolve_scalars(_Loader)
+_resolve_scalars(_Dumper)
+
+
+def load_document(path: Path) -> Document:
+    """Read a YAML config file with the place of every key.
+
+    Raises: ConfigError when it is missing or is not one YAML mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", hint="lfc launch config new PRESET -o FILE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return parse_document(text, str(path))
+
+
+def parse_document(text: str, name: str) -> Document:
+    """Parse a YAML config; `name` stands before the messages.
+
+    Raises: ConfigError with line and column when the text is not one YAML mapping.
+    """
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            raise ConfigError(f"{name} is empty", hint="lfc launch config new PRESET -o FILE")
+        if not isinstance(root, yaml.MappingNode):
+            kind = "list" if isinstance(root, yaml.SequenceNode) else "value"
+            raise ConfigError(f"{name} must be `key: value` lines, not one {kind}")
+        places, faults = _find_places(root)
+        values = {str(key): value for key, value in loader.construct_document(root).items()}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{name}{where}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    finally:
+        loader.dispose()
+    return Document(values, places, faults)
+
+
+def parse_value(text: str) -> Any:
+    """Return the value that a YAML file would give for `key: <text>`; raises ConfigError when it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with other number patterns
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{text}' is not a YAML value: {getattr(error, 'problem', error)}") from error
+
+
+def format_value(value: Any) -> str:
+    """Return a value as one line of YAML that reads back as the same value."""
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=float("inf"))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def suggest_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that are near to a mistyped one, the nearest first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+
+
+def _find_places(root: yaml.MappingNode) -> tuple[dict[str, Place], list[Fault]]:
+    places: dict[str, Place] = {}
+    faults = []
+    for key, where in _walk_keys(root, ""):
+        if key in places:
+            faults.append(
+                Fault(
+                    key,
+                    f"given twice, first on line {places[key].line}",
+                    f"keep one of the two `{key}` lines",
+                    rule="yaml",
+                )
+            )
+        places[key] = where
+    return places, faults
+
+
+def _walk_keys(node: yaml.MappingNode, prefix: str) -> Iterator[tuple[str, Place]]:
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
+            continue
+        name = f"{prefix}{key.value}"
+        yield name, Place(key.start_mark.line + 1, key.start_mark.column + 1)
+        if isinstance(value, yaml.MappingNode):
+            yield from _walk_keys(value, f"{name}.")

@@ -1,0 +1,82 @@
+"""LLaMA-Factory's trainer_log.jsonl → what a person wants to see while it runs; reads, never imports torch."""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+_BARS = "▁▂▃▄▅▆▇█"
+_TAIL_BYTES = 4_096
+# tqdm's line: ` 50%|█████     | 1/2 [00:00<00:00, …`
+_TQDM = re.compile(rb"(\d+)%\|[^|]*\| *(\d+)/(\d+) \[")
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training run stands; `losses` are the logged training losses in order."""
+
+    step: int
+    total_steps: int
+    losses: tuple[float, ...]
+    elapsed: str
+    remaining: str
+
+
+def read_trainer_log(path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a trainer_log.jsonl; a last line that is still being written is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def read_progress(path: Path, *, since: float = 0) -> TrainingProgress | None:
+    """Return where the run that writes `path` stands, or None before its first log step.
+
+    `since` is the run's start in seconds of the epoch: an older file is a former run's.
+    """
+    if not path.is_file() or path.stat().st_mtime < since:
+        return None
+    entries = read_trainer_log(path)
+    if not entries:
+        return None
+    last = entries[-1]
+    return TrainingProgress(
+        step=last["current_steps"],
+        total_steps=last["total_steps"],
+        losses=tuple(entry["loss"] for entry in entries if entry.get("loss") is not None),
+        elapsed=last["elapsed_time"],
+        remaining=last["remaining_time"],
+    )
+
+
+def describe_progress(progress: TrainingProgress) -> str:
+    """Return one line: step, loss and its course, time spent and left."""
+    loss = f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}, " if progress.losses else ""
+    return f"step {progress.step}/{progress.total_steps}, {loss}{progress.elapsed} spent, {progress.remaining} left"
+
+
+def draw_sparkline(values: tuple[float, ...], width: int = 24) -> str:
+    """Draw values as a line of bars; more values than `width` are averaged into bins."""
+    if not values:
+        return ""
+    bins = min(width, len(values))
+    edges = [len(values) * number // bins for number in range(bins + 1)]
+    means = [sum(values[left:right]) / (right - left) for left, right in pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def read_bar(log: Path) -> tuple[int, int] | None:
+    """Return (done, total) of the last progress bar in a child's log, or None when there is none yet."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            found = _TQDM.findall(stream.read())
+    except FileNotFoundError:
+        return None
+    return (int(found[-1][1]), int(found[-1][2])) if found else None
