@@ -48,13 +48,13 @@ def resolve_names(names: Sequence[str], repo_type: str) -> list[Request]:
 
     Raises: DownloadError for a name that is neither, and for two that would become the same folder.
     """
-    requests = [_resolve_name(name, repo_type) for name in names]
+    requests = [_resolve_name(name, repo_type) for name in dict.fromkeys(names)]
     owners: dict[str, Request] = {}
     for request in requests:
         other = owners.setdefault(request.folder_name.casefold(), request)
         if other is not request:
             raise DownloadError(
-                f"{other.repository} and {request.repository} would both become the folder {request.folder_name}",
+                f"{other.repository} and {request.repository} would both become the folder {other.folder_name}",
                 hint="download them in two calls with two --to",
             )
     return requests

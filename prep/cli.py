@@ -381,13 +381,14 @@ def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry
     rows: list[tuple[str, ...]] = []
     for result in results:
         size = sum(file.size for file in result.files)
+        plural = "file" if len(result.files) == 1 else "files"
         commit = f"commit {result.commit[:12]}" if result.commit else f"revision {result.revision}"
         if dry_run:
             rows += [(str(result.folder / file.path), f"{file.size:,} bytes") for file in result.files]
             state = f"{result.fetched_bytes:,} bytes to fetch"
         else:
             state = _DOWNLOAD_STATES[result.state]
-        rows.append((str(result.folder), f"{len(result.files):,} files, {size:,} bytes", commit, state))
+        rows.append((str(result.folder), f"{len(result.files):,} {plural}, {size:,} bytes", commit, state))
         if result.removed:
             rows.append(("", "", "", f"removed, as no longer in the repository: {', '.join(result.removed)}"))
         if result.unhashed:

@@ -93,13 +93,14 @@ def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(working_folder(path) / f"{path.name}.lock")
-    try:
-        with explain_os_error(path):
+    with explain_os_error(path):
+        try:
             lock.acquire(timeout=timeout_s)
-    except Timeout:
-        raise OutputError(
-            f"{path} is being written by another process", hint="wait until it has finished, then run again"
-        ) from None
+        except Timeout:
+            # Inside, because filelock's Timeout is an OSError too.
+            raise OutputError(
+                f"{path} is being written by another process", hint="wait until it has finished, then run again"
+            ) from None
     try:
         yield
     finally:
