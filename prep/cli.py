@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from prep.download import DownloadResult, ProgressView
 
@@ -334,19 +335,25 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
     from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        # A pipe has no width: a path broken over lines there would be lost.
+        console.width = _PIPE_WIDTH
+    console.print(build_table(rows, title))
+
+
+def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
+    """Return a borderless table whose cells are plain text, never markup."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=True)
     table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
     for _ in range(max(map(len, rows), default=0)):
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if not console.is_terminal:
-        # A pipe has no width: a path broken over lines there would be lost.
-        console.width = _PIPE_WIDTH
-    console.print(table)
+    return table
 
 
 @contextmanager
