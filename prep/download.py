@@ -4,6 +4,7 @@ The only file that imports modelscope_hub. The client moves the bytes (resume, r
 it believes too readily is checked here: the listing before, every file on the disk after.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn, Protocol
+from urllib.parse import urlsplit
 
 from prep import __version__
 from prep.catalog import Request
@@ -36,6 +38,9 @@ DEFAULT_REVISION = "master"
 _RESUME_HINT = "run the same command again: what has arrived is kept"
 _NAME_HINT = "check OWNER/NAME, and --model for a model; a private one needs --token-env"
 _NETWORK_HINT = "check the network and --endpoint, then run the same command again: what has arrived is kept"
+
+_DISK_HINT = "free some disk space or choose another --to; what has arrived is kept"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 # What each of the client's errors means, and what to do. A test holds that none is missing.
 CLIENT_ERRORS: dict[str, tuple[str, str]] = {
@@ -304,6 +309,12 @@ class _Hub:
             modelscope_hub.HubConfig(endpoint=options.endpoint or None, token=options.token)
         )
         self.endpoint: str = self._api.legacy.endpoint
+        parts = urlsplit(self.endpoint)
+        if parts.username or parts.password or parts.query:
+            raise DownloadError(
+                "the endpoint holds a name, a password or a query, and is shown and recorded",
+                hint="give the plain address, and a token with --token-env",
+            )
 
     def list_repository(self, request: Request) -> _Listing:
         """Ask for all files of a repository once, and check the answer."""
@@ -331,19 +342,32 @@ class _Hub:
 
     def fetch(self, listing: _Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView) -> None:
         """Fetch files into the staging folder, going on where an earlier run stopped."""
+        from modelscope_hub.errors import FileDownloadError
+
         with self._explain(listing.request.repository):
-            self._api.download_repo(
-                listing.request.repository,
-                self.options.repo_type,
-                revision=listing.commit or listing.revision,
-                local_dir=staging.files,
-                cache_dir=staging.cache,
-                max_workers=self.options.jobs,
-                progress_callbacks=[_make_callback(view)],
-                file_list=[
-                    {"Path": file.path, "Type": "blob", "Size": file.size, "Sha256": file.sha256} for file in files
-                ],
-            )
+            try:
+                self._fetch_at(listing.commit or listing.revision, listing, files, staging, view)
+            except FileDownloadError as error:
+                if listing.commit is None or not _are_unknown_there(error):
+                    raise
+                # A hub need not know its commits by name. The listed sha256 holds at the branch as well.
+                self._fetch_at(listing.revision, listing, files, staging, view)
+
+    def _fetch_at(
+        self, revision: str, listing: _Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView
+    ) -> None:
+        self._api.download_repo(
+            listing.request.repository,
+            listing.repo_type,
+            revision=revision,
+            local_dir=staging.files,
+            cache_dir=staging.cache,
+            max_workers=self.options.jobs,
+            progress_callbacks=[_make_callback(view)],
+            file_list=[
+                {"Path": file.path, "Type": "blob", "Size": file.size, "Sha256": file.sha256} for file in files
+            ],
+        )
 
     def _explain_empty(self, repository: str, revision: str) -> NoReturn:
         # The hub answers an unknown revision with success and no files.
@@ -365,15 +389,10 @@ class _Hub:
             yield
         except requests.exceptions.JSONDecodeError:
             raise
-        except (HubError, requests.RequestException) as error:
+        except (HubError, requests.RequestException, OSError) as error:
             what, hint = describe_client_error(error)
-            message = f"{repository}: {what} ({self.endpoint})"
-            raise DownloadError(self._redact(message), hint=hint) from None
-        except OSError as error:
-            raise OutputError(
-                self._redact(f"{repository} cannot be written: {(error.strerror or str(error)).lower()}"),
-                hint="free some disk space or choose another --to; what has arrived is kept",
-            ) from error
+            # Without its cause: a traceback would hold what the server said, and it may repeat the token.
+            raise DownloadError(self._redact(f"{repository}: {what} ({self.endpoint})"), hint=hint) from None
 
     def _redact(self, text: str) -> str:
         token = self._api.legacy.token
@@ -391,16 +410,30 @@ def describe_client_error(error: BaseException) -> tuple[str, str]:
         what, hint = describe_client_error(first)
         others = f" ({len(failed) - 1:,} more files failed)" if len(failed) > 1 else ""
         return f"{path!r}: {what}{others}", hint
+    disk_error = _find_disk_error(error)
+    if disk_error is not None:
+        return f"cannot be written: {(disk_error.strerror or str(disk_error)).lower()}", _DISK_HINT
     for kind in type(error).__mro__:
         if kind.__name__ in CLIENT_ERRORS and kind.__module__.startswith("modelscope_hub"):
             return CLIENT_ERRORS[kind.__name__]
-    if isinstance(error, OSError) and error.errno is not None:
-        reason = (error.strerror or str(error)).lower()
-        return (
-            f"cannot be written: {reason}",
-            "free some disk space or choose another --to; what has arrived is kept",
-        )
-    return f"the transfer failed: {type(error).__name__}", _NETWORK_HINT
+    said = str(error).partition("\n")[0]
+    return f"the transfer failed: {type(error).__name__}{f': {said}' if said else ''}", _NETWORK_HINT
+
+
+def _are_unknown_there(error: Any) -> bool:
+    from modelscope_hub.errors import InvalidParameter, NotExistError
+
+    return all(isinstance(failure, NotExistError | InvalidParameter) for failure in error.failed_files.values())
+
+
+def _find_disk_error(error: BaseException | None) -> OSError | None:
+    """Return the disk's own error when one is the cause: some clients retry it, and report a network error."""
+    while error is not None:
+        # A network's OSError names no file.
+        if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _import_client() -> Any:
@@ -599,7 +632,7 @@ def _stop_resumable() -> Iterator[None]:
     except (KeyboardInterrupt, _Terminated) as error:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         raise InterruptedDownloadError(
-            "interrupted; the target is as it was", exit_code=128 + number, hint=_RESUME_HINT
+            "interrupted; no folder is half-written", exit_code=128 + number, hint=_RESUME_HINT
         ) from None
     finally:
         if in_main_thread:

@@ -97,6 +97,15 @@ def test_files_are_fetched_at_the_listed_commit(hub: Hub, tmp_path: Path) -> Non
     assert revisions == {commit}
 
 
+def test_a_hub_that_does_not_know_commits_by_name_is_asked_for_the_branch(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add("o/set", OLD)
+    hub.knows_commits = False
+    (result,) = download(tmp_path, "o/set")
+    assert read_tree(tmp_path) == under("set", OLD)
+    assert result["commit"] == commit
+    assert {query["Revision"] for path, query, _ in hub.requests if path.endswith("/repo")} == {commit, "master"}
+
+
 def test_a_model_arrives_under_its_own_name(hub: Hub, tmp_path: Path) -> None:
     files = {"config.json": b"{}", "tokenizer/vocab.txt": b"v"}
     hub.add("Qwen/Tiny", files, repo_type="model")
@@ -115,12 +124,13 @@ def test_a_dataset_of_two_listing_pages_arrives_whole(hub: Hub, tmp_path: Path) 
 
 
 def test_several_named_sets_arrive_in_one_call_without_their_cards(hub: Hub, tmp_path: Path) -> None:
-    serve_samples(hub, b"medical\n", b"chat")
+    serve_samples(hub)
     results = download(tmp_path, "medical-cot", "finetome")
     assert [result["repository"] for result in results] == [MEDICAL_REPOSITORY, FINETOME_REPOSITORY]
+    samples = Path(__file__).parent.parent / "llamafactory_configs" / "samples"
     assert read_tree(tmp_path) == {
-        "delicate_medical_r1_data/r1_data_example.jsonl": b"medical\n",
-        "FineTome-100k/data/train-00000-of-00001.parquet": b"chat",
+        "delicate_medical_r1_data/r1_data_example.jsonl": (samples / "r1_data_example.jsonl").read_bytes(),
+        "FineTome-100k/data/train-00000-of-00001.parquet": (samples / "finetome_example.parquet").read_bytes(),
     }
 
 
@@ -803,6 +813,16 @@ def test_a_token_does_not_follow_a_redirect_to_another_server(
         assert read_tree(tmp_path) == {"set/a": b"body"}
         assert len(storage.requests) == 1
         assert hub.token not in str(storage.requests)
+
+
+@pytest.mark.parametrize("address", ["name:password@127.0.0.1:9", "127.0.0.1:9/?token=ms-very-secret"])
+def test_an_endpoint_that_holds_a_secret_is_refused(tmp_path: Path, address: str) -> None:
+    result = invoke("o/set", "--to", str(tmp_path), "--endpoint", f"http://{address}")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: the endpoint holds a name, a password or a query, and is shown and recorded\n"
+        "  Try: give the plain address, and a token with --token-env\n"
+    )
 
 
 def test_a_variable_without_a_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The door to the hub: every error of the client has its line, and every way to stop a process its state."""
 
+import errno
 import itertools
 import json
 import os
@@ -67,7 +68,21 @@ def test_the_first_failed_file_speaks_for_all() -> None:
     what, hint = CLIENT_ERRORS["FileIntegrityError"]
     assert describe_client_error(error) == (f"'a': {what} (2 more files failed)", hint)
     unknown = FileDownloadError("x", failed_files={"a": RuntimeError("x")})
-    assert describe_client_error(unknown)[0] == "'a': the transfer failed: RuntimeError"
+    assert describe_client_error(unknown)[0] == "'a': the transfer failed: RuntimeError: x"
+
+
+def test_a_full_disk_behind_a_network_error_is_named_as_such() -> None:
+    """As modelscope-hub 0.5.0 reports it: after retries, as a network error."""
+    from modelscope_hub.errors import NetworkError
+
+    error = NetworkError("x")
+    error.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert describe_client_error(error) == (
+        "cannot be written: no space left on device",
+        "free some disk space or choose another --to; what has arrived is kept",
+    )
+    error.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    assert describe_client_error(error) == CLIENT_ERRORS["NetworkError"]
 
 
 def test_the_token_is_not_shown_with_the_options() -> None:
@@ -196,7 +211,7 @@ def test_a_stopped_download_goes_on_where_it_stopped(
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (exit_code, "")
     assert err == (
-        "Error: interrupted; the target is as it was\n  Try: run the same command again: what has arrived is kept\n"
+        "Error: interrupted; no folder is half-written\n  Try: run the same command again: what has arrived is kept\n"
     )
     assert read_bodies(tmp_path / "set") == old
     hub.bytes_per_s = None
@@ -255,10 +270,11 @@ def test_killed_around_the_publication_the_target_is_old_or_new(hub: Hub, tmp_pa
 def test_of_two_processes_at_once_one_downloads_and_the_other_says_so(hub: Hub, tmp_path: Path) -> None:
     files = {"a": b"a" * 200_000}
     hub.add("o/set", files)
-    hub.bytes_per_s = 200_000
+    hub.bytes_per_s = 5_000
     with start(tmp_path) as first:
         wait_until_fetching(hub, first)
         code, out, err = run(tmp_path)
+        hub.bytes_per_s = None
         assert (code, out) == (1, "")
         assert err == (
             f"Error: {tmp_path / 'set'} is being written by another process\n"
