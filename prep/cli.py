@@ -439,7 +439,7 @@ class DownloadBars:
         self._total: TaskID | None = None
         self._bars: dict[str, TaskID] = {}
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         """Replace the total's bar by one for the next stage."""
         if self._total is not None:
             self._progress.remove_task(self._total)
@@ -448,7 +448,8 @@ class DownloadBars:
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Move a file's bar and the total's."""
         if path not in self._bars:
-            self._bars[path] = self._progress.add_task(f"  {path}", total=size)
+            # A file that failed is taken back from the total, and its own bar begins at nothing.
+            self._bars[path] = self._progress.add_task(f"  {path}", total=size, completed=max(0, -byte_count))
         self._progress.advance(self._bars[path], byte_count)
         if self._total is not None:
             self._progress.advance(self._total, byte_count)

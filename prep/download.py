@@ -121,8 +121,8 @@ class DownloadResult(NamedTuple):
 class ProgressView(Protocol):
     """Shown what goes on; called from several threads, and must not raise."""
 
-    def start(self, title: str, total_bytes: int) -> None:
-        """Begin a stage of so many bytes."""
+    def start(self, title: str, total_bytes: int | None) -> None:
+        """Begin a stage of so many bytes, None where nobody knows."""
 
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Count bytes of a file; negative when it is begun anew."""
@@ -134,7 +134,7 @@ class ProgressView(Protocol):
 class NoProgress:
     """A view that shows nothing."""
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         """Show nothing."""
 
     def advance(self, path: str, size: int, byte_count: int) -> None:
@@ -201,6 +201,7 @@ def download_repositories(
     view = view or NoProgress()
     with _stop_resumable(), ExitStack() as locks:
         hub = _Hub(options)
+        view.start(f"asking {hub.endpoint} for the listing", None)
         listings = [hub.list_repository(request) for request in requests]
         with explain_os_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -455,11 +456,17 @@ def _import_client() -> Any:
 
 
 def _make_callback(view: ProgressView) -> type:
+    counted: dict[str, int] = {}
+
     class FileCallback:
         def __init__(self, filename: str, file_size: int) -> None:
             self.path, self.size = filename, file_size
+            if filename in counted:
+                # Another try for a file that had failed: the client counts it from the start again.
+                view.advance(filename, file_size, -counted.pop(filename))
 
         def update(self, size: int) -> None:
+            counted[self.path] = counted.get(self.path, 0) + size
             view.advance(self.path, self.size, size)
 
         def end(self) -> None:
@@ -502,7 +509,8 @@ def _read_own_manifest(target: Path, request: Request, options: DownloadOptions)
 def _find_present(plan: _Plan, view: ProgressView, options: DownloadOptions) -> set[str]:
     """Return the paths that need no fetching; raises OutputError when something else is in the way."""
     earlier = {file.path: file for file in plan.earlier.remote_files()} if plan.earlier else {}
-    same_commit = plan.earlier is not None and plan.listing.commit in (plan.earlier.commit, None)
+    commit = plan.listing.commit
+    same_commit = plan.earlier is not None and commit is not None and commit == plan.earlier.commit
     candidates = [
         # Without a listed sha256, the recorded one decides as long as the commit has not moved.
         earlier[file.path] if file.sha256 is None and same_commit and file.path in earlier else file

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
-from prep.files import find_download_manifest
+from prep.files import describe_input, find_download_manifest
 from tests.modelscope_server import FINETOME_REPOSITORY, MEDICAL_REPOSITORY, Hub, serve_hub, serve_samples
 
 OLD = {"train.jsonl": b'{"a": 1}\n' * 500, "docs/deep/notes.txt": b"old", "gone.txt": b"gone"}
@@ -264,6 +264,20 @@ def test_the_origin_of_a_data_file_can_be_traced(hub: Hub, tmp_path: Path) -> No
     }
     assert find_download_manifest(tmp_path / "set/data/mine.jsonl") is None
     assert find_download_manifest(tmp_path / "elsewhere.jsonl") is None
+
+
+def test_convert_records_the_commit_of_its_input(hub: Hub, tmp_path: Path) -> None:
+    serve_samples(hub)
+    (result,) = download(tmp_path, "medical-cot")
+    source = tmp_path / "delicate_medical_r1_data/r1_data_example.jsonl"
+    converted = CliRunner().invoke(lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "data/m.jsonl")])
+    assert converted.exit_code == 0, converted.output
+    manifest = json.loads((tmp_path / "data/m.manifest.json").read_text(encoding="ascii"))
+    (origin,) = [entry["download"] for entry in manifest["inputs"]]
+    assert (origin["repository"], origin["commit"]) == (MEDICAL_REPOSITORY, result["commit"])
+    assert origin["changed_since"] is False
+    source.write_bytes(source.read_bytes() + b"\n")
+    assert describe_input(source)["download"]["changed_since"] is True
 
 
 def test_sources_lists_the_named_sets() -> None:

@@ -93,11 +93,11 @@ class RecordedView:
     """Counts what a view is told."""
 
     def __init__(self) -> None:
-        self.stages: list[tuple[str, int]] = []
+        self.stages: list[tuple[str, int | None]] = []
         self.bytes_by_path: dict[str, int] = {}
         self.finished: set[str] = set()
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         self.stages.append((title, total_bytes))
         self.bytes_by_path = {}
 
@@ -108,13 +108,15 @@ class RecordedView:
         self.finished.add(path)
 
 
-def test_progress_counts_every_byte_of_every_file(hub: Hub, tmp_path: Path) -> None:
+def test_progress_counts_every_byte_of_every_file_once(hub: Hub, tmp_path: Path) -> None:
     hub.add("o/set", {"a": b"a" * 5000, "b": b"b" * 70000})
+    hub.fail("file", path="a", flip=True, times=1)
     hub.fail("file", path="b", cut_after=20000, times=1)
     view = RecordedView()
     requests = resolve_names(["o/set"], "dataset")
     download_repositories(requests, tmp_path, DownloadOptions(), view)
-    assert view.stages == [("downloading o/set", 75000), ("verifying o/set", 75000)]
+    asking = f"asking {hub.endpoint} for the listing"
+    assert view.stages == [(asking, None), ("downloading o/set", 75000), ("verifying o/set", 75000)]
     assert view.bytes_by_path == {"a": 5000, "b": 70000}
     assert view.finished == {"a", "b"}
 
@@ -211,7 +213,8 @@ def test_a_stopped_download_goes_on_where_it_stopped(
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (exit_code, "")
     assert err == (
-        "Error: interrupted; no folder is half-written\n  Try: run the same command again: what has arrived is kept\n"
+        "Error: interrupted; no folder is half-written\n"
+        "  Try: run the same command again: what has arrived is kept\n"
     )
     assert read_bodies(tmp_path / "set") == old
     hub.bytes_per_s = None
