@@ -7,6 +7,7 @@ between retries; the client reads that when it is imported.
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -185,8 +186,7 @@ def serve_hub() -> Iterator[Hub]:
     """Run a hub on a free port of 127.0.0.1 while the block runs."""
     hub = Hub()
     handler = type("HubHandler", (_Handler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -205,6 +205,15 @@ def serve_samples(hub: Hub) -> None:
     finetome = (samples / "finetome_example.parquet").read_bytes()
     hub.add(MEDICAL_REPOSITORY, {"README.md": b"# medical\n", "r1_data_example.jsonl": medical})
     hub.add(FINETOME_REPOSITORY, {"README.md": b"# chat\n", "data/train-00000-of-00001.parquet": finetome})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *request: Any) -> None:
+        """Stay silent when a client was killed; anything else is a fault of this server."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*request)
 
 
 class _Handler(BaseHTTPRequestHandler):
