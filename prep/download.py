@@ -320,17 +320,10 @@ class _Hub:
     def list_repository(self, request: Request) -> _Listing:
         """Ask for all files of a repository once, and check the answer."""
         revision = self.options.revision or DEFAULT_REVISION
-        try:
-            with self._explain(request.repository):
-                entries = self._api.legacy.list_repo_files(
-                    request.repository, self.options.repo_type, revision=revision, recursive=True
-                )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # The client takes the answer apart without looking at its shape.
-            raise DownloadError(
-                f"{request.repository}: {self.endpoint} answers the listing with something else than a hub's JSON",
-                hint="check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
-            ) from error
+        with self._explain_answer(request.repository):
+            entries = self._api.legacy.list_repo_files(
+                request.repository, self.options.repo_type, revision=revision, recursive=True
+            )
         if not entries:
             self._explain_empty(request.repository, revision)
         if getattr(getattr(self._api.legacy, "_read_state", None), "listing_incomplete", False):
@@ -372,13 +365,25 @@ class _Hub:
 
     def _explain_empty(self, repository: str, revision: str) -> NoReturn:
         # The hub answers an unknown revision with success and no files.
-        with self._explain(repository):
+        with self._explain_answer(repository):
             revisions = self._api.list_repo_revisions(repository, self.options.repo_type)
-        names = [str(entry.get("Revision")) for entry in revisions]
+            names = [str(entry["Revision"]) for entry in revisions]
         known = f"; its revisions are {', '.join(names)}" if names else ""
         raise DownloadError(
             f"{repository} at {revision} lists no files{known}", hint="check --revision, or --model"
         )
+
+    @contextmanager
+    def _explain_answer(self, repository: str) -> Iterator[None]:
+        """Explain errors around one question to the hub, whose answer the client takes apart without a look."""
+        try:
+            with self._explain(repository):
+                yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DownloadError(
+                f"{repository}: {self.endpoint} answers with something else than a hub's JSON",
+                hint="check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
+            ) from error
 
     @contextmanager
     def _explain(self, repository: str) -> Iterator[None]:

@@ -385,7 +385,7 @@ def test_an_answer_that_is_no_listing_is_one_line(
     hub.fail("list", payload=payload)
     expect_failure(
         tmp_path,
-        f"o/set: {hub.endpoint} answers the listing with something else than a hub's JSON",
+        f"o/set: {hub.endpoint} answers with something else than a hub's JSON",
         "check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
     )
 
@@ -399,6 +399,28 @@ def test_a_business_failure_with_status_200_is_no_success(
     hub.fail("list", payload=payload)
     expect_failure(
         tmp_path, "o/set at master lists no files; its revisions are master", "check --revision, or --model"
+    )
+
+
+@pytest.mark.parametrize("payload", [b"<html>Welcome</html>", b'{"Data": ["master"]}'])
+def test_an_empty_listing_with_no_revisions_to_name_is_one_line(hub: Hub, tmp_path: Path, payload: bytes) -> None:
+    hub.add("o/set", {})
+    hub.fail("revisions", payload=payload)
+    result = invoke("o/set", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        f"Error: o/set: {hub.endpoint} answers with something else than a hub's JSON\n"
+        "  Try: check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?\n"
+    )
+
+
+def test_a_model_listing_that_the_hub_cuts_short_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.add("o/big", {f"{number}.txt": b"x" for number in range(3000)}, repo_type="model")
+    result = invoke("--model", "o/big", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: o/big: the hub cannot list all its files: a folder has 3,000 or more\n"
+        "  Try: ask the repository's owner to split the folder\n"
     )
 
 
