@@ -306,10 +306,14 @@ class _Hub:
     def __init__(self, options: DownloadOptions) -> None:
         modelscope_hub = _import_client()
         self.options = options
-        self._api = modelscope_hub.HubApi(
-            modelscope_hub.HubConfig(endpoint=options.endpoint or None, token=options.token)
-        )
-        self.endpoint: str = self._api.legacy.endpoint
+        try:
+            config = modelscope_hub.HubConfig(endpoint=options.endpoint or None, token=options.token)
+            self._api = modelscope_hub.HubApi(config)
+            self.endpoint: str = self._api.legacy.endpoint
+        except (OSError, EOFError) as error:
+            # It reads the stored login first, a pickle.
+            what, hint = CLIENT_ERRORS["CacheError"]
+            raise DownloadError(f"{what}: {str(error).lower()}", hint=hint) from error
         parts = urlsplit(self.endpoint)
         if parts.username or parts.password or parts.query:
             raise DownloadError(

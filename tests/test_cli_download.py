@@ -759,6 +759,18 @@ def test_wrong_calls_end_with_exit_code_2(tmp_path: Path) -> None:
     assert both.stderr.endswith("Error: --dry-run asks the hub, --offline does not: use one of them\n")
 
 
+def test_a_broken_stored_login_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    cookies = Path(os.environ["MODELSCOPE_HOME"]) / "credentials/cookies"
+    cookies.parent.mkdir(parents=True)
+    cookies.touch()
+    result = invoke("o/set", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: the client's own folder cannot be used: ran out of input\n"
+        "  Try: check that MODELSCOPE_HOME or ~/.modelscope is writable\n"
+    )
+
+
 # Offline
 
 
