@@ -343,11 +343,9 @@ def _report_findings(
             "counts": dict(sorted(counts.items())),
             "findings": [finding.as_dict() for finding in shown],
         },
-        [(kind, f"{count:,}") for kind, count in sorted(counts.items())],
+        [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
         as_json=as_json,
-        title=f"{counts.total():,} findings, {rows:,} rows read"
-        if counts
-        else f"no fault found, {rows:,} rows read",
+        title=f"{counts.total():,} findings" if counts else "no fault found",
     )
     if counts:
         click.get_current_context().exit(1)
@@ -395,7 +393,8 @@ def stats(
       lfc prep stats medical_train --dataset-dir data --model models/Qwen3-4B --cutoff-len 4096 --html stats.html
     """
     from prep.dataset import find_dataset
-    from prep.files import refuse_existing, write_text
+    from prep.errors import OutputError
+    from prep.files import write_text
     from prep.stats import StatsOptions, collect_stats
     from prep.tokens import TemplateOptions
 
@@ -412,8 +411,8 @@ def stats(
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
-    if page:
-        refuse_existing(page, force=force)
+    if page and page.exists() and not force:
+        raise OutputError(f"{page} exists already", hint="--force to replace it, or another --html")
     with show_progress("measuring", "rows") as on_rows:
         result = collect_stats(dataset, options, on_rows)
     measure = (
@@ -448,13 +447,13 @@ def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
 
 def _print_cutoffs(result: "DatasetStats") -> None:
     titles = {
-        "answer": "answer's end",
+        "answer": "answer",
         "end_of_turn": "<|im_end|>",
         "close": "</think>",
         "prompt": "prompt",
-        "turns": "turns",
+        "turns": "turn",
     }
-    head = ("cutoff_len", "rows cut", "share", *(f"lose {title}" for title in titles.values()))
+    head = ("cutoff_len", "cut", "share", *titles.values())
     rows = [
         (
             f"{replay.cutoff_len:,}",
@@ -464,7 +463,9 @@ def _print_cutoffs(result: "DatasetStats") -> None:
         )
         for replay in result.replays
     ]
-    print_result({}, [head, *rows], as_json=False, title="what a cutoff_len cuts, in rows")
+    print_result(
+        {}, [head, *rows], as_json=False, title="rows that a cutoff_len cuts, and how many lose the end of what"
+    )
     if result.advice:
         advice = [
             ("cuts no row", f"{result.advice.lossless:,}"),

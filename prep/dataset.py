@@ -1,6 +1,7 @@
 """What a file or a registered name means to LLaMA-Factory: its files, columns, tags and think policy."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,9 +169,15 @@ def _describe_bare_file(path: Path) -> Dataset:
     manifest = read_manifest(path)
     formatting = manifest.output.get("formatting") if manifest else None
     if formatting is None:
-        first = next((row for _, row in iter_json_rows(path) if isinstance(row, dict)), {})
-        formatting = guess_formatting(first)
+        formatting = guess_formatting(_peek_row(path))
     return Dataset(paths=(path,), formatting=str(formatting), policy=_read_policy(path))
+
+
+def _peek_row(path: Path) -> dict[str, Any]:
+    # A broken file is told of by whoever reads it in earnest.
+    with suppress(InputError):
+        return next((row for _, row in iter_json_rows(path) if isinstance(row, dict)), {})
+    return {}
 
 
 def _read_policy(path: Path) -> ThinkPolicy | None:

@@ -226,7 +226,8 @@ class _FileLinter:
         if not (type(prompt) is type(query) is type(response) is type(system) is str):
             self._report_wrong_types(number, row)
             return
-        if not prompt.strip() and not query.strip():
+        is_asked = bool(prompt.strip() or query.strip())
+        if not is_asked:
             self._add(number, Fault.EMPTY, "the question is empty")
         self._check_output(number, row, response)
         for name, text in (("instruction", prompt), ("input", query), ("output", response), ("system", system)):
@@ -234,7 +235,7 @@ class _FileLinter:
                 self._add_repairable(number, row, Fault.MARKUP, f"chat markup {found} stands inside the {name}")
         if (history or self._names[4] in row) and not self._check_history(number, row, history):
             return
-        if self._questions:
+        if is_asked and self._questions:
             self._questions.add(number, f"{prompt}\n{query}" if query else prompt, system, history)
 
     def _check_sharegpt(self, number: int, row: dict[str, Any]) -> None:

@@ -141,7 +141,8 @@ class _EntryLinter:
         for ours, theirs in SHAREGPT_COLUMNS.items():
             if ours not in columns and theirs in rows[0]:
                 self._report_dropped_column(name, entry, ours, theirs)
-        turns = [turn for row in rows for turn in row.get(columns.get("messages", ""), None) or ()]
+        conversations = [row.get(columns.get("messages", "")) for row in rows]
+        turns = [turn for turns in conversations if isinstance(turns, list) for turn in turns]
         keys = [tags.get("role_tag"), tags.get("content_tag")]
         absent = [key for key in keys if not all(isinstance(turn, dict) and key in turn for turn in turns)]
         if absent:

@@ -17,8 +17,10 @@ EMPTY_THOUGHT = THOUGHT_START + THOUGHT_END
 
 # `<|im_start|>`, `<|endoftext|>`, `<|eot_id|>`, `<|user|>`, …: a tokenizer turns these into control tokens.
 _CHAT_MARKUP = re.compile(r"<\|[A-Za-z0-9_]+\|>")
-_CHATML_TURN = re.compile(r"<\|im_start\|>(system|user|assistant)[ \t]*\r?\n(.*?)(?:<\|im_end\|>\s*|\Z)", re.DOTALL)
-_END_MARKUP = re.compile(r"(?:\s*<\|(?:im_end|endoftext)\|>)+\s*\Z")
+_CHATML_TURN = re.compile(
+    r"<\|im_start\|>(system|user|assistant)[ \t]*(?:\r?\n|\Z)(.*?)(?:<\|im_end\|>\s*|\Z)", re.DOTALL
+)
+_END_MARKUP = ("<|im_end|>", "<|endoftext|>")
 _EMPTY_THOUGHT_NEVER_CLOSED = re.compile(r"\s*<think>\s*<think>")
 
 
@@ -108,7 +110,9 @@ def unwrap_chat_markup(text: str) -> list[tuple[str, str]]:
     Shape: text without markup, or with an end-of-turn token alone, is one turn whose role is "".
     Raises: RecordError when the markup is not whole turns.
     """
-    rest = _END_MARKUP.sub("", text).strip()
+    rest = text.strip()
+    while rest.endswith(_END_MARKUP):
+        rest = rest[: rest.rindex("<|")].rstrip()
     if not rest.startswith("<|im_start|>"):
         return [("", rest)]
     turns = []
@@ -135,7 +139,7 @@ def find_output_fault(output: str) -> str | None:
         return str(error)
     if output != join_thought(thought, answer):
         return f"the block must be exactly {THOUGHT_START!r}, thought, {THOUGHT_END!r}"
-    if thought != thought.strip() or answer != answer.lstrip():
+    if thought != thought.strip() or (answer.strip() and answer != answer.lstrip()):
         return "white space stands around the thought or before the answer"
     return None
 
