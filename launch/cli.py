@@ -995,6 +995,42 @@ def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
         yield on_poll
 
 
+@lfc.command("doctor")
+@click.option("--llamafactory-cli", "given_cli", envvar="LFC_LLAMAFACTORY_CLI", help="The one to look into.")
+@click.option("--quick", is_flag=True, help="Leave out the imports, which take most of a minute.")
+@json_option
+def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
+    """Find out whether training can work here, and say what mends it.
+
+    Looks at Python, GPU and driver, disk, ports, proxies and caches; at the installed versions against the
+    tested set and against what llamafactory and unsloth declare; at pairs known to break; and really imports
+    each package in a child process. Exit code 1 when training cannot work.
+
+    \b
+    Examples:
+      lfc doctor
+      lfc doctor --quick --json
+    """
+    from launch.stack import examine
+
+    def say(step: str) -> None:
+        click.echo(f"looking at {step}", err=True)
+
+    findings = examine(given_cli, quick=quick, on_step=say)
+    broken = any(finding.status == "error" for finding in findings)
+    if as_json:
+        result = {"can_train": not broken, "findings": [asdict(finding) for finding in findings]}
+        print_result(result, [], as_json=True, title="")
+    else:
+        for finding in findings:
+            click.echo(f"{finding.status:8}{finding.what}: {finding.message}")
+            if finding.mend:
+                click.echo(f"          Try: {finding.mend}")
+        click.echo("training cannot work here yet" if broken else "training can work here")
+    if broken:
+        click.get_current_context().exit(1)
+
+
 lfc.add_command(prep)
 lfc.add_command(launch)
 
