@@ -15,6 +15,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
+dedup_option = click.option(
+    "--dedup",
+    type=click.Choice(["exact", "question", "near"]),
+    help="Drop copies of earlier rows: equal in all, in the normalised question, or nearly alike.",
+)
 
 
 @click.group("prep")
@@ -53,9 +58,14 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
 
 
 @prep.command()
-@click.argument("inputs", nargs=-1, required=True, type=INPUT_FILE)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The Alpaca JSONL to write.")
-@click.option("--format", "format_name", help="The source's shape; recognised from its columns if not given.")
+@click.option(
+    "--format",
+    "format_name",
+    help="The source's shape: alpaca, medical-cot, messages, openmath or sharegpt; recognised from its columns "
+    "if not given.",
+)
 @click.option(
     "--think-policy",
     type=click.Choice(["tagged", "masked", "strip"]),
@@ -64,56 +74,87 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     help="tagged: every output begins with a think block. masked: rows without a thought carry none. "
     "strip: thoughts are removed.",
 )
+@click.option(
+    "--turns",
+    type=click.Choice(["expand", "all", "first", "last"]),
+    default="expand",
+    show_default=True,
+    help="expand: one row for each answer, the turns before it as history. all: one row a conversation, its "
+    "last answer trained. first, last: that exchange alone.",
+)
 @click.option("--map", "column_map", multiple=True, metavar="OURS=THEIRS", help="Use another column name.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt of rows that have none.")
+@click.option("--where", multiple=True, metavar="CONDITION", help='Take rows such as "score>=4.5" alone.')
+@click.option("--limit", type=click.IntRange(min=1), help="Take this many rows, from the first on.")
+@click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
+@seed_option
+@dedup_option
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
+)
 @force_option
 @json_option
 def convert(
     inputs: tuple[Path, ...],
     output: Path,
-    format_name: str | None,
     think_policy: str,
     column_map: tuple[str, ...],
-    max_rejects: int,
-    force: bool,
     as_json: bool,
+    **rest: Any,
 ) -> None:
     """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
 
-    Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    INPUTS are parquet, JSONL (also .gz and .zst), JSON and CSV files, folders of them, globs, or - for JSONL on
+    stdin. Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
     Examples:
       lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
+      lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
     from prep.convert import ConvertOptions, convert_files
     from prep.thinking import ThinkPolicy
 
     options = ConvertOptions(
-        format=format_name,
+        format=rest.pop("format_name"),
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
-        max_rejects=max_rejects,
-        force=force,
+        **rest,
     )
     with show_progress("converting", "rows") as on_rows:
         result = convert_files(inputs, output, options, on_rows)
-    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    outputs = {
+        "output": result.output,
+        "tools_output": result.tools_output,
+        "rejects": result.rejects,
+        "duplicates": result.duplicates,
+    }
+    rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
+    rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
+    if result.left_out:
+        rows.append(("files not used", ", ".join(path.name for path in result.left_out)))
+    rows += [
+        (f"{name.replace('_', ' ')} in", str(path)) for name, path in outputs.items() if path and name != "output"
+    ]
+    if result.tools_output:
+        rows.append(("register tools as", "formatting sharegpt, beside the Alpaca rows"))
     print_result(
         {
             "format": result.format,
             "counts": result.counts,
             "unused_columns": result.unused_columns,
-            "output": result.output.as_posix(),
-            "rejects": result.rejects.as_posix() if result.rejects else None,
+            "left_out": [path.as_posix() for path in result.left_out],
+            **{name: path.as_posix() if path else None for name, path in outputs.items()},
         },
         rows,
         as_json=as_json,
-        title=f"{output} from {result.format} rows, think policy {think_policy}",
+        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {think_policy}",
     )
 
 
