@@ -162,28 +162,56 @@ def convert(
 @click.argument("parts", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The mixed JSONL to write.")
 @click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
+@click.option(
+    "--by",
+    type=click.Choice(["rows", "characters", "tokens"]),
+    default="rows",
+    show_default=True,
+    help="What the shares are of.",
+)
+@click.option("--model", type=click.Path(path_type=Path), help="A model whose tokenizer counts for --by tokens.")
+@click.option("--oversample", is_flag=True, help="Repeat rows of small parts instead of leaving out rows.")
+@dedup_option
 @seed_option
 @force_option
 @json_option
-def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, force: bool, as_json: bool) -> None:
+def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, **rest: Any) -> None:
     """Mix converted files in a true ratio, without repeating a row, and shuffle.
 
     \b
-    Example:
+    Examples:
       lfc prep mix reasoning=data/medical.jsonl chat=data/chat.jsonl \\
           --ratio reasoning=0.75,chat=0.25 -o data/mixed.jsonl
+      lfc prep mix a=data/a.jsonl b=data/b.jsonl --ratio a=1,b=1 --by tokens --model Qwen3-4B -o data/ab.jsonl
     """
-    from prep.mix import mix_files
+    from prep.mix import MixOptions, mix_files
 
     files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
-    shares = parse_shares(ratio) if ratio else None
-    result = mix_files(files, output, ratio=shares, seed=seed, force=force)
+    options = MixOptions(ratio=parse_shares(ratio) if ratio else None, **rest)
+    with show_progress("mixing", "rows") as on_rows:
+        result = mix_files(files, output, options, on_rows)
+    total = max(sum(result.sizes.values()), 1)
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            f"{count:,} of {result.available[name]:,} rows",
+            f"{result.sizes[name] / total:.1%}" + ("" if result.by == "rows" else f" of the {result.by}"),
+        )
+        for name, count in result.taken.items()
+    ]
+    if result.duplicates:
+        rows.append(("duplicates", f"{result.duplicates:,} rows dropped"))
     print_result(
-        {"taken": result.taken, "available": result.available, "rows": result.rows, "output": output.as_posix()},
-        [
-            (name, f"{count:,} of {result.available[name]:,} rows", f"{count / max(result.rows, 1):.1%}")
-            for name, count in result.taken.items()
-        ],
+        {
+            "taken": result.taken,
+            "available": result.available,
+            "rows": result.rows,
+            "by": result.by,
+            "sizes": result.sizes,
+            "duplicates": result.duplicates,
+            "output": output.as_posix(),
+        },
+        rows,
         as_json=as_json,
         title=f"{output}: {result.rows:,} rows",
     )
@@ -194,24 +222,82 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, forc
 @click.option("-o", "--output", "prefix", type=OUTPUT_FILE, required=True, help="PREFIX_train.jsonl and so on.")
 @click.option("--test", type=float, default=0.0, help="Rows, or a share below 1, to hold out for the test.")
 @click.option("--val", type=float, default=0.0, help="Rows, or a share below 1, to hold out for validation.")
+@click.option(
+    "--dataset-dir", type=FOLDER, help="Holds the registered test sets to stay clear of; PREFIX's folder."
+)
+@click.option("--drop-overlap", is_flag=True, help="Leave out rows that a registered test set asks too.")
 @seed_option
 @force_option
 @json_option
-def split(path: Path, prefix: Path, test: float, val: float, seed: int, force: bool, as_json: bool) -> None:
+def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **rest: Any) -> None:
     """Split a converted file so that no question stands on two sides.
+
+    Questions are compared without case, width, white space and punctuation; the answers of one conversation stay
+    together; each side holds the sources in the proportion of the whole.
 
     \b
     Example:
       lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
     """
-    from prep.split import SplitSizes, split_file
+    from prep.split import SplitOptions, SplitSizes, split_file
 
-    result = split_file(path, prefix, SplitSizes(test, val), seed=seed, force=force)
+    with show_progress("splitting", "rows") as on_rows:
+        result = split_file(path, prefix, SplitOptions(SplitSizes(test, val), **rest), on_rows)
+    rows: list[tuple[str, ...]] = [
+        (side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()
+    ]
+    if result.dropped:
+        rows.append(("dropped", f"{result.dropped:,} rows", "a registered test set asks them too"))
+    if result.checked_against:
+        rows.append(("apart from", ", ".join(result.checked_against), "registered test sets"))
     print_result(
-        {"rows": result.rows, "outputs": {side: target.as_posix() for side, target in result.outputs.items()}},
-        [(side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()],
+        {
+            "rows": result.rows,
+            "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
+            "dropped": result.dropped,
+            "checked_against": result.checked_against,
+        },
+        rows,
         as_json=as_json,
         title=f"{path} split",
+    )
+
+
+@prep.command()
+@click.argument("target", metavar="FILE:ROW")
+@json_option
+def explain(target: str, as_json: bool) -> None:
+    """Tell from which file and row a row of a made file came, and what was done to it.
+
+    \b
+    Example:
+      lfc prep explain data/mixed_train.jsonl:1234
+    """
+    from prep.explain import explain_row
+
+    name, colon, row = target.rpartition(":")
+    if not colon or not name or not row.isdecimal():
+        raise click.UsageError(f"FILE:ROW is needed, such as data/mixed.jsonl:12, not '{target}'")
+    result = explain_row(Path(name), int(row))
+    rows = [("origin", str(result.record.get("origin", "none")))]
+    if result.origin and result.source_path:
+        answer = f", answer {result.origin.answer}" if result.origin.answer else ""
+        rows.append(("came from", f"{result.source_path} row {result.origin.row}{answer}"))
+    if result.state:
+        rows.append(("source file", result.state))
+    rows += [(f"step {number}", step) for number, step in enumerate(result.steps, 1)]
+    print_result(
+        {
+            "record": result.record,
+            "origin": result.origin._asdict() if result.origin else None,
+            "source_path": result.source_path,
+            "state": result.state,
+            "steps": result.steps,
+            "source_row": result.source_row,
+        },
+        rows,
+        as_json=as_json,
+        title=target,
     )
 
 

@@ -363,6 +363,7 @@ class _Run:
         if self._options.sample is not None:
             options["seed"] = self._options.seed
         if path == self._names.tools:
+            # `lfc prep register` reads it here.
             options["formatting"] = "sharegpt"
         return Manifest(
             step="convert",

@@ -1,0 +1,118 @@
+"""Where a row of a made file came from, and what was done to it on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from prep.errors import InputError
+from prep.files import read_manifest
+from prep.lines import LineFile
+from prep.origins import Origin
+from prep.readers import SourceRow, find_kind, read_rows
+from prep.records import has_thought
+from prep.thinking import EMPTY_THOUGHT, OPEN_TAG
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A row's way: `steps` from its source file to it; `source_row` None when that cannot be read any more.
+
+    `source_path` is as the conversion was given it, "" when no manifest says it; `state` says whether the
+    source file is there, and of the size it had.
+    """
+
+    record: dict[str, Any]
+    origin: Origin | None
+    steps: list[str]
+    source_path: str = ""
+    state: str = ""
+    source_row: dict[str, Any] | None = None
+
+
+def explain_row(path: Path, row: int) -> Explanation:
+    """Tell where a row (counted from 1) of a converted, mixed or split file came from.
+
+    Raises: InputError when there is no such row.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist or is not a file")
+    with LineFile(path) as file:
+        if not 1 <= row <= len(file):
+            raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")
+        record = file.read_record(row - 1)
+    origin = Origin.parse(record.get("origin"))
+    manifest = read_manifest(path)
+    if manifest is None:
+        return Explanation(record, origin, [_describe_output(record)], state="no manifest tells its way")
+    chain = _find_chain(manifest.__dict__, origin.source if origin else "")
+    steps = [_describe_step(step) for step in chain]
+    steps.append(_describe_output(record))
+    entry = _find_source_file(chain[0], origin)
+    if entry is None or origin is None:
+        return Explanation(record, origin, steps, state="its origin names no file of the manifest")
+    state, source_row = _look_at_source(entry, origin.row)
+    return Explanation(record, origin, steps, entry["path"], state, source_row)
+
+
+def _find_chain(manifest: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
+    """Return the manifests from the conversion that made a source's rows to this one."""
+    for entry in manifest["inputs"]:
+        renamed = manifest["options"].get("renamed_sources", {}).get(entry.get("name"), {})
+        former = next((old for old, new in renamed.items() if new == source), source)
+        earlier = entry.get("manifest")
+        if earlier and manifest["step"] != "convert" and (chain := _find_chain(earlier, former)):
+            return [*chain, {**manifest, "part": entry.get("name")}]
+    made_here = manifest["step"] == "convert" and _stem_of(manifest) in (source, f"{source}_tools")
+    return [manifest] if made_here or (manifest["step"] == "convert" and not source) else []
+
+
+def _stem_of(manifest: Mapping[str, Any]) -> str:
+    return Path(manifest["output"]["path"]).stem
+
+
+def _find_source_file(conversion: Mapping[str, Any], origin: Origin | None) -> Mapping[str, Any] | None:
+    if origin is None:
+        return None
+    return next((entry for entry in conversion["inputs"] if entry.get("label") == origin.file), None)
+
+
+def _look_at_source(entry: Mapping[str, Any], row: int) -> tuple[str, dict[str, Any] | None]:
+    path = Path(entry["path"])
+    if not path.is_file():
+        return "the file is not there any more", None
+    if path.stat().st_size != entry["bytes"]:
+        return "the file was changed since", None
+    find_kind(path)
+    rows = (candidate for candidate in read_rows(path) if candidate.number == row)
+    found = next(islice(rows, 1), None)
+    return "as it was", dict(found.values) if isinstance(found, SourceRow) else None
+
+
+def _describe_step(manifest: Mapping[str, Any]) -> str:
+    options = {
+        name: value
+        for name, value in manifest["options"].items()
+        if value not in (None, {}, [], "", False) and name != "renamed_sources"
+    }
+    if manifest.get("part"):
+        options = {"part": manifest["part"], **options}
+    if manifest["step"] == "convert":
+        options["think_policy"] = manifest["think_policy"]
+    listed = ", ".join(f"{name.replace('_', ' ')} {_write_value(value)}" for name, value in options.items())
+    return f"{manifest['step']} → {manifest['output']['path']}" + (f": {listed}" if listed else "")
+
+
+def _write_value(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _describe_output(record: Mapping[str, Any]) -> str:
+    output = record["conversations"][-1]["value"] if "conversations" in record else record["output"]
+    if has_thought(output):
+        thought = output.removeprefix(OPEN_TAG).partition("</think>")[0].strip()
+        return f"output: a thought of {len(thought):,} characters, then the answer"
+    return "output: an empty thought, then the answer" if output.startswith(EMPTY_THOUGHT) else "output: the answer"
