@@ -28,6 +28,10 @@ class Command:
     argv: tuple[str, ...]
     env: Mapping[str, str]
 
+    def with_arguments(self, more: tuple[str, ...]) -> "Command":
+        """Return the same command with more arguments at its end."""
+        return Command((*self.argv, *more), self.env)
+
     def format(self) -> str:
         """Return the line that a user would paste into a shell."""
         if os.name == "nt":
@@ -85,7 +89,9 @@ def build_python_command(
     python: Path, script: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
 ) -> Command:
     """Return the command that runs one of our scripts under the Python that has the training stack."""
-    return Command((str(python), str(script), *arguments), _child_environment(python.parent, environ))
+    # Run directly, the script's folder would stand first on the path and our modules hide others' names.
+    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    return Command((str(python), "-c", code, str(script), *arguments), _child_environment(python.parent, environ))
 
 
 def record_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:

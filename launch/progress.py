@@ -53,6 +53,12 @@ def read_progress(path: Path, *, since: float = 0) -> TrainingProgress | None:
     )
 
 
+def describe_progress(progress: TrainingProgress) -> str:
+    """Return one line: step, loss and its course, time spent and left."""
+    loss = f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}, " if progress.losses else ""
+    return f"step {progress.step}/{progress.total_steps}, {loss}{progress.elapsed} spent, {progress.remaining} left"
+
+
 def draw_sparkline(values: tuple[float, ...], width: int = 24) -> str:
     """Draw values as a line of bars; more values than `width` are averaged into bins."""
     if not values:

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from launch.command import Command, record_environment
-from prep.errors import ChildFailedError, OutputError
+from launch.command import Command, build_llamafactory_command, record_environment
+from launch.config import RunConfig
+from prep.errors import ChildFailedError, OutputError, StoppedError
 from prep.files import explain_os_error, write_json, write_text
 
 Poll = Callable[[], None]
@@ -48,23 +49,26 @@ class RunFolder:
         return self.path / "result.json"
 
 
-class StopSignalError(Exception):
-    """A signal other than Ctrl-C asked the launcher to end."""
+def run_llamafactory(
+    cli: Path, action: str, config: RunConfig, folder: Path, on_poll: Poll = lambda: None
+) -> float:
+    """Run one LLaMA-Factory action in a new run folder and return its seconds.
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
+    Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
+    """
+    run = create_run_folder(folder)
+    write_text(run.config, config.text)
+    command = build_llamafactory_command(cli, action, run.config, config.values, os.environ)
+    return run_in_folder(command, run, on_poll)
 
 
-def create_run_folder(path: Path, config_text: str) -> RunFolder:
-    """Make a run's folder with its config; raises OutputError when a run of that name stands there."""
-    folder = RunFolder(path)
+def create_run_folder(path: Path) -> RunFolder:
+    """Make an empty run folder; raises OutputError when a run of that name stands there."""
     with explain_os_error(path):
         if path.exists() and any(path.iterdir()):
-            raise OutputError(f"run folder {path} exists already", hint="--name NAME for another run")
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
         path.mkdir(parents=True, exist_ok=True)
-    write_text(folder.config, config_text)
-    return folder
+    return RunFolder(path)
 
 
 def run_in_folder(command: Command, folder: RunFolder, on_poll: Poll = lambda: None) -> float:
@@ -143,13 +147,13 @@ def _stop_child(child: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _stop_signals_raise() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into StopSignalError in the main thread, as Ctrl-C is KeyboardInterrupt."""
+    """Turn SIGTERM and SIGHUP into StoppedError in the main thread, as Ctrl-C is KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise StopSignalError(number)
+        raise StoppedError(signal.Signals(number).name, number)
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), stop) for name in names}

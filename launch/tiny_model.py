@@ -1,12 +1,14 @@
 """Write a tiny Qwen3 with random weights and a tokenizer trained on a data file: it trains on a CPU in seconds.
 
-Run as a program by the Python that has the training stack, so that `lfc` itself never loads torch:
-`python tiny_model.py DATA.jsonl FOLDER`.
+This file is also a program, `tiny_model.py DATA.jsonl FOLDER`, that the Python with the training stack runs: so
+`lfc` itself never loads torch. That Python may not have `lfc`, hence only the standard library at the top.
 """
 
 import json
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 VOCABULARY_SIZE = 4_000
@@ -14,6 +16,35 @@ VOCABULARY_SIZE = 4_000
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VISIBLE_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 _SEED = 42
+
+
+def make_tiny_model(cli: Path, data: Path, folder: Path, on_poll: Callable[[], None] = lambda: None) -> None:
+    """Make the model with the Python that `cli`, a llamafactory-cli, belongs to; it appears whole or not at all.
+
+    Raises: InputError when the data is missing, OutputError when the folder exists, ChildFailedError.
+    """
+    from launch.command import build_python_command, find_stack_python
+    from launch.run import describe_failure, run_child
+    from prep.errors import ChildFailedError, InputError
+    from prep.files import explain_os_error, refuse_existing
+
+    if not data.is_file():
+        raise InputError(f"{data} does not exist or is not a file", hint="lfc prep convert … -o FILE makes one")
+    refuse_existing(folder, force=False)
+    partial = folder.with_name(f".{folder.name}.partial")
+    with explain_os_error(folder):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    log = partial / "log.txt"
+    command = build_python_command(
+        find_stack_python(cli), Path(__file__), (str(data), str(partial / "model")), os.environ
+    )
+    exit_code = run_child(command, log, on_poll)
+    if exit_code:
+        raise ChildFailedError(describe_failure(command, exit_code, log), exit_code=exit_code)
+    with explain_os_error(folder):
+        (partial / "model").replace(folder)
+        shutil.rmtree(partial)
 
 
 def write_tiny_model(data: Path, folder: Path) -> None:

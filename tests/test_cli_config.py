@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from test_launch_config import make_dataset
 
 from launch.cli import lfc
+from tests.test_launch_config import make_dataset
 
 
 def run_config(*arguments: str | Path) -> Result:

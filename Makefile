@@ -1,0 +1,53 @@
+# `make` lists the targets. Everything is installed into .venv; nothing outside this folder changes.
+PYTHON ?= python3
+VENV ?= .venv
+# What `make demo` passes on: make demo ARGS=--fresh
+ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+# uv installs the stack in a fraction of pip's time, and makes a venv where Debian's python3-venv is missing.
+UV := $(VENV)-uv/bin/uv
+INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(VENV)/.train ## Set everything up and train, compare and show a tiny Qwen3 on the CPU
+	$(BIN)/lfc quickstart $(ARGS)
+
+test: $(VENV)/.dev lint ## Set everything up and run ruff, mypy and the tests with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev ## Run ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Sort imports and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the venv and the caches
+	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+
+$(UV):
+	$(PYTHON) -m pip install --quiet --root-user-action=ignore --target $(VENV)-uv uv
+
+$(BIN)/python: $(UV)
+	UV_PYTHON_DOWNLOADS=never $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@touch $@ 2>/dev/null || true
+
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[train]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[train,dev]'
+	@touch $@ $(VENV)/.train
