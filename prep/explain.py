@@ -87,7 +87,14 @@ def _look_at_source(entry: Mapping[str, Any], row: int) -> tuple[str, dict[str, 
     find_kind(path)
     rows = (candidate for candidate in read_rows(path) if candidate.number == row)
     found = next(islice(rows, 1), None)
-    return "as it was", dict(found.values) if isinstance(found, SourceRow) else None
+    return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a source row as JSON can hold it: parquet has dates and bytes too."""
+    import orjson
+
+    return dict(orjson.loads(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)))
 
 
 def _describe_step(manifest: Mapping[str, Any]) -> str:

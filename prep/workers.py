@@ -24,6 +24,7 @@ _TASKS_AHEAD = 3
 # Linux alone lets a pipe be larger than its default; elsewhere the number is ignored.
 _PIPE_BYTES = 1 << 20
 _MAX_WORKERS = 4
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from prep.workers import serve; serve()"
 
 
 class Task(NamedTuple):
@@ -81,10 +82,9 @@ class WorkerPool:
 class _Worker:
     def __init__(self, plan: ConvertPlan) -> None:
         # Found by its path, because a checkout need not be installed.
-        root = str(Path(__file__).parent.parent)
-        code = f"import sys; sys.path.insert(0, {root!r}); from prep.workers import serve; serve()"
+        command = [sys.executable, "-c", _START, str(Path(__file__).parent.parent)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES
         )
         self._results: queue.Queue[ShardResult | None] = queue.Queue()
         self._send_line(plan.to_json())
