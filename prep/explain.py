@@ -44,38 +44,31 @@ def explain_row(path: Path, row: int) -> Explanation:
         record = file.read_record(row - 1)
     origin = Origin.parse(record.get("origin"))
     manifest = read_manifest(path)
-    if manifest is None:
-        return Explanation(record, origin, [_describe_output(record)], state="no manifest tells its way")
-    chain = _find_chain(manifest.__dict__, origin.source if origin else "")
-    steps = [_describe_step(step) for step in chain]
-    steps.append(_describe_output(record))
-    entry = _find_source_file(chain[0], origin)
-    if entry is None or origin is None:
-        return Explanation(record, origin, steps, state="its origin names no file of the manifest")
+    chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
+    steps = [*(_describe_step(step) for step in chain), _describe_output(record)]
+    if origin is None or not chain:
+        return Explanation(record, origin, steps, state="no manifest tells its way")
+    entry = next(entry for entry in chain[0]["inputs"] if entry["label"] == origin.file)
     state, source_row = _look_at_source(entry, origin.row)
     return Explanation(record, origin, steps, entry["path"], state, source_row)
 
 
-def _find_chain(manifest: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
-    """Return the manifests from the conversion that made a source's rows to this one."""
+def _find_chain(manifest: Mapping[str, Any], origin: Origin) -> list[Mapping[str, Any]]:
+    """Return the manifests from the conversion that gave a row its origin to this one, none if it is not there."""
+    if manifest["step"] == "convert" and _made_origin(manifest, origin):
+        return [manifest]
     for entry in manifest["inputs"]:
         renamed = manifest["options"].get("renamed_sources", {}).get(entry.get("name"), {})
-        former = next((old for old, new in renamed.items() if new == source), source)
-        earlier = entry.get("manifest")
-        if earlier and manifest["step"] != "convert" and (chain := _find_chain(earlier, former)):
+        former = next((old for old, new in renamed.items() if new == origin.source), origin.source)
+        if "manifest" in entry and (chain := _find_chain(entry["manifest"], origin._replace(source=former))):
             return [*chain, {**manifest, "part": entry.get("name")}]
-    made_here = manifest["step"] == "convert" and _stem_of(manifest) in (source, f"{source}_tools")
-    return [manifest] if made_here or (manifest["step"] == "convert" and not source) else []
+    return []
 
 
-def _stem_of(manifest: Mapping[str, Any]) -> str:
-    return Path(manifest["output"]["path"]).stem
-
-
-def _find_source_file(conversion: Mapping[str, Any], origin: Origin | None) -> Mapping[str, Any] | None:
-    if origin is None:
-        return None
-    return next((entry for entry in conversion["inputs"] if entry.get("label") == origin.file), None)
+def _made_origin(conversion: Mapping[str, Any], origin: Origin) -> bool:
+    stem = Path(conversion["output"]["path"]).stem
+    labels = [entry.get("label") for entry in conversion["inputs"]]
+    return stem in (origin.source, f"{origin.source}_tools") and origin.file in labels
 
 
 def _look_at_source(entry: Mapping[str, Any], row: int) -> tuple[str, dict[str, Any] | None]:

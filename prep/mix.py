@@ -279,11 +279,7 @@ def _rename_sources(parts: Mapping[str, Path], measured: Mapping[str, _Measured]
             for source in (part.sources & other_part.sources) - {""} if other != name else ():
                 mine = {file: digest for file, digest in files[name].items() if file[0] == source}
                 theirs = {file: digest for file, digest in files[other].items() if file[0] == source}
-                if (
-                    not mine
-                    or not theirs
-                    or any(theirs.get(file, digest) != digest for file, digest in mine.items())
-                ):
+                if not mine or mine != theirs:
                     renamed.setdefault(name, {})[source] = f"{name}-{source}"
     return renamed
 
