@@ -180,7 +180,10 @@ class _EntryLinter:
 
     def _add(self, name: str, kind: Fault, message: str, mend: str) -> None:
         line, column = self._places[name]
-        self._findings.append(Finding(self._path.as_posix(), line, kind, f"'{name}': {message}", mend, column))
+        # JSON can spell half a character, which no terminal prints.
+        printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
+        finding = Finding(self._path.as_posix(), line, kind, f"'{printable}': {message}", mend, column)
+        self._findings.append(finding)
 
 
 def _explain_json_error(file: str, text: str, error: json.JSONDecodeError) -> Finding:
