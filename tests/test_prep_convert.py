@@ -495,6 +495,46 @@ ROWS = st.lists(
 )
 
 
+MEDICAL_VALUES = TEXTS | st.none() | st.sampled_from(["q", "a", 3])
+MEDICAL_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"question": MEDICAL_VALUES, "answer": MEDICAL_VALUES},
+        optional={"think": MEDICAL_VALUES, "system": MEDICAL_VALUES, "other": st.just(1)},
+    )
+    | st.fixed_dictionaries({"question": TEXTS, "think": TEXTS, "answer": st.sampled_from(["a", " b\u3000"])}),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=MEDICAL_ROWS, policy=st.sampled_from(list(ThinkPolicy)), system=st.sampled_from(["", " Be kind. "]))
+def test_the_short_way_for_lines_gives_the_bytes_of_the_general_one(
+    rows: list[dict[str, Any]], policy: ThinkPolicy, system: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in.json").write_text(json.dumps(rows), encoding="utf-8")
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    made = []
+    for name in ("in.json", "in.jsonl"):
+        options = ConvertOptions(policy=policy, system=system, max_rejects=len(rows), force=True)
+        for old in tmp_path.glob("out*"):
+            old.unlink()
+        try:
+            convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
+        except InputError as error:
+            made.append({"error": str(error).encode()})
+            continue
+        made.append({file.name: file.read_bytes() for file in tmp_path.glob("out*.jsonl")})
+    assert made[0] == {name: content.replace(b"in.jsonl", b"in.json") for name, content in made[1].items()}
+
+
+def test_plain_lines_never_take_the_general_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", medical_rows()[:2])
+    expected = read_rows(convert(path, tmp_path))
+    monkeypatch.setattr("prep.shards.parse_line", None)
+    assert read_rows(convert(path, tmp_path)) == expected
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=ROWS,
