@@ -19,7 +19,7 @@ from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
 from prep.files import AtomicFile, Manifest, explain_os_error, hash_file, read_manifest
 from prep.filters import all_hold, parse_condition
-from prep.outputs import OutputSet, open_outputs
+from prep.outputs import OutputSet, describe_output, open_outputs
 from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
 from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
@@ -364,16 +364,13 @@ class _Run:
                 options[name] = value
         if self._options.sample is not None:
             options["seed"] = self._options.seed
-        if path == self._names.tools:
-            # `lfc prep register` reads it here.
-            options["formatting"] = "sharegpt"
         return Manifest(
             step="convert",
             options=options,
             think_policy=plan.policy.value,
             inputs=inputs,
             counts=dict(self._counts) if path == self._names.main else {"records": self._counts["tool_records"]},
-            output={"path": path.name, "bytes": file.bytes_written, "sha256": file.sha256},
+            output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
         )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from prep.convert import ConvertOptions, ConvertResult, convert_files
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.files import hash_file, read_manifest
+from prep.registry import register_dataset
 from prep.thinking import ThinkPolicy
 from tests.shapes import (
     SHAPES,
@@ -223,7 +224,9 @@ def test_tool_calls_become_rows_that_llamafactory_trains_on(tmp_path: Path) -> N
     assert len(read_rows(result)) == 1
     manifest = read_manifest(result.tools_output)
     assert manifest is not None
-    assert (manifest.options["formatting"], manifest.counts) == ("sharegpt", {"records": 2})
+    assert (manifest.output["formatting"], manifest.counts) == ("sharegpt", {"records": 2})
+    entry = register_dataset(result.tools_output, "tools", tmp_path).entry
+    assert (entry["formatting"], entry["columns"]["tools"]) == ("sharegpt", "tools")
 
 
 def test_when_every_row_calls_tools_there_is_no_alpaca_file(tmp_path: Path) -> None:
