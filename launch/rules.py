@@ -424,6 +424,13 @@ def steps_are_countable(setting: Setting) -> Iterator[Fault]:
 
 
 @_train_rule
+def seed_is_in_range(setting: Setting) -> Iterator[Fault]:
+    """Parser: transformers.set_seed, and numpy behind it: `Seed must be between 0 and 2**32 - 1`."""
+    if not 0 <= setting["seed"] < 1 << 32:
+        yield Fault("seed", f"is {setting['seed']}, allowed is 0 to {(1 << 32) - 1}", "seed: 42")
+
+
+@_train_rule
 def schedule_has_what_it_needs(setting: Setting) -> Iterator[Fault]:
     """Parser, transformers 5.6 training_args.py: warm-up is not below 0, plateaus need an evaluation."""
     for key in ("warmup_ratio", "warmup_steps"):
@@ -979,6 +986,8 @@ def read_dataset_manifest(name: str, dataset_dir: Path) -> Manifest | None:
 
 def _is_file_dataset(name: str, dataset_dir: Path) -> bool:
     """Whether a name's entry is one data file: hubs, scripts and folders are LLaMA-Factory's own matter."""
+    if str(dataset_dir) == "ONLINE" or str(dataset_dir).startswith("REMOTE:"):
+        return False
     entry = read_registry(dataset_dir).get(name)
     if entry is None:
         return True
