@@ -1,0 +1,128 @@
+"""Which program is started, with which environment."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.command import (
+    Command,
+    build_llamafactory_command,
+    build_python_command,
+    find_llamafactory_cli,
+    find_stack_python,
+    is_secret,
+    record_environment,
+)
+from prep.errors import StackError
+
+
+def make_program(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_the_given_program_comes_first(tmp_path: Path) -> None:
+    program = make_program(tmp_path / "bin" / "llamafactory-cli")
+    assert find_llamafactory_cli(str(program)) == program
+
+
+def test_a_given_program_that_cannot_run_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="nowhere is not a program that can be run"):
+        find_llamafactory_cli(str(tmp_path / "nowhere"))
+
+
+def test_the_program_beside_this_python_comes_before_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = make_program(tmp_path / "env" / "bin" / "llamafactory-cli")
+    other = make_program(tmp_path / "other" / "llamafactory-cli")
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr(sys, "executable", str(beside.parent / "python"))
+    assert find_llamafactory_cli() == beside
+
+
+def test_without_the_stack_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(StackError) as caught:
+        find_llamafactory_cli()
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("pip install -c constraints.txt '.[train]'")
+
+
+def test_the_stacks_python_stands_beside_its_cli(tmp_path: Path) -> None:
+    cli = make_program(tmp_path / "bin" / "llamafactory-cli")
+    python = make_program(tmp_path / "bin" / ("python.exe" if os.name == "nt" else "python"))
+    assert find_stack_python(cli) == python
+
+
+def test_a_cli_without_a_python_is_an_error(tmp_path: Path) -> None:
+    cli = make_program(tmp_path / "a" / "b" / "llamafactory-cli")
+    with pytest.raises(StackError, match="no Python stands beside"):
+        find_stack_python(cli)
+
+
+def test_unsloth_gets_exactly_one_visible_gpu() -> None:
+    command = build_llamafactory_command(
+        Path("/e/bin/llamafactory-cli"), "train", Path("c.yaml"), {"use_unsloth": True}, {}
+    )
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_a_choice_of_gpus_that_the_user_made_stays() -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "3"}
+    command = build_llamafactory_command(
+        Path("/e/bin/cli"), "train", Path("c.yaml"), {"use_unsloth": True}, environ
+    )
+    assert "CUDA_VISIBLE_DEVICES" not in command.env
+
+
+def test_the_childs_path_begins_with_the_environment_of_the_cli() -> None:
+    command = build_llamafactory_command(Path("/e/bin/cli"), "train", Path("c.yaml"), {}, {"PATH": "/usr/bin"})
+    assert command.env["PATH"] == os.pathsep.join([str(Path("/e/bin")), "/usr/bin"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell's quoting")
+def test_a_command_is_written_ready_to_paste() -> None:
+    command = Command(("/e/bin/llamafactory-cli", "train", "my configs/a.yaml"), {"PATH": "x", "PYTHONUTF8": "1"})
+    assert command.with_arguments(("lr=1",)).format() == (
+        "PYTHONUTF8=1 /e/bin/llamafactory-cli train 'my configs/a.yaml' lr=1"
+    )
+
+
+def test_secrets_are_masked_in_the_record_of_a_run() -> None:
+    command = Command(("x",), {"PYTHONUTF8": "1"})
+    environ = {
+        "HF_TOKEN": "hf_abc",
+        "WANDB_API_KEY": "k",
+        "HF_HOME": "/h",
+        "TOKENIZERS_PARALLELISM": "false",
+        "EDITOR": "vi",
+    }
+    assert record_environment(command, environ) == {
+        "HF_HOME": "/h",
+        "HF_TOKEN": "***",
+        "PYTHONUTF8": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "WANDB_API_KEY": "***",
+    }
+
+
+@pytest.mark.parametrize("name", ["hf_hub_token", "WANDB_API_KEY", "swanlab_api_key", "MY_PASSWORD"])
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert is_secret(name)
+
+
+def test_a_script_run_by_the_stacks_python_sees_its_arguments_and_not_our_folder(tmp_path: Path) -> None:
+    import subprocess
+
+    script = tmp_path / "say.py"
+    script.write_text("import sys; print(sys.argv[1:], str(sys.path[0]))", encoding="utf-8")
+    command = build_python_command(Path(sys.executable), script, ("a", "b c"), os.environ)
+    result = subprocess.run(command.argv, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("['a', 'b c']")
+    assert str(tmp_path) not in result.stdout
