@@ -2,7 +2,7 @@
 
 `python -m benchmarks.rule_runs cpu` trains every mended config for a step in one process; `… gpu` starts
 `llamafactory-cli train` on one GPU with the broken and with the mended config of the rules that need one.
-Prints one line a case; exit code 1 when something went another way than tests/rule_cases.py says.
+Names of rules behind it run those alone. Prints one line a case to stderr; exit code 1 when something went another way than tests/rule_cases.py says.
 """
 
 import json
@@ -22,20 +22,20 @@ from tests.rule_cases import CASES, case_name, make_workplace, plan_case
 _TIMEOUT_S = 600
 
 
-def run_on_cpu() -> Iterator[tuple[str, bool, list[str]]]:
+def run_on_cpu(wanted: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
     """Judge in this process: the parser on the broken, a training of the mended."""
     for number, case in enumerate(CASES):
-        if case.runs == "cpu" and case.gpus == ():
+        if case.runs == "cpu" and case.gpus == () and (not wanted or case.rule in wanted):
             plan = plan_case(case, number)
             broken = rule_judge.judge(plan["broken"], run=False)
             mended = rule_judge.judge(plan["mended"], run=True)
             yield case_name(case), bool(broken) is case.parser and not mended, [broken, mended]
 
 
-def run_on_gpu() -> Iterator[tuple[str, bool, list[str]]]:
+def run_on_gpu(wanted: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
     """Start the real command for both configs: the broken must fail, the mended must end well."""
     for number, case in enumerate(CASES):
-        if case.runs == "gpu":
+        if case.runs == "gpu" and (not wanted or case.rule in wanted):
             plan = plan_case(case, number)
             told = [start(plan[side], Path(f"{side}-{number}.yaml")) for side in ("broken", "mended")]
             yield case_name(case), bool(told[0]) and not told[1], told
@@ -60,7 +60,7 @@ def start(values: dict[str, Any], path: Path) -> str:
     return "" if result.returncode == 0 else (lines or [f"exit code {result.returncode}"])[-1]
 
 
-def main(device: str) -> int:
+def main(device: str, wanted: list[str]) -> int:
     """Run all cases of a device in a workplace of their own."""
     from launch.tiny_model import write_tiny_model
 
@@ -69,7 +69,7 @@ def main(device: str) -> int:
         make_workplace(Path(folder))
         os.chdir(folder)
         write_tiny_model(Path("data/mini.jsonl"), Path("tiny-qwen3"))
-        for name, as_said, told in run_on_gpu() if device == "gpu" else run_on_cpu():
+        for name, as_said, told in run_on_gpu(wanted) if device == "gpu" else run_on_cpu(wanted):
             wrong += not as_said
             answer = {"case": name, "as_said": as_said, "broken": told[0][:200], "mended": told[1][:200]}
             os.write(2, (json.dumps(answer, ensure_ascii=False) + "\n").encode())
@@ -78,4 +78,4 @@ def main(device: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

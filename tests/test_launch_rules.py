@@ -11,6 +11,7 @@ import pytest
 from launch.config import check_values
 from launch.document import Fault
 from launch.rules import RULES, Machine, choose_machine
+from prep.cutoff import CutoffAdvice
 from tests.rule_cases import (
     CASES,
     GPU,
@@ -46,7 +47,10 @@ def judge(values: dict[str, Any], case: Case) -> list[Fault]:
 
 
 def test_every_training_rule_has_a_case() -> None:
-    assert {rule.__name__ for rule in RULES} - {case.rule for case in CASES} == {"vllm_takes_plain_models"}
+    assert {rule.__name__ for rule in RULES} - {case.rule for case in CASES} == {
+        "vllm_takes_plain_models",
+        "cutoff_keeps_the_answers",
+    }
 
 
 def test_every_rule_says_what_it_rests_on() -> None:
@@ -78,6 +82,19 @@ def test_two_gpus_only_warn_when_lfc_may_choose_one(workplace: Path) -> None:
 def test_a_rule_waits_until_the_type_of_its_key_is_mended(workplace: Path) -> None:
     found = check_values({**base_values(), "val_size": "a lot", "eval_strategy": "steps"}, "train", Machine(()))
     assert [fault.key for fault in found] == ["val_size"]
+
+
+def test_a_cutoff_below_the_longest_row_is_a_warning_with_the_advice(workplace: Path) -> None:
+    cutoffs = {"mini": CutoffAdvice(rows=40, lossless=900, one_percent=700)}
+    found = check_values(base_values(), "train", Machine(()), cutoffs=cutoffs)
+    assert [(fault.message, fault.mend, fault.fatal) for fault in found] == [
+        (
+            "is 512, and the longest row of 'mini' has 900 tokens",
+            "cutoff_len: 900 cuts no row, 700 at most one in a hundred",
+            False,
+        )
+    ]
+    assert check_values({**base_values(), "cutoff_len": 900}, "train", Machine(()), cutoffs=cutoffs) == []
 
 
 def test_inference_with_vllm_refuses_what_vllm_cannot() -> None:
