@@ -133,7 +133,8 @@ def config_new(
     """Write a config from a preset, with your own values for LLaMA-Factory's keys.
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
-    and the template follow its think policy and the model. What is written is checked, and what must still be
+    and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
+    is a folder on this machine. What is written is checked, and what must still be
     mended before a run, such as a model that is not there yet, is said.
 
     \b
@@ -181,9 +182,10 @@ def config_new(
     type=click.Choice(["train", "infer"]),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
+@click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
 @click.option("--strict", is_flag=True, help="Refuse warnings too.")
 @json_option
-def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_json: bool) -> None:
+def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
     """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
 
     All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
@@ -198,7 +200,7 @@ def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_
     from launch.config import check_config
     from launch.rules import choose_machine
 
-    check = check_config(path, choose_machine(target), kind)
+    check = check_config(path, choose_machine(target), kind, measure=measure)
     faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
     refused = check.is_fatal or (strict and bool(faults))
     if as_json:
