@@ -226,41 +226,58 @@ def train(
 
 
 @launch.command("eval")
-@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--eval-dataset", required=True, help="The registered dataset of held-out rows.")
+@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.option("--eval-dataset", help="The registered dataset of held-out rows.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option("--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval.")
 @name_option
+@click.option("--dry-run", is_flag=True, help="Print the commands and start nothing.")
 @cli_option
 @json_option
 def evaluate(
-    config_path: Path,
-    pairs: tuple[str, ...],
-    eval_dataset: str,
+    words: tuple[str, ...],
+    eval_dataset: str | None,
+    adapters: tuple[Path, ...],
+    tasks: str | None,
     name: str | None,
+    dry_run: bool,
     given_cli: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the base model with what a training config made of it, on held-out rows.
+    """Compare the base model with what one or several trainings made of it, on held-out rows.
 
-    CONFIG is the training config; both sides get its template, thinking flag and seed. KEY=VALUE sets what the
-    prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the mode is the default.
+    CONFIG is a training config; all sides get its template, thinking flag and seed, and the base runs once.
+    KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
+    mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
+    changed most, lie in runs/NAME.
+
+    With --tasks, lm-evaluation-harness asks its multiple-choice questions instead; KEY=VALUE then sets its own
+    options, such as num_fewshot, limit or include_path.
 
     \b
-    Example:
+    Examples:
       lfc launch eval configs/medical.yaml --eval-dataset medical_test max_new_tokens=4096
+      lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
+      lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
-    from launch.command import find_llamafactory_cli
     from launch.config import parse_overrides, read_config
-    from launch.evaluate import evaluate_adapter
 
-    folder = Path("runs", name or f"{config_path.stem}-eval")
-    training, overrides = read_config(config_path), parse_overrides(pairs)
-    cli = find_llamafactory_cli(given_cli)
-    result = evaluate_adapter(cli, training, eval_dataset, folder, overrides, show_prediction)
-    if as_json:
-        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
+    configs = {Path(word).stem: read_config(Path(word)) for word in words if not is_setting(word)}
+    overrides = parse_overrides(word for word in words if is_setting(word))
+    if not configs or bool(tasks) == bool(eval_dataset):
+        raise click.UsageError("give a CONFIG, and either --eval-dataset NAME or --tasks NAME,...")
+    if len(configs) < sum(not is_setting(word) for word in words):
+        raise click.UsageError("two configs have one name")
+    folder = Path("runs", name or f"{next(iter(configs))}-{'tasks' if tasks else 'eval'}")
+    if tasks:
+        evaluate_tasks(configs, adapters, tasks.split(","), folder, overrides, dry_run=dry_run, as_json=as_json)
     else:
-        print_comparison(result)
+        evaluate_rows(configs, adapters, str(eval_dataset), folder, overrides, given_cli, dry_run, as_json)
+
+
+def is_setting(word: str) -> bool:
+    """Tell a KEY=VALUE from a config's path."""
+    return word.partition("=")[0].isidentifier() and "=" in word and not Path(word).is_file()
 
 
 @launch.command("tiny-model")
