@@ -2,18 +2,22 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prep import __version__
-from prep.cli import FOLDER, OUTPUT_FILE, force_option, json_option, prep, print_result
+from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option, prep, print_result
 from prep.errors import UserError
 
 if TYPE_CHECKING:
+    from launch.config import Check
     from launch.evaluate import Comparison
+    from launch.schema import Kind
 
 NEXT_COMMANDS = """
 Next, with your own data and model:
@@ -126,7 +130,8 @@ def config_new(
     """Write a config from a preset, with your own values for LLaMA-Factory's keys.
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
-    and the template follow its think policy and the model.
+    and the template follow its think policy and the model. What is written is checked, and what must still be
+    mended before a run, such as a model that is not there yet, is said.
 
     \b
     Examples:
@@ -140,13 +145,144 @@ def config_new(
     written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
     for note in written.notes:
         click.echo(f"Note: {note}", err=True)
+    for fault in written.faults:
+        click.echo(f"{'To mend' if fault.fatal else 'Note'}: `{fault.key}` {fault.message}", err=True)
+        click.echo(f"  Try: {fault.mend}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
-        {"config": output.as_posix(), "values": written.values, "notes": written.notes},
+        {
+            "config": output.as_posix(),
+            "values": written.values,
+            "notes": written.notes,
+            "faults": [asdict(fault) for fault in written.faults],
+        },
         [(key, format_setting(written.values[key])) for key in told if key in written.values],
         as_json=as_json,
         title=f"{output} from preset {preset.name}",
     )
+
+
+@config.command("check")
+@click.argument("path", metavar="FILE", type=INPUT_FILE)
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["here", "gpu", "cpu", "any"]),
+    default="here",
+    show_default=True,
+    help="The machine to judge for: this one, one with a single bf16 GPU, one without, or leave devices out.",
+)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["train", "infer"]),
+    help="What reads it: train, or export, chat and api; told by its keys if not given.",
+)
+@click.option("--strict", is_flag=True, help="Refuse warnings too.")
+@json_option
+def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_json: bool) -> None:
+    """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
+
+    All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
+    against LLaMA-Factory's own arguments, combinations that cannot work, the datasets and their think policy,
+    the model's folder, and this machine. Exit code 1 when one stops the run or loses data.
+
+    \b
+    Examples:
+      lfc launch config check configs/medical.yaml
+      lfc launch config check configs/medical.yaml --for gpu --strict
+    """
+    from launch.config import check_config
+    from launch.rules import choose_machine
+
+    check = check_config(path, choose_machine(target), kind)
+    faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
+    refused = check.is_fatal or (strict and bool(faults))
+    if as_json:
+        result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "faults": faults}
+        print_result(result, [], as_json=True, title="")
+    else:
+        print_faults(path, check, target)
+    if refused:
+        click.get_current_context().exit(1)
+
+
+def print_faults(path: Path, check: "Check", target: str) -> None:
+    """Print a check's result to stdout, one fault and its mend after the other."""
+    errors = sum(fault.fatal for fault in check.faults)
+    warnings = len(check.faults) - errors
+    for fault in check.faults:
+        line, column = check.place(fault)
+        what = "error" if fault.fatal else "warning"
+        click.echo(f"{path}:{line}:{column}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}")
+        click.echo(f"  Try: {fault.mend}")
+    where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
+    verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
+    click.echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+
+
+@config.command("diff")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@json_option
+def config_diff(first: str, second: str, as_json: bool) -> None:
+    """Show the keys on which two configs differ: presets by name, or files.
+
+    \b
+    Example:
+      lfc launch config diff medical-hybrid configs/medical.yaml
+    """
+    from launch.config import diff_configs
+
+    differing = diff_configs(first, second)
+    pairs = {key: [None if side is ... else side for side in pair] for key, pair in differing.items()}
+    rows = [
+        (key, *(("(not set)" if side is ... else format_setting(side)) for side in pair))
+        for key, pair in differing.items()
+    ]
+    only = {
+        name: [key for key, pair in differing.items() if pair[1 - side] is ...]
+        for side, name in enumerate(("only_in_a", "only_in_b"))
+    }
+    print_result(
+        {"a": first, "b": second, "differing": pairs, **only},
+        [("key", first, second), *rows] if rows else [("no key differs",)],
+        as_json=as_json,
+        title=f"{first} and {second}: {len(rows)} keys differ",
+    )
+
+
+@config.command("schema")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["train", "infer"]),
+    default="train",
+    show_default=True,
+    help="Which of the two.",
+)
+@click.option("--refresh", is_flag=True, help="Write both anew from the LLaMA-Factory that is installed.")
+@click.option("--to", "folder", type=FOLDER, help="With --refresh: the folder to write them into.")
+@click.option("--python", type=INPUT_FILE, help="With --refresh: the interpreter that has LLaMA-Factory.")
+def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path | None) -> None:
+    """Print the JSON Schema of LLaMA-Factory's YAML, for editors and checkers.
+
+    It is made of LLaMA-Factory's own arguments: types, choices, defaults and help.
+
+    \b
+    Examples:
+      lfc launch config schema > llamafactory.schema.json
+      lfc launch config schema --refresh --to configs
+    """
+    from launch.schema import introspect_stack, read_schema_text, write_schemas
+
+    if not refresh:
+        click.echo(read_schema_text(kind), nl=False)
+        return
+    if folder is None:
+        raise click.UsageError("--refresh needs --to FOLDER")
+    for path in write_schemas(introspect_stack(python or Path(sys.executable)), folder):
+        click.echo(path)
 
 
 def format_setting(value: Any) -> str:

@@ -1,30 +1,50 @@
-"""Preset + overrides + dataset → a YAML that LLaMA-Factory runs."""
+"""Preset + overrides + dataset → a YAML that LLaMA-Factory runs; all faults of a YAML at once."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.document import format_value, load_document, parse_value
-from launch.presets import Preset, find_template
+from launch.document import Document, Fault, Place, format_entry, format_value, load_document, parse_value
+from launch.presets import Preset, find_preset, find_template, list_presets
+from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
+from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
 from prep.errors import ConfigError
-from prep.files import Manifest, read_manifest, refuse_existing, write_text
-from prep.registry import find_dataset_file, read_registry
+from prep.files import refuse_existing, write_text
 from prep.thinking import ThinkPolicy
 
-SCHEMA_NAMES = {
-    "train": "llamafactory-0.9.5-train.schema.json",
-    "infer": "llamafactory-0.9.5-infer.schema.json",
-}
+# A fault of a key that is not in the file is shown at its start.
+_NO_PLACE = Place(1, 1)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A config's faults in the order of its lines, and what it was judged as."""
+
+    path: Path
+    kind: Kind
+    faults: list[Fault]
+    places: dict[str, Place]
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether a fault stops the run or loses data."""
+        return any(fault.fatal for fault in self.faults)
+
+    def place(self, fault: Fault) -> Place:
+        """Where a fault's key stands, or the first line for one that is not there."""
+        return self.places.get(fault.key, _NO_PLACE)
 
 
 @dataclass(frozen=True)
 class NewConfig:
-    """A config that was written: what it says, and what followed from the dataset and the model."""
+    """A config that was written: what it says, what could not be followed, and what is wrong with it."""
 
     path: Path
     values: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,7 @@ def format_config(values: Mapping[str, Any], *, header: str, preset: Preset | No
         if key in sections:
             lines += ["", f"# {sections[key]}"]
         comment = preset.comments.get(key, "") if preset else ""
-        lines.append(f"{key}: {format_value(value)}" + (f"  # {comment}" if comment else ""))
+        lines.append(format_entry(key, value) + (f"  # {comment}" if comment else ""))
     return "\n".join(lines) + "\n"
 
 
@@ -105,11 +125,16 @@ def new_config(
     """Write a config from a preset: what the dataset and the model decide, then the overrides, win over it.
 
     `enable_thinking`, `mask_history` and `template` follow the think policy in the dataset's manifest and the
-    model's name; an override of the same key stays as it is.
-    Raises: ConfigError, RegistryError when a dataset is unknown, OutputError when the file stands already.
+    model's name; an override of the same key stays as it is. The result is checked for any machine; the schema
+    lies beside it, so that editors find it wherever the folder goes.
+    Raises: ConfigError for a key or type that LLaMA-Factory does not take, RegistryError when a dataset is
+    unknown, OutputError when the file stands already.
     """
     refuse_existing(path, force=force)
     values = preset.values
+    kind = guess_kind(values)
+    for fault in find_schema_faults({**values, **overrides}, read_schema(kind)):
+        raise ConfigError(f"`{fault.key}` {fault.message}", hint=fault.mend)
     notes: list[str] = []
     derived = dict(overrides)
     if dataset_dir is not None:
@@ -120,8 +145,60 @@ def new_config(
     if "output_dir" in values:
         derived.setdefault("output_dir", _name_output_dir({**values, **derived}, path.stem))
     values = {**values, **derived}
-    write_config(path, values, header=_write_header(preset, path), preset=preset)
-    return NewConfig(path, values, notes)
+    write_config(path, values, header=_write_header(preset, path, kind), preset=preset)
+    schema = path.with_name(schema_name(kind))
+    if not schema.is_file() or schema.read_text(encoding="utf-8") != read_schema_text(kind):
+        write_text(schema, read_schema_text(kind))
+    return NewConfig(path, values, notes, check_values(values, kind, Machine(), path))
+
+
+def check_config(path: Path, machine: Machine, kind: Kind | None = None) -> Check:
+    """Find everything that is wrong with a YAML config: keys, types, combinations, data, model and machine.
+
+    Shape: faults are in the order of the file's lines. Without a `kind` the keys tell whether it trains.
+    Raises: ConfigError when the file is missing or is not one YAML mapping.
+    """
+    document = load_document(path)
+    kind = kind or guess_kind(document.values)
+    faults = [*document.faults, *check_values(document.values, kind, machine, path)]
+    check = Check(path, kind, faults, document.places)
+    faults.sort(key=lambda fault: (not fault.fatal, check.place(fault)))
+    return check
+
+
+def check_values(values: Mapping[str, Any], kind: Kind, machine: Machine, path: Path | None = None) -> list[Fault]:
+    """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
+    schema = read_schema(kind)
+    extra_allowed = os.environ.get("ALLOW_EXTRA_ARGS", "0").lower() in ("1", "true", "y")
+    known = {key: value for key, value in values.items() if key in schema["properties"] or not extra_allowed}
+    faults = list(find_schema_faults(known, schema))
+    defaults = {key: item["default"] for key, item in schema["properties"].items()}
+    wrong = frozenset(fault.key for fault in faults if fault.fatal)
+    return faults + find_rule_faults(Setting(values, defaults, machine, path, wrong))
+
+
+def guess_kind(values: Mapping[str, Any]) -> Kind:
+    """Tell a training config by its keys: an inference or export config has no training argument."""
+    training = {key for key, item in read_schema("train")["properties"].items() if item["x-group"] == "training"}
+    return "train" if training & set(values) else "infer"
+
+
+def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:
+    """Return the keys on which two configs differ, each a preset's name or a file, with both values.
+
+    Shape: a key that one side lacks has the value `...` there.
+    """
+    left, right = _read_either(first).values, _read_either(second).values
+    keys = [*left, *(key for key in right if key not in left)]
+    pairs = {key: (left.get(key, ...), right.get(key, ...)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}
+
+
+def _read_either(name: str) -> Document:
+    path = Path(name)
+    if path.is_file() or name not in {preset.name for preset in list_presets()}:
+        return load_document(path) if path.suffix in (".yaml", ".yml") else find_preset(name).document
+    return find_preset(name).document
 
 
 def _follow_model(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,38 +233,19 @@ def _follow_dataset(values: Mapping[str, Any], notes: list[str]) -> dict[str, An
     return decided
 
 
-def read_dataset_manifest(name: str, dataset_dir: Path) -> Manifest | None:
-    """Return the manifest of a registered dataset's file, None when it has none or is not a file here.
-
-    Raises: RegistryError when the dataset is unknown or its file is missing.
-    """
-    entry = read_registry(dataset_dir).get(name)
-    if entry is not None and "file_name" not in entry:
-        return None
-    return read_manifest(find_dataset_file(name, dataset_dir))
-
-
-def split_names(value: Any) -> list[str]:
-    """Return the names in `dataset: a,b`; a list is taken as it is, null is none."""
-    if isinstance(value, str):
-        return [name.strip() for name in value.split(",")]
-    return [str(name) for name in value] if isinstance(value, list) else []
-
-
 def _name_output_dir(values: Mapping[str, Any], name: str) -> str:
     # LlamaBoard lists saves/<model>/<finetuning_type>/<run>, and strips spaces.
     model = Path(str(values.get("model_name_or_path", "model"))).name.replace(" ", "-")
     return f"saves/{model}/{values.get('finetuning_type', 'lora')}/{name.replace(' ', '-')}"
 
 
-def _write_header(preset: Preset, path: Path) -> str:
-    kind = "train" if "output_dir" in preset.values else "infer"
+def _write_header(preset: Preset, path: Path, kind: Kind) -> str:
     run = next(line for line in preset.opening if line.startswith("Run:")).replace(
         f"configs/{preset.name}.yaml", path.as_posix()
     )
     return "\n".join(
         (
-            f"yaml-language-server: $schema={SCHEMA_NAMES[kind]}",
+            f"yaml-language-server: $schema={schema_name(kind)}",
             f"{preset.title} (preset {preset.name})",
             f"Needs: {preset.needs}",
             run,

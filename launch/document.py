@@ -138,6 +138,14 @@ def format_value(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def format_entry(key: str, value: Any) -> str:
+    """Return `key: value` as YAML without its line end; a mapping stands in a block below its key."""
+    if isinstance(value, dict) and value:
+        block = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
+        return f"{key}:\n" + "\n".join(f"  {line}" for line in block.splitlines())
+    return f"{key}: {format_value(value)}"
+
+
 def suggest_names(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three known names that are near to a mistyped one, the nearest first."""
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)

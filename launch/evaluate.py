@@ -13,7 +13,8 @@ from typing import Any
 from launch.changes import write_changed_rows
 from launch.config import RunConfig, format_config
 from launch.document import format_value
-from launch.run import Poll, run_llamafactory
+from launch.process import Poll
+from launch.run import run_llamafactory
 from launch.scores import Change, Prediction, RowScores, average_scores, compare_scores, load_similarity, score_row
 from prep.errors import ConfigError, InputError
 from prep.files import write_json, write_text

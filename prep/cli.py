@@ -4,9 +4,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from prep.download import DownloadResult, ProgressView
+
+_PIPE_WIDTH = 10_000
+_DOWNLOAD_STATES = {
+    "downloaded": "downloaded and verified",
+    "updated": "updated and verified",
+    "verified": "nothing to do: every file has the recorded sha256",
+}
 
 INPUT_FILE = click.Path(path_type=Path)
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -25,6 +37,103 @@ def prep() -> None:
     Example:
       lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
     """
+
+
+@prep.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--model", "is_model", is_flag=True, help="The names are models, not datasets.")
+@click.option(
+    "--to", "folder", type=FOLDER, help="Each repository becomes a folder in it.  [default: data/raw, or models]"
+)
+@click.option("--include", multiple=True, metavar="GLOB", help="Take only these files; * also stands for /.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these files out.")
+@click.option("--revision", help="A branch, tag or commit.  [default: master]")
+@click.option("--endpoint", metavar="URL", help="Another hub than the public one, with http:// or https://.")
+@click.option("--token-env", metavar="NAME", help="The environment variable that holds the access token.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files fetched at once.")
+@click.option("--dry-run", is_flag=True, help="Only list files, sizes and free disk.")
+@click.option("--offline", is_flag=True, help="Use no network: verify what was downloaded against its manifest.")
+@click.option("--allow-unhashed", is_flag=True, help="Take files without a sha256 on their size alone.")
+@click.option("--force", is_flag=True, help="Replace files in the way that no download left so.")
+@json_option
+def download(
+    names: tuple[str, ...],
+    is_model: bool,
+    folder: Path | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    revision: str | None,
+    endpoint: str | None,
+    token_env: str | None,
+    jobs: int,
+    dry_run: bool,
+    offline: bool,
+    allow_unhashed: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Download datasets or models from ModelScope, verified file by file.
+
+    NAME is OWNER/NAME or a set of `lfc prep sources`. Each becomes the folder TO/NAME, without the owner,
+    with a manifest (.lfc-download.json) of commit, sizes and sha256. The folder changes in one step, from its
+    old state to the new one; your own files in it stay. Interrupted, the same command goes on where it
+    stopped; run again, it verifies and fetches what has changed.
+
+    \b
+    Examples:
+      lfc prep download medical-cot finetome --to data/raw
+      lfc prep download krisfu/delicate_medical_r1_data --dry-run
+      lfc prep download --model Qwen/Qwen3-4B --to models
+      lfc prep download myteam/private-set --token-env MODELSCOPE_API_TOKEN
+    """
+    from prep import download as downloads
+    from prep.catalog import resolve_names
+
+    if dry_run and offline:
+        raise click.UsageError("--dry-run asks the hub, --offline does not: use one of them")
+    options = downloads.DownloadOptions(
+        repo_type="model" if is_model else "dataset",
+        revision=revision,
+        include=include,
+        exclude=exclude,
+        endpoint=endpoint,
+        token=downloads.read_token(token_env),
+        jobs=jobs,
+        force=force,
+        allow_unhashed=allow_unhashed,
+    )
+    folder = folder or Path("models" if is_model else "data/raw")
+    requests = resolve_names(names, options.repo_type)
+    if dry_run:
+        results = downloads.plan_downloads(requests, folder, options)
+    else:
+        work = downloads.verify_downloads if offline else downloads.download_repositories
+        with show_downloads() as view:
+            results = work(requests, folder, options, view)
+    print_downloads(results, downloads.measure_free_disk(folder), dry_run=dry_run, as_json=as_json)
+
+
+@prep.command("sources")
+@json_option
+def list_sources(as_json: bool) -> None:
+    """List the named sets that `lfc prep download` knows.
+
+    Each with its repository, convert's format, its size and a licence note: read the set's card yourself
+    before you publish what you trained on it.
+
+    \b
+    Example:
+      lfc prep sources
+    """
+    from prep.catalog import read_catalog
+
+    catalog = read_catalog()
+    print_result(
+        {name: entry._asdict() for name, entry in catalog.items()},
+        [(name, entry.repository, entry.format, entry.size, entry.licence) for name, entry in catalog.items()],
+        as_json=as_json,
+        title="named sets: name, repository, format, size, licence",
+    )
 
 
 @prep.command()
@@ -228,10 +337,16 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(soft_wrap=True)
     table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
+    for _ in range(max(map(len, rows), default=0)):
+        table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=True).print(table)
+    if not console.is_terminal:
+        # A pipe has no width: a path broken over lines there would be lost.
+        console.width = _PIPE_WIDTH
+    console.print(table)
 
 
 @contextmanager
@@ -245,3 +360,101 @@ def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(verb, total=None)
         yield lambda count: progress.advance(task, count)
+
+
+def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry_run: bool, as_json: bool) -> None:
+    """Print what was downloaded or, in a dry run, every file that would be, and the free disk."""
+    repositories = [
+        {
+            "repository": result.repository,
+            "folder": result.folder.as_posix(),
+            "revision": result.revision,
+            "commit": result.commit,
+            "state": result.state,
+            "fetched_bytes": result.fetched_bytes,
+            "files": {file.path: {"bytes": file.size, "sha256": file.sha256} for file in result.files},
+            "removed": list(result.removed),
+            "unhashed": list(result.unhashed),
+        }
+        for result in results
+    ]
+    rows: list[tuple[str, ...]] = []
+    for result in results:
+        size = sum(file.size for file in result.files)
+        plural = "file" if len(result.files) == 1 else "files"
+        commit = f"commit {result.commit[:12]}" if result.commit else f"revision {result.revision}"
+        if dry_run:
+            rows += [(str(result.folder / file.path), f"{file.size:,} bytes") for file in result.files]
+            state = f"{result.fetched_bytes:,} bytes to fetch"
+        else:
+            state = _DOWNLOAD_STATES[result.state]
+        rows.append((str(result.folder), f"{len(result.files):,} {plural}, {size:,} bytes", commit, state))
+        if result.removed:
+            rows.append(("", "", "", f"removed, as no longer in the repository: {', '.join(result.removed)}"))
+        if result.unhashed:
+            rows.append(("", "", "", f"known by size alone: {', '.join(result.unhashed)}"))
+    if dry_run:
+        rows.append(("free disk", f"{free_bytes:,} bytes"))
+    print_result(
+        {"repositories": repositories, "free_bytes": free_bytes},
+        rows,
+        as_json=as_json,
+        title="would be downloaded" if dry_run else "downloads",
+    )
+
+
+@contextmanager
+def show_downloads() -> Iterator["ProgressView | None"]:
+    """Show a bar for each file under way and one for all, on stderr; none when stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield DownloadBars(progress)
+
+
+class DownloadBars:
+    """Rich bars for a download: the first is the total, and each file has its own while it is under way."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._total: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
+
+    def start(self, title: str, total_bytes: int) -> None:
+        """Replace the total's bar by one for the next stage."""
+        if self._total is not None:
+            self._progress.remove_task(self._total)
+        self._total = self._progress.add_task(title, total=total_bytes)
+
+    def advance(self, path: str, size: int, byte_count: int) -> None:
+        """Move a file's bar and the total's."""
+        if path not in self._bars:
+            self._bars[path] = self._progress.add_task(f"  {path}", total=size)
+        self._progress.advance(self._bars[path], byte_count)
+        if self._total is not None:
+            self._progress.advance(self._total, byte_count)
+
+    def finish(self, path: str) -> None:
+        """Take a file's bar away."""
+        bar = self._bars.pop(path, None)
+        if bar is not None:
+            self._progress.remove_task(bar)

@@ -18,6 +18,18 @@ class InputError(UserError):
     """A file that cannot be read, or is not of the shape that was asked for."""
 
 
+class DownloadError(UserError):
+    """A repository that cannot be downloaded, or an answer of the hub that cannot be trusted."""
+
+
+class InterruptedDownloadError(DownloadError):
+    """Ctrl-C or SIGTERM came while downloading; `exit_code` is 128 and the signal's number."""
+
+    def __init__(self, message: str, *, exit_code: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
 class RecordError(UserError):
     """One row that cannot be used; the message is the reason alone, the caller adds file and row."""
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from prep import __version__
 from prep.errors import InputError, OutputError
 
+DOWNLOAD_MANIFEST_NAME = ".lfc-download.json"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -64,7 +65,7 @@ def open_atomic(path: Path) -> Iterator[AtomicFile]:
 @contextmanager
 def stage_file(path: Path) -> Iterator[AtomicFile]:
     """Open a file that appears only when the caller, who holds its lock, calls `publish`."""
-    with _open_partial(path, _working_folder(path) / f"{path.name}.partial") as staged:
+    with _open_partial(path, working_folder(path) / f"{path.name}.partial") as staged:
         yield staged
 
 
@@ -91,21 +92,22 @@ def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(_working_folder(path) / f"{path.name}.lock")
-    try:
-        with explain_os_error(path):
+    lock = FileLock(working_folder(path) / f"{path.name}.lock")
+    with explain_os_error(path):
+        try:
             lock.acquire(timeout=timeout_s)
-    except Timeout:
-        raise OutputError(
-            f"{path} is being written by another process", hint="wait until it has finished, then run again"
-        ) from None
+        except Timeout:
+            # Inside, because filelock's Timeout is an OSError too.
+            raise OutputError(
+                f"{path} is being written by another process", hint="wait until it has finished, then run again"
+            ) from None
     try:
         yield
     finally:
         lock.release()
 
 
-def _working_folder(path: Path) -> Path:
+def working_folder(path: Path) -> Path:
     """Return `.lfc` beside `path`: on the same disk, so that a rename out of it is atomic."""
     folder = path.parent / ".lfc"
     with explain_os_error(path):
@@ -226,3 +228,29 @@ def describe_input(path: Path) -> dict[str, Any]:
     if manifest is not None:
         entry["manifest"] = manifest.__dict__
     return entry
+
+
+def find_download_manifest(path: Path) -> dict[str, Any] | None:
+    """Return where a data file was downloaded from, or None when no download put it there.
+
+    Shape: {endpoint, repository, type, revision, commit, file, bytes, sha256}; `file` is the path inside the
+    repository. Size and sha256 are those recorded at the download: the caller, who hashes the file anyway,
+    sees from them whether it was changed since.
+    Raises: InputError when the folder's manifest is broken.
+    """
+    path = path.absolute()
+    for folder in path.parents:
+        manifest = folder / DOWNLOAD_MANIFEST_NAME
+        if not manifest.is_file():
+            continue
+        name = path.relative_to(folder).as_posix()
+        try:
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            recorded = content["files"].get(name)
+            if recorded is None:
+                return None
+            origin = {key: content[key] for key in ("endpoint", "repository", "type", "revision", "commit")}
+            return {**origin, "file": name, "bytes": recorded["bytes"], "sha256": recorded["sha256"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{manifest} cannot be read: {error}", hint="download the folder again") from error
+    return None

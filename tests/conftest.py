@@ -1,13 +1,38 @@
 """What several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.modelscope_server import Hub, serve_hub
 from tests.qwen3 import build_tokenizer_folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="Run the long versions too: large files, many rounds.")
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether this run may take minutes."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def qwen3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Qwen3's tokenizer, as a downloaded model has it, without weights."""
     return build_tokenizer_folder(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A ModelScope hub on 127.0.0.1, which the client takes for the public one; its own folders are temporary."""
+    home = tmp_path_factory.mktemp("client")
+    for name in ("MODELSCOPE_API_TOKEN", "MODELSCOPE_DOMAIN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(home / "cache"))
+    monkeypatch.setenv("MODELSCOPE_HOME", str(home / "home"))
+    with serve_hub() as running:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.endpoint)
+        yield running
