@@ -25,9 +25,7 @@ def write_changed_rows(
 ) -> None:
     """Write `changed_rows.jsonl` and `changed_rows.md` into an evaluation's folder."""
     changes = rank_changes(base, predictions, scores)
-    write_text(
-        folder / CHANGED_ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changes)
-    )
+    write_text(folder / CHANGED_ROWS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in changes))
     write_text(folder / CHANGED_ROWS_TO_READ, format_changes(changes))
 
 
@@ -40,10 +38,11 @@ def rank_changes(
     from the base's worth, up or down, that any other side made. Rows that no side changed are left out.
     Shape: {row, change, question, wanted, outputs: {side: text}, scores: {side: {figure: number}}}.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, first in enumerate(predictions[base]):
         worth = {name: weigh_row(scores[name][place]) for name in predictions}
-        change = max((worth[name] - worth[base] for name in predictions if name != base), key=abs, default=0.0)
+        steps = [worth[name] - worth[base] for name in predictions if name != base]
+        change = max(steps, key=abs, default=0.0)
         if not change:
             continue
         rows.append(

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -365,9 +365,10 @@ def train(
 @click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
 @click.option("--eval-dataset", help="The registered dataset of held-out rows.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
-@click.option("--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval.")
+@click.option(
+    "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
+)
 @name_option
-@click.option("--dry-run", is_flag=True, help="Print the commands and start nothing.")
 @cli_option
 @json_option
 def evaluate(
@@ -376,7 +377,6 @@ def evaluate(
     adapters: tuple[Path, ...],
     tasks: str | None,
     name: str | None,
-    dry_run: bool,
     given_cli: str | None,
     as_json: bool,
 ) -> None:
@@ -397,18 +397,70 @@ def evaluate(
       lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
     from launch.config import parse_overrides, read_config
+    from launch.evaluate import list_trained
 
-    configs = {Path(word).stem: read_config(Path(word)) for word in words if not is_setting(word)}
+    paths = [Path(word) for word in words if not is_setting(word)]
+    configs = {path.stem: read_config(path) for path in paths}
+    if not paths or len(configs) < len(paths) or bool(tasks) == bool(eval_dataset):
+        raise click.UsageError(
+            "give CONFIGs of different names, and either --eval-dataset NAME or --tasks NAME,..."
+        )
     overrides = parse_overrides(word for word in words if is_setting(word))
-    if not configs or bool(tasks) == bool(eval_dataset):
-        raise click.UsageError("give a CONFIG, and either --eval-dataset NAME or --tasks NAME,...")
-    if len(configs) < sum(not is_setting(word) for word in words):
-        raise click.UsageError("two configs have one name")
-    folder = Path("runs", name or f"{next(iter(configs))}-{'tasks' if tasks else 'eval'}")
+    trained = list_trained(configs, adapters)
+    folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
     if tasks:
-        evaluate_tasks(configs, adapters, tasks.split(","), folder, overrides, dry_run=dry_run, as_json=as_json)
+        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json)
+        return
+    from launch.command import find_llamafactory_cli
+    from launch.evaluate import evaluate as evaluate_rows
+    from launch.evaluate import plan_entrants
+
+    entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
+    result = evaluate_rows(find_llamafactory_cli(given_cli), entrants, folder, show_prediction)
+    if as_json:
+        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
     else:
-        evaluate_rows(configs, adapters, str(eval_dataset), folder, overrides, given_cli, dry_run, as_json)
+        print_comparison(result)
+
+
+def ask_tasks(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
+    tasks: list[str],
+    folder: Path,
+    overrides: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Let lm-evaluation-harness ask base and adapters, and print what it found."""
+    from launch.command import find_lm_eval
+    from launch.evaluate import check_shared_base
+    from launch.harness import plan_task_runs, run_tasks
+
+    lm_eval = find_lm_eval()
+    check_shared_base(configs, overrides)
+    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    print_result(
+        {
+            "run": folder.as_posix(),
+            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+        },
+        [
+            ("", "", *scores),
+            *(
+                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                for row in zip(*scores.values(), strict=True)
+            ),
+        ],
+        as_json=as_json,
+        title=f"lm-evaluation-harness, value ± standard error ({folder})",
+    )
+
+
+def format_task_score(value: float, error: float | None) -> str:
+    """Return a figure of lm-evaluation-harness with its standard error."""
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
 
 
 def is_setting(word: str) -> bool:
@@ -507,16 +559,37 @@ def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, giv
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print base and adapter side by side."""
-    figures = comparison.compare()
+    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    from launch.scores import FIGURES
+
+    heads = [
+        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+    ]
+    rows = [
+        (
+            figure.name,
+            *(
+                part
+                for side in comparison.sides
+                for part in (
+                    f"{side.figures[figure.name]:.2f}",
+                    *([side.changes[figure.name].format()] if side.changes else []),
+                )
+            ),
+            figure.meaning,
+        )
+        for figure in FIGURES
+        if figure.name in comparison.sides[0].figures
+    ]
     print_result(
         {},
-        [
-            ("", "base", "adapter", "change"),
-            *((name, f"{base:.2f}", f"{adapted:.2f}", f"{adapted - base:+.2f}") for name, base, adapted in figures),
-        ],
+        [("", *heads, ""), *rows],
         as_json=False,
-        title=f"{comparison.base.rows} held-out rows, 0 to 100 ({comparison.folder})",
+        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
+    )
+    click.echo(
+        "* the 95 % interval of the change excludes 0; rows that changed most: "
+        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
     )
 
 

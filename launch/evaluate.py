@@ -82,10 +82,7 @@ def write_prediction_config(
 
     `trained` is what the training made: an adapter's folder, the model's after a full fine-tune, "" for the base.
     """
-    config = {key: training[key] for key in _SHARED_KEYS if key in training}
-    if trained:
-        is_model = training.get("finetuning_type") in ("full", "freeze")
-        config["model_name_or_path" if is_model else "adapter_name_or_path"] = trained
+    config = set_trained({key: training[key] for key in _SHARED_KEYS if key in training}, trained)
     config |= {
         "do_predict": True,
         "predict_with_generate": True,
@@ -96,6 +93,14 @@ def write_prediction_config(
         **(_NOT_THINKING if training.get("enable_thinking") is False else _THINKING),
     }
     return {**config, **overrides}
+
+
+def set_trained(config: dict[str, Any], trained: str) -> dict[str, Any]:
+    """Return a config that loads what a training made: as the model after full fine-tuning, else as an adapter."""
+    if not trained:
+        return config
+    is_model = config.get("finetuning_type") in ("full", "freeze")
+    return {**config, "model_name_or_path" if is_model else "adapter_name_or_path": trained}
 
 
 def list_trained(configs: Mapping[str, Mapping[str, Any]], adapters: Sequence[Path] = ()) -> dict[str, str]:
@@ -139,7 +144,7 @@ def plan_entrants(
 
     training = next(iter(configs.values()))
     find_dataset_file(eval_dataset, Path(str(training.get("dataset_dir", "data"))))
-    _check_shared_base(configs, overrides)
+    check_shared_base(configs, overrides)
 
     def plan(name: str, source: str) -> Entrant:
         config = write_prediction_config(
@@ -232,7 +237,11 @@ def _iter_predictions(path: Path) -> Iterator[Prediction]:
             yield Prediction(row["prompt"], row["predict"], row["label"])
 
 
-def _check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> None:
+def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> None:
+    """Raise ConfigError when training configs do not put the same prompts to the same base model.
+
+    Shape: `configs` are training configs by name; a key set for all by `overrides` may differ.
+    """
     first_name, first = next(iter(configs.items()))
     for name, other in configs.items():
         for key in _SHARED_KEYS:

@@ -65,6 +65,10 @@ class Change:
         """Whether the interval excludes 0."""
         return self.rows >= _LEAST_ROWS and not self.low <= 0 <= self.high
 
+    def format(self) -> str:
+        """Return the change with its interval, and a star when the interval excludes 0."""
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]{'*' if self.is_clear else ''}"
+
 
 def score_row(row: Prediction, measure: Similarity) -> RowScores:
     r"""Return the figures that apply to a row.
@@ -164,7 +168,7 @@ def normalise_result(text: str) -> str:
     >>> normalise_result(r"x = \dfrac{2}{4}")
     '1/2'
     """
-    text = re.sub(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;: ]|[$~]", "", text)
+    text = re.sub(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;: ]|\\?\$|~", "", text.replace("{,}", ","))
     text = re.sub(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\^\s*\{?\\circ\}?|\\?%", "", text)
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
