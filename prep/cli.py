@@ -10,8 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from prep.download import DownloadResult, ProgressView
+    from prep.stats import DatasetStats
 
 _PIPE_WIDTH = 10_000
 _DOWNLOAD_STATES = {
@@ -27,6 +29,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
+dedup_option = click.option(
+    "--dedup",
+    type=click.Choice(["exact", "question", "near"]),
+    help="Drop copies of earlier rows: equal in all, in the normalised question, or nearly alike.",
+)
 
 
 @click.group("prep")
@@ -162,9 +169,14 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
 
 
 @prep.command()
-@click.argument("inputs", nargs=-1, required=True, type=INPUT_FILE)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The Alpaca JSONL to write.")
-@click.option("--format", "format_name", help="The source's shape; recognised from its columns if not given.")
+@click.option(
+    "--format",
+    "format_name",
+    help="The source's shape: alpaca, medical-cot, messages, openmath or sharegpt; recognised from its columns "
+    "if not given.",
+)
 @click.option(
     "--think-policy",
     type=click.Choice(["tagged", "masked", "strip"]),
@@ -173,56 +185,87 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     help="tagged: every output begins with a think block. masked: rows without a thought carry none. "
     "strip: thoughts are removed.",
 )
+@click.option(
+    "--turns",
+    type=click.Choice(["expand", "all", "first", "last"]),
+    default="expand",
+    show_default=True,
+    help="expand: one row for each answer, the turns before it as history. all: one row a conversation, its "
+    "last answer trained. first, last: that exchange alone.",
+)
 @click.option("--map", "column_map", multiple=True, metavar="OURS=THEIRS", help="Use another column name.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt of rows that have none.")
+@click.option("--where", multiple=True, metavar="CONDITION", help='Take rows such as "score>=4.5" alone.')
+@click.option("--limit", type=click.IntRange(min=1), help="Take this many rows, from the first on.")
+@click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
+@seed_option
+@dedup_option
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
+)
 @force_option
 @json_option
 def convert(
     inputs: tuple[Path, ...],
     output: Path,
-    format_name: str | None,
     think_policy: str,
     column_map: tuple[str, ...],
-    max_rejects: int,
-    force: bool,
     as_json: bool,
+    **rest: Any,
 ) -> None:
     """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
 
-    Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    INPUTS are parquet, JSONL (also .gz and .zst), JSON and CSV files, folders of them, globs, or - for JSONL on
+    stdin. Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
     Examples:
       lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
+      lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
     from prep.convert import ConvertOptions, convert_files
     from prep.thinking import ThinkPolicy
 
     options = ConvertOptions(
-        format=format_name,
+        format=rest.pop("format_name"),
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
-        max_rejects=max_rejects,
-        force=force,
+        **rest,
     )
     with show_progress("converting", "rows") as on_rows:
         result = convert_files(inputs, output, options, on_rows)
-    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    outputs = {
+        "output": result.output,
+        "tools_output": result.tools_output,
+        "rejects": result.rejects,
+        "duplicates": result.duplicates,
+    }
+    rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
+    rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
+    if result.left_out:
+        rows.append(("files not used", ", ".join(path.name for path in result.left_out)))
+    rows += [
+        (f"{name.replace('_', ' ')} in", str(path)) for name, path in outputs.items() if path and name != "output"
+    ]
+    if result.tools_output:
+        rows.append(("register tools as", "formatting sharegpt, beside the Alpaca rows"))
     print_result(
         {
             "format": result.format,
             "counts": result.counts,
             "unused_columns": result.unused_columns,
-            "output": result.output.as_posix(),
-            "rejects": result.rejects.as_posix() if result.rejects else None,
+            "left_out": [path.as_posix() for path in result.left_out],
+            **{name: path.as_posix() if path else None for name, path in outputs.items()},
         },
         rows,
         as_json=as_json,
-        title=f"{output} from {result.format} rows, think policy {think_policy}",
+        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {think_policy}",
     )
 
 
@@ -230,28 +273,56 @@ def convert(
 @click.argument("parts", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The mixed JSONL to write.")
 @click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
+@click.option(
+    "--by",
+    type=click.Choice(["rows", "characters", "tokens"]),
+    default="rows",
+    show_default=True,
+    help="What the shares are of.",
+)
+@click.option("--model", type=click.Path(path_type=Path), help="A model whose tokenizer counts for --by tokens.")
+@click.option("--oversample", is_flag=True, help="Repeat rows of small parts instead of leaving out rows.")
+@dedup_option
 @seed_option
 @force_option
 @json_option
-def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, force: bool, as_json: bool) -> None:
+def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, **rest: Any) -> None:
     """Mix converted files in a true ratio, without repeating a row, and shuffle.
 
     \b
-    Example:
+    Examples:
       lfc prep mix reasoning=data/medical.jsonl chat=data/chat.jsonl \\
           --ratio reasoning=0.75,chat=0.25 -o data/mixed.jsonl
+      lfc prep mix a=data/a.jsonl b=data/b.jsonl --ratio a=1,b=1 --by tokens --model Qwen3-4B -o data/ab.jsonl
     """
-    from prep.mix import mix_files
+    from prep.mix import MixOptions, mix_files
 
     files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
-    shares = parse_shares(ratio) if ratio else None
-    result = mix_files(files, output, ratio=shares, seed=seed, force=force)
+    options = MixOptions(ratio=parse_shares(ratio) if ratio else None, **rest)
+    with show_progress("mixing", "rows") as on_rows:
+        result = mix_files(files, output, options, on_rows)
+    total = max(sum(result.sizes.values()), 1)
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            f"{count:,} of {result.available[name]:,} rows",
+            f"{result.sizes[name] / total:.1%}" + ("" if result.by == "rows" else f" of the {result.by}"),
+        )
+        for name, count in result.taken.items()
+    ]
+    if result.duplicates:
+        rows.append(("duplicates", f"{result.duplicates:,} rows dropped"))
     print_result(
-        {"taken": result.taken, "available": result.available, "rows": result.rows, "output": output.as_posix()},
-        [
-            (name, f"{count:,} of {result.available[name]:,} rows", f"{count / max(result.rows, 1):.1%}")
-            for name, count in result.taken.items()
-        ],
+        {
+            "taken": result.taken,
+            "available": result.available,
+            "rows": result.rows,
+            "by": result.by,
+            "sizes": result.sizes,
+            "duplicates": result.duplicates,
+            "output": output.as_posix(),
+        },
+        rows,
         as_json=as_json,
         title=f"{output}: {result.rows:,} rows",
     )
@@ -262,49 +333,385 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, forc
 @click.option("-o", "--output", "prefix", type=OUTPUT_FILE, required=True, help="PREFIX_train.jsonl and so on.")
 @click.option("--test", type=float, default=0.0, help="Rows, or a share below 1, to hold out for the test.")
 @click.option("--val", type=float, default=0.0, help="Rows, or a share below 1, to hold out for validation.")
+@click.option(
+    "--dataset-dir", type=FOLDER, help="Holds the registered test sets to stay clear of; PREFIX's folder."
+)
+@click.option("--drop-overlap", is_flag=True, help="Leave out rows that a registered test set asks too.")
 @seed_option
 @force_option
 @json_option
-def split(path: Path, prefix: Path, test: float, val: float, seed: int, force: bool, as_json: bool) -> None:
+def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **rest: Any) -> None:
     """Split a converted file so that no question stands on two sides.
+
+    Questions are compared without case, width, white space and punctuation; the answers of one conversation stay
+    together; each side holds the sources in the proportion of the whole.
 
     \b
     Example:
       lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
     """
-    from prep.split import SplitSizes, split_file
+    from prep.split import SplitOptions, SplitSizes, split_file
 
-    result = split_file(path, prefix, SplitSizes(test, val), seed=seed, force=force)
+    with show_progress("splitting", "rows") as on_rows:
+        result = split_file(path, prefix, SplitOptions(SplitSizes(test, val), **rest), on_rows)
+    rows: list[tuple[str, ...]] = [
+        (side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()
+    ]
+    if result.dropped:
+        rows.append(("dropped", f"{result.dropped:,} rows", "a registered test set asks them too"))
+    if result.checked_against:
+        rows.append(("apart from", ", ".join(result.checked_against), "registered test sets"))
     print_result(
-        {"rows": result.rows, "outputs": {side: target.as_posix() for side, target in result.outputs.items()}},
-        [(side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()],
+        {
+            "rows": result.rows,
+            "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
+            "dropped": result.dropped,
+            "checked_against": result.checked_against,
+        },
+        rows,
         as_json=as_json,
         title=f"{path} split",
     )
 
 
 @prep.command()
-@click.argument("path", metavar="FILE", type=INPUT_FILE)
-@click.option("--name", required=True, help="The dataset's name in LLaMA-Factory.")
-@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
-@click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
+@click.argument("target", metavar="FILE:ROW")
 @json_option
-def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: bool) -> None:
-    """Register a converted file in LLaMA-Factory's dataset_info.json.
+def explain(target: str, as_json: bool) -> None:
+    """Tell from which file and row a row of a made file came, and what was done to it.
 
     \b
     Example:
-      lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
+      lfc prep explain data/mixed_train.jsonl:1234
     """
-    from prep.registry import FILE_NAME, register_dataset
+    from prep.explain import explain_row
 
-    entry = register_dataset(path, name, dataset_dir, replace=replace)
+    name, colon, row = target.rpartition(":")
+    if not colon or not name or not row.isdecimal():
+        raise click.UsageError(f"FILE:ROW is needed, such as data/mixed.jsonl:12, not '{target}'")
+    result = explain_row(Path(name), int(row))
+    rows = [("origin", str(result.record.get("origin", "none")))]
+    if result.origin and result.source_path:
+        answer = f", answer {result.origin.answer}" if result.origin.answer else ""
+        rows.append(("came from", f"{result.source_path} row {result.origin.row}{answer}"))
+    if result.state:
+        rows.append(("source file", result.state))
+    rows += [(f"step {number}", step) for number, step in enumerate(result.steps, 1)]
     print_result(
-        {"name": name, "entry": entry},
-        [("name", name), ("file", entry["file_name"])],
+        {
+            "record": result.record,
+            "origin": result.origin._asdict() if result.origin else None,
+            "source_path": result.source_path,
+            "state": result.state,
+            "steps": result.steps,
+            "source_row": result.source_row,
+        },
+        rows,
         as_json=as_json,
-        title=f"registered in {dataset_dir / FILE_NAME}",
+        title=target,
     )
+
+
+@prep.command()
+@click.argument("path", metavar="[FILE]", type=INPUT_FILE, required=False)
+@click.option("--name", help="The dataset's name in LLaMA-Factory.")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
+@click.option("--remove", metavar="NAME", help="Take this entry out instead; its data file stays.")
+@json_option
+def register(
+    path: Path | None, name: str | None, dataset_dir: Path, replace: bool, remove: str | None, as_json: bool
+) -> None:
+    """Register a converted file in LLaMA-Factory's dataset_info.json.
+
+    The entry names every column, the other entries keep their bytes, and what was there before is kept in
+    dataset_info.json.bak. The file's first rows and its manifest are checked first.
+
+    \b
+    Examples:
+      lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
+      lfc prep register --remove medical_train --dataset-dir data
+    """
+    from prep.registry import register_dataset, remove_dataset
+
+    if remove is not None:
+        if path or name or replace:
+            raise click.UsageError("--remove NAME stands alone, with --dataset-dir")
+        result = remove_dataset(remove, dataset_dir)
+        verb = "removed from"
+    else:
+        if path is None or name is None:
+            raise click.UsageError("register takes FILE --name NAME, or --remove NAME")
+        result = register_dataset(path, name, dataset_dir, replace=replace)
+        verb = "registered in" if result.changed else "was registered already in"
+    rows = [("name", result.name), ("file", str(result.entry.get("file_name", "")))]
+    rows += [("formatting", str(result.entry["formatting"]))] if "formatting" in result.entry else []
+    rows += [("backup", str(result.backup))] if result.backup else []
+    print_result(
+        {
+            "name": result.name,
+            "entry": result.entry,
+            "changed": result.changed,
+            "backup": result.backup.as_posix() if result.backup else None,
+        },
+        rows,
+        as_json=as_json,
+        title=f"{verb} {result.registry}",
+    )
+
+
+@prep.command()
+@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--ignore", multiple=True, metavar="KIND", help="Leave out findings of this kind; repeatable.")
+@click.option("--show", "most_shown", default=50, show_default=True, help="Findings to print; all are counted.")
+@click.option("--fix", is_flag=True, help="Write the repaired rows of one file to -o NEW instead.")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="With --fix: the JSONL to write.")
+@click.option(
+    "--think-policy",
+    type=click.Choice(["tagged", "masked", "strip"]),
+    help="With --fix: how to write thoughts; the manifest's policy, or tagged, if not given.",
+)
+@click.option("--max-rejects", default=0, show_default=True, help="With --fix: rows that may be beyond repair.")
+@force_option
+@json_option
+def lint(
+    targets: tuple[str, ...],
+    dataset_dir: Path,
+    ignore: tuple[str, ...],
+    most_shown: int,
+    fix: bool,
+    output: Path | None,
+    think_policy: str | None,
+    max_rejects: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Check training rows, or dataset_info.json, for what LLaMA-Factory would trip over or train wrongly.
+
+    Rows are checked against the record schema, the think grammar, the think policy they were made with, and
+    for chat markup; each finding has its file, line, kind and mend. Exit code 1 when there is one. With
+    --fix, rows that a script spoiled (chat markup inside the fields, broken think blocks) are written anew,
+    as convert would have written them; rows beyond repair go to NEW.rejects.jsonl.
+
+    \b
+    Examples:
+      lfc prep lint data/medical.jsonl
+      lfc prep lint medical_train data/dataset_info.json --dataset-dir data
+      lfc prep lint --fix spoiled.jsonl -o data/medical.jsonl
+    """
+    from prep.findings import Fault
+
+    if not fix:
+        if output or think_policy or max_rejects or force:
+            raise click.UsageError("-o, --think-policy, --max-rejects and --force go with --fix")
+        kinds = [kind.value for kind in Fault]
+        for kind in ignore:
+            if kind not in kinds:
+                raise click.UsageError(f"--ignore {kind}: the kinds are {', '.join(kinds)}")
+        _report_findings(targets, dataset_dir, set(ignore), most_shown, as_json)
+        return
+    if len(targets) != 1 or output is None or ignore:
+        raise click.UsageError("--fix takes one FILE and -o NEW")
+    from prep.repair import RepairOptions, repair_file
+    from prep.thinking import ThinkPolicy
+
+    policy = ThinkPolicy(think_policy) if think_policy else None
+    with show_progress("repairing", "rows") as on_rows:
+        result = repair_file(Path(targets[0]), output, RepairOptions(policy, max_rejects, force), on_rows)
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    if result.unused_columns:
+        rows.append(("columns not used", ", ".join(result.unused_columns)))
+    print_result(
+        {
+            "think_policy": result.policy.value,
+            "counts": result.counts,
+            "unused_columns": result.unused_columns,
+            "output": result.output.as_posix(),
+            "rejects": result.rejects.as_posix() if result.rejects else None,
+        },
+        rows,
+        as_json=as_json,
+        title=f"{output} repaired from {targets[0]}, think policy {result.policy.value}",
+    )
+
+
+def _report_findings(
+    targets: tuple[str, ...], dataset_dir: Path, ignore: set[str], most_shown: int, as_json: bool
+) -> None:
+    from collections import Counter
+
+    from prep.dataset import find_dataset
+    from prep.findings import Finding
+    from prep.lint import lint_dataset
+    from prep.registry import FILE_NAME
+    from prep.registry_lint import lint_registry
+
+    shown: list[Finding] = []
+    counts: Counter[str] = Counter()
+    rows = 0
+
+    def take(finding: Finding) -> None:
+        counts[finding.kind.value] += 1
+        if counts.total() > most_shown:
+            return
+        if as_json:
+            shown.append(finding)
+        else:
+            click.echo(f"{finding.place}: {finding.kind.value}: {finding.message}\n    Try: {finding.mend}")
+
+    with show_progress("checking", "rows") as on_rows:
+        for target in targets:
+            if Path(target).name == FILE_NAME:
+                for finding in lint_registry(Path(target)):
+                    if finding.kind not in ignore:
+                        take(finding)
+            else:
+                dataset = find_dataset(target, dataset_dir)
+                rows += lint_dataset(dataset, take, ignore=ignore, on_rows=on_rows).rows
+    if counts.total() > most_shown and not as_json:
+        click.echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
+    print_result(
+        {
+            "rows": rows,
+            "total": counts.total(),
+            "counts": dict(sorted(counts.items())),
+            "findings": [finding.as_dict() for finding in shown],
+        },
+        [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
+        as_json=as_json,
+        title=f"{counts.total():,} findings" if counts else "no fault found",
+    )
+    if counts:
+        click.get_current_context().exit(1)
+
+
+@prep.command()
+@click.argument("target", metavar="FILE|NAME")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
+@click.option("--template", default="qwen3", show_default=True, help="LLaMA-Factory's template.")
+@click.option(
+    "--enable-thinking",
+    type=click.Choice(["true", "false", "null"]),
+    help="As in the YAML; what the file's think policy needs if not given.",
+)
+@click.option("--mask-history", is_flag=True, help="As in the YAML: train on the last answer alone.")
+@click.option("--packing", is_flag=True, help="As in the YAML: replay the cutoff as packing applies it.")
+@click.option(
+    "--cutoff-len", "cutoff_lens", type=click.IntRange(1), multiple=True, help="Cutoff to replay; repeatable."
+)
+@click.option("--html", "page", type=OUTPUT_FILE, help="Write a page with plots here, too.")
+@force_option
+@json_option
+def stats(
+    target: str,
+    dataset_dir: Path,
+    model: Path | None,
+    template: str,
+    enable_thinking: str | None,
+    mask_history: bool,
+    packing: bool,
+    cutoff_lens: tuple[int, ...],
+    page: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Count rows by kind, measure them in exact tokens, and replay what a cutoff_len would cut.
+
+    With --model, lengths are what LLaMA-Factory itself would train on, template included; without it they are
+    characters. A row longer than cutoff_len loses, with no message, the end of its prompt or of its answer.
+
+    \b
+    Examples:
+      lfc prep stats data/medical.jsonl
+      lfc prep stats medical_train --dataset-dir data --model models/Qwen3-4B --cutoff-len 4096 --html stats.html
+    """
+    from prep.dataset import find_dataset
+    from prep.errors import OutputError
+    from prep.files import write_text
+    from prep.stats import StatsOptions, collect_stats
+    from prep.tokens import TemplateOptions
+
+    dataset = find_dataset(target, dataset_dir)
+    thinks = {
+        "true": True,
+        "false": False,
+        "null": None,
+        None: dataset.policy.enable_thinking if dataset.policy else True,
+    }
+    options = StatsOptions(
+        model=model,
+        template=TemplateOptions(template, thinks[enable_thinking], mask_history),
+        cutoff_lens=cutoff_lens,
+        packing=packing,
+    )
+    if page and page.exists() and not force:
+        raise OutputError(f"{page} exists already", hint="--force to replace it, or another --html")
+    with show_progress("measuring", "rows") as on_rows:
+        result = collect_stats(dataset, options, on_rows)
+    measure = (
+        f"tokens under template {template}, enable_thinking {json.dumps(thinks[enable_thinking])}, "
+        f"mask_history {json.dumps(mask_history)}"
+        if model
+        else "characters, because no --model was given: tokens differ"
+    )
+    if page:
+        from prep.stats_page import render_page
+
+        write_text(page, render_page(result, target, f"Measured in {measure}."))
+    if as_json:
+        print_result({**result.as_dict(), "measure": measure}, [], as_json=True, title="")
+    else:
+        _print_stats(result, target, measure)
+    if page:
+        click.echo(f"page written to {page}", err=True)
+
+
+def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
+    kinds = [(kind, f"{count:,}", f"{count / result.rows:.1%}") for kind, count in result.kinds.items()]
+    print_result({}, kinds, as_json=False, title=f"{target}: {result.rows:,} rows")
+    lengths = [(name, f"{value:,}") for name, value in result.lengths.items()]
+    print_result({}, lengths, as_json=False, title=f"length in {measure}")
+    highest = max(bar.rows for bar in result.histogram)
+    bars = [(f"{bar.low:,}", f"{bar.rows:,}", "█" * round(40 * bar.rows / highest)) for bar in result.histogram]
+    print_result({}, bars, as_json=False, title=f"rows by length, from … {result.unit}")
+    if result.advice:
+        _print_cutoffs(result)
+
+
+def _print_cutoffs(result: "DatasetStats") -> None:
+    titles = {
+        "answer": "answer",
+        "end_of_turn": "<|im_end|>",
+        "close": "</think>",
+        "prompt": "prompt",
+        "turns": "turn",
+    }
+    head = ("cutoff_len", "cut", "share", *titles.values())
+    rows = [
+        (
+            f"{replay.cutoff_len:,}",
+            f"{len(replay.rows_cut):,}",
+            f"{len(replay.rows_cut) / result.rows:.1%}",
+            *(f"{replay.losses[name]:,}" for name in titles),
+        )
+        for replay in result.replays
+    ]
+    print_result(
+        {}, [head, *rows], as_json=False, title="rows that a cutoff_len cuts, and how many lose the end of what"
+    )
+    if result.advice:
+        advice = [
+            ("cuts no row", f"{result.advice.lossless:,}"),
+            ("cuts at most 1 %", f"{result.advice.one_percent:,}"),
+        ]
+        print_result({}, advice, as_json=False, title="the smallest cutoff_len that")
+    if result.cut_lines:
+        lines = ", ".join(str(line) for line in result.cut_lines[:20])
+        click.echo(f"lines cut: {lines}{' …' if len(result.cut_lines) > 20 else ''}")
+    if any(replay.packing for replay in result.replays):
+        click.echo("packing drops no row: LLaMA-Factory cuts each at cutoff_len - 1 and packs the rest")
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
@@ -334,19 +741,25 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
     from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        # A pipe has no width: a path broken over lines there would be lost.
+        console.width = _PIPE_WIDTH
+    console.print(build_table(rows, title))
+
+
+def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
+    """Return a borderless table whose cells are plain text, never markup."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=True)
     table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
     for _ in range(max(map(len, rows), default=0)):
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if not console.is_terminal:
-        # A pipe has no width: a path broken over lines there would be lost.
-        console.width = _PIPE_WIDTH
-    console.print(table)
+    return table
 
 
 @contextmanager
@@ -439,7 +852,7 @@ class DownloadBars:
         self._total: TaskID | None = None
         self._bars: dict[str, TaskID] = {}
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         """Replace the total's bar by one for the next stage."""
         if self._total is not None:
             self._progress.remove_task(self._total)
@@ -448,7 +861,8 @@ class DownloadBars:
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Move a file's bar and the total's."""
         if path not in self._bars:
-            self._bars[path] = self._progress.add_task(f"  {path}", total=size)
+            # A file that failed is taken back from the total, and its own bar begins at nothing.
+            self._bars[path] = self._progress.add_task(f"  {path}", total=size, completed=max(0, -byte_count))
         self._progress.advance(self._bars[path], byte_count)
         if self._total is not None:
             self._progress.advance(self._total, byte_count)
