@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launch.command import build_harness_command
-from launch.config import format_config
+from launch.config import RunConfig, format_config
 from launch.evaluate import BASE, Entrant, set_trained
 from launch.process import Poll
 from launch.run import create_run_folder, finish_run, prepare_run, start_supervisor
 from prep.errors import InputError
-from prep.files import write_text
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
 _MODEL_KEYS = {
@@ -96,10 +95,10 @@ def run_tasks(
     scores = {}
     for entrant in entrants:
         run = create_run_folder(folder / entrant.name)
-        write_text(run.config, format_config(entrant.config, header=f"lm-evaluation-harness on {entrant.name}"))
+        text = format_config(entrant.config, header=f"lm-evaluation-harness on {entrant.name}")
         command = build_harness_command(lm_eval, run.config, os.environ)
         with on_side(entrant.name, run.log) as on_poll:
-            prepare_run(run, "lm_eval", command, entrant.config)
+            prepare_run(run, "lm_eval", command, RunConfig(entrant.config, text))
             start_supervisor(run)
             finish_run(run, on_poll)
         scores[entrant.name] = read_task_scores(Path(str(entrant.config["output_path"])))
