@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from launch.evaluate import Comparison
     from launch.schema import Kind
     from launch.steps import Step
+    from launch.summary import RunSummary
 
 NEXT_COMMANDS = """
 Next, with your own data and model:
@@ -584,41 +585,231 @@ def stop(names: tuple[str, ...]) -> None:
 
 
 @launch.command("eval")
-@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--eval-dataset", required=True, help="The registered dataset of held-out rows.")
+@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.option("--eval-dataset", help="The registered dataset of held-out rows.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option(
+    "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
+)
 @name_option
 @cli_option
 @json_option
 def evaluate(
-    config_path: Path,
-    pairs: tuple[str, ...],
-    eval_dataset: str,
+    words: tuple[str, ...],
+    eval_dataset: str | None,
+    adapters: tuple[Path, ...],
+    tasks: str | None,
     name: str | None,
     given_cli: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the base model with what a training config made of it, on held-out rows.
+    """Compare the base model with what one or several trainings made of it, on held-out rows.
 
-    CONFIG is the training config; both sides get its template, thinking flag and seed. KEY=VALUE sets what the
-    prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the mode is the default.
+    CONFIG is a training config; all sides get its template, thinking flag and seed, and the base runs once.
+    KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
+    mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
+    changed most, lie in runs/NAME.
+
+    With --tasks, lm-evaluation-harness asks its multiple-choice questions instead; KEY=VALUE then sets its own
+    options, such as num_fewshot, limit or include_path.
 
     \b
-    Example:
+    Examples:
       lfc launch eval configs/medical.yaml --eval-dataset medical_test max_new_tokens=4096
+      lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
+      lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
-    from launch.command import find_llamafactory_cli
     from launch.config import parse_overrides, read_config
-    from launch.evaluate import evaluate_adapter
+    from launch.evaluate import list_trained
 
-    folder = Path("runs", name or f"{config_path.stem}-eval")
-    training, overrides = read_config(config_path), parse_overrides(pairs)
-    cli = find_llamafactory_cli(given_cli)
-    result = evaluate_adapter(cli, training, eval_dataset, folder, overrides, show_prediction)
+    paths = [Path(word) for word in words if not is_setting(word)]
+    configs = {path.stem: read_config(path) for path in paths}
+    if not paths or len(configs) < len(paths) or bool(tasks) == bool(eval_dataset):
+        raise click.UsageError(
+            "give CONFIGs of different names, and either --eval-dataset NAME or --tasks NAME,..."
+        )
+    overrides = parse_overrides(word for word in words if is_setting(word))
+    trained = list_trained(configs, adapters)
+    folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
+    if tasks:
+        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json)
+        return
+    from launch.command import find_llamafactory_cli
+    from launch.evaluate import evaluate as evaluate_rows
+    from launch.evaluate import plan_entrants
+
+    entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
+    result = evaluate_rows(find_llamafactory_cli(given_cli), entrants, folder, show_prediction)
     if as_json:
         print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
     else:
         print_comparison(result)
+
+
+def ask_tasks(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
+    tasks: list[str],
+    folder: Path,
+    overrides: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Let lm-evaluation-harness ask base and adapters, and print what it found."""
+    from launch.command import find_lm_eval
+    from launch.evaluate import check_shared_base
+    from launch.harness import plan_task_runs, run_tasks
+
+    lm_eval = find_lm_eval()
+    check_shared_base(configs, overrides)
+    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    print_result(
+        {
+            "run": folder.as_posix(),
+            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+        },
+        [
+            ("", "", *scores),
+            *(
+                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                for row in zip(*scores.values(), strict=True)
+            ),
+        ],
+        as_json=as_json,
+        title=f"lm-evaluation-harness, value ± standard error ({folder})",
+    )
+
+
+def format_task_score(value: float, error: float | None) -> str:
+    """Return a figure of lm-evaluation-harness with its standard error."""
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def is_setting(word: str) -> bool:
+    """Tell a KEY=VALUE from a config's path."""
+    return word.partition("=")[0].isidentifier() and "=" in word and not Path(word).is_file()
+
+
+@launch.command("runs")
+@json_option
+def runs_table(as_json: bool) -> None:
+    """List all runs in runs/, the newest first: state, losses, score, time, data and flags.
+
+    The best loss is that on validation rows where there are any. The score is that of the newest evaluation; a
+    star means that the 95 % interval of its change from the base excludes 0.
+
+    \b
+    Example:
+      lfc launch runs
+    """
+    from launch.summary import summarise_all
+
+    summaries = summarise_all()
+    rows = [describe_run(summary) for summary in summaries]
+    print_result(
+        {"runs": [summary.as_dict() for summary in summaries]},
+        [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+        if rows
+        else [],
+        as_json=as_json,
+        title=f"{len(rows)} runs in {RUNS}",
+    )
+
+
+def describe_run(summary: "RunSummary") -> tuple[str, ...]:
+    """Return a run as one line of the table."""
+    from launch.summary import format_seconds
+
+    return (
+        summary.run.name,
+        summary.kind,
+        str(summary.run.state),
+        format_loss(summary.best_loss),
+        format_loss(summary.last_loss),
+        summary.score.format() if summary.score else "",
+        format_seconds(summary.run.seconds),
+        ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
+        "; ".join(summary.run.flags),
+    )
+
+
+def format_loss(loss: float | None) -> str:
+    """Return a loss to four digits, nothing when none was logged."""
+    return "" if loss is None else f"{loss:.4g}"
+
+
+@launch.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@json_option
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Compare two runs: losses and scores side by side, and the config keys on which they differ.
+
+    \b
+    Example:
+      lfc launch compare medical medical-slow
+    """
+    from launch.config import diff_values
+    from launch.runs import find_run
+    from launch.summary import list_figures, summarise_runs
+
+    pair = summarise_runs([find_run(first), find_run(second)])
+    differing = diff_values(pair[0].run.values, pair[1].run.values)
+    names = ("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags")
+    told = list(zip(names, *map(describe_run, pair), strict=True))
+    figures = list_figures(summary.score.side for summary in pair if summary.score)
+    rows = [
+        ("", *told[0][1:]),
+        *(row for row in told[1:] if any(row[1:])),
+        *((figure, *(format_figure(summary, figure) for summary in pair)) for figure in figures),
+        *(
+            (key, *("(not set)" if side is ... else format_setting(side) for side in sides))
+            for key, sides in differing.items()
+        ),
+    ]
+    settings = {key: [None if side is ... else side for side in sides] for key, sides in differing.items()}
+    print_result(
+        {"a": pair[0].as_dict(), "b": pair[1].as_dict(), "config": settings},
+        rows,
+        as_json=as_json,
+        title=f"{first} and {second}: {len(differing)} config keys differ",
+    )
+
+
+def format_figure(summary: "RunSummary", name: str) -> str:
+    """Return one figure of a run's evaluation with its change from the base."""
+    if summary.score is None or name not in summary.score.side.figures:
+        return ""
+    change = summary.score.side.changes.get(name)
+    return f"{summary.score.side.figures[name]:.2f}" + (f"  {change.format()}" if change else "")
+
+
+@launch.command("report")
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=OUTPUT_FILE, help="The page to write; report.html in the run's folder if not given."
+)
+@json_option
+def report(name: str, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page of a run or a batch, to read offline and to pass on.
+
+    Loss curves, scores with their intervals, what the config sets otherwise than its preset, where the data came
+    from, answers side by side, and what was flagged. The page loads nothing and runs no script.
+
+    \b
+    Example:
+      lfc launch report medical -o medical.html
+    """
+    from launch.report import write_report
+
+    path = write_report(name, output)
+    print_result(
+        {"report": path.as_posix(), "bytes": path.stat().st_size},
+        [("open", path.absolute().as_uri()), ("bytes", f"{path.stat().st_size:,}")],
+        as_json=as_json,
+        title=f"report of {name}",
+    )
 
 
 @launch.command("tiny-model")
@@ -1002,16 +1193,37 @@ def describe_configs(configs: Mapping[str, dict[str, Any]]) -> list[tuple[str, .
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print base and adapter side by side."""
-    figures = comparison.compare()
+    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    from launch.scores import FIGURES
+
+    heads = [
+        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+    ]
+    rows = [
+        (
+            figure.name,
+            *(
+                part
+                for side in comparison.sides
+                for part in (
+                    f"{side.figures[figure.name]:.2f}",
+                    *([side.changes[figure.name].format()] if side.changes else []),
+                )
+            ),
+            figure.meaning,
+        )
+        for figure in FIGURES
+        if figure.name in comparison.sides[0].figures
+    ]
     print_result(
         {},
-        [
-            ("", "base", "adapter", "change"),
-            *((name, f"{base:.2f}", f"{adapted:.2f}", f"{adapted - base:+.2f}") for name, base, adapted in figures),
-        ],
+        [("", *heads, ""), *rows],
         as_json=False,
-        title=f"{comparison.base.rows} held-out rows, 0 to 100 ({comparison.folder})",
+        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
+    )
+    click.echo(
+        "* the 95 % interval of the change excludes 0; rows that changed most: "
+        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
     )
 
 
