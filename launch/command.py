@@ -32,6 +32,10 @@ class Command:
         """Return the same command with more arguments at its end."""
         return Command((*self.argv, *more), self.env)
 
+    def with_env(self, more: Mapping[str, str]) -> "Command":
+        """Return the same command with more variables."""
+        return Command(self.argv, {**self.env, **more})
+
     def format(self) -> str:
         """Return the line that a user would paste into a shell."""
         if os.name == "nt":

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.config import RunConfig, format_config
-from launch.run import Poll, run_llamafactory
+from launch.process import Poll
+from launch.run import run_llamafactory
 from prep.errors import ConfigError, InputError, RecordError
 from prep.files import write_json
 from prep.registry import find_dataset_file

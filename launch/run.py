@@ -1,65 +1,61 @@
-"""Start one child process, keep its log, pass signals on: the only file that starts processes."""
+"""One run of LLaMA-Factory from its folder: prepare, start, watch, stop.
 
+A run's child is started by a supervisor, a small process of its own that writes the result when the child ends.
+So a run goes on when the terminal that started it is closed or killed, and its folder alone tells its state.
+"""
+
+import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from launch.command import Command, build_llamafactory_command, record_environment
 from launch.config import RunConfig
+from launch.process import (
+    GRACE_S,
+    POLL_S,
+    Child,
+    Poll,
+    describe_failure,
+    kill_group,
+    run_child,
+    start_detached,
+    stop_signals_raise,
+)
+from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run, try_lock
 from prep.errors import ChildFailedError, OutputError, StoppedError
 from prep.files import explain_os_error, write_json, write_text
 
-Poll = Callable[[], None]
-_POLL_S = 0.25
-_GRACE_S = 30.0
-_TELLING_LINES = 12
-# Lines that say what went wrong: the end of a traceback, or what the shell and the kernel say.
-_ERROR_LINE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b|^Killed|out of memory", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Everything of one run: `config.yaml`, `command.txt`, `environment.json`, `log.txt`, `result.json`."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The exact YAML that ran."""
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        """Everything that the child printed."""
-        return self.path / "log.txt"
-
-    @property
-    def result(self) -> Path:
-        """Exit code and seconds, written when the child ended."""
-        return self.path / "result.json"
+_START_S = 60.0
+_ROOT = Path(__file__).parent.parent
+_SUPERVISE = "import sys; sys.path.insert(0, sys.argv[1]); from launch.run import supervise; supervise(sys.argv[2])"
 
 
 def run_llamafactory(
     cli: Path, action: str, config: RunConfig, folder: Path, on_poll: Poll = lambda: None
 ) -> float:
-    """Run one LLaMA-Factory action in a new run folder and return its seconds.
+    """Run one LLaMA-Factory action in a new run folder to its end and return its seconds.
 
     Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
     """
+    return finish_run(start_llamafactory(cli, action, config, folder), on_poll)
+
+
+def start_llamafactory(
+    cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
+) -> RunFolder:
+    """Start one LLaMA-Factory action in a new run folder and return at once; `env` is added to its variables."""
     run = create_run_folder(folder)
     write_text(run.config, config.text)
-    command = build_llamafactory_command(cli, action, run.config, config.values, os.environ)
-    return run_in_folder(command, run, on_poll)
+    command = build_llamafactory_command(cli, action, run.config, config.values, {**os.environ, **(env or {})})
+    prepare_run(run, action, command.with_env(env or {}), config.values)
+    start_supervisor(run)
+    return run
 
 
 def create_run_folder(path: Path) -> RunFolder:
@@ -71,120 +67,104 @@ def create_run_folder(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def run_in_folder(command: Command, folder: RunFolder, on_poll: Poll = lambda: None) -> float:
-    """Run a command to its end in the current directory and return its seconds.
+def prepare_run(run: RunFolder, action: str, command: Command, values: Mapping[str, Any]) -> None:
+    """Write down what will run: from here on the folder is a queued run."""
+    write_text(run.command, command.format() + "\n")
+    write_json(run.environment, record_environment(command, os.environ))
+    write_json(run.plan, {"action": action, "argv": command.argv, "env": dict(command.env), "values": dict(values)})
 
-    The folder keeps the command, the environment without secrets, the whole log and the result.
+
+def start_supervisor(run: RunFolder) -> None:
+    """Start the process that runs a prepared run, and wait until it has begun.
+
+    Raises: ChildFailedError when it ends without having begun.
+    """
+    words = run.path / "supervisor.txt"
+    process = start_detached([sys.executable, "-c", _SUPERVISE, str(_ROOT), str(run.path)], words)
+    deadline = time.monotonic() + _START_S
+    while not run.process.exists() and not run.result.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = words.read_text(encoding="utf-8", errors="replace").strip()
+            raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
+        time.sleep(0.02)
+
+
+def supervise(folder: str) -> None:
+    """Run a prepared run's command to its end and write its result: what the supervisor process does."""
+    run = RunFolder(Path(folder))
+    with try_lock(run.supervisor_lock) as alone, try_lock(run.lock) as handle:
+        if alone is None or handle is None or run.result.exists():
+            return
+        plan = json.loads(run.plan.read_text(encoding="utf-8"))
+        command = Command(tuple(plan["argv"]), plan["env"])
+
+        def note_start(child: int) -> None:
+            started_at = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(run.process, {"pid": os.getpid(), "child": child, "started_at": started_at})
+
+        started = time.monotonic()
+        stopped = False
+        try:
+            exit_code = run_child(command, run.log, lambda: _obey_stop(run), Child(note_start, handle))
+        except (StoppedError, KeyboardInterrupt) as stop:
+            stopped, exit_code = True, getattr(stop, "exit_code", 128 + signal.SIGINT)
+        except OutputError as error:
+            write_text(run.log, f"{error}\n")
+            exit_code = 127
+        result = {"exit_code": exit_code, "stopped": stopped, "seconds": round(time.monotonic() - started, 1)}
+        write_json(run.result, {**result, "flags": []})
+
+
+def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
+    """Wait for a started run's end and return its seconds; Ctrl-C, SIGTERM and SIGHUP stop it first.
+
     Raises: ChildFailedError with the child's own exit code and its last telling lines.
     """
-    write_text(folder.path / "command.txt", command.format() + "\n")
-    write_json(folder.path / "environment.json", record_environment(command, os.environ))
-    started = time.monotonic()
-    exit_code: int | None = None
     try:
-        exit_code = run_child(command, folder.log, on_poll)
-    finally:
-        seconds = round(time.monotonic() - started, 1)
-        write_json(folder.result, {"exit_code": exit_code, "seconds": seconds})
-    if exit_code:
-        raise ChildFailedError(describe_failure(command, exit_code, folder.log), exit_code=exit_code)
-    return seconds
+        with stop_signals_raise():
+            watch_run(run, on_poll)
+    except BaseException:
+        stop_run(run)
+        raise
+    ended = read_run(run.path)
+    if ended.state is RunState.LOST:
+        raise ChildFailedError(f"{run.path}: its processes were killed; see {run.log}", exit_code=137)
+    if ended.exit_code:
+        message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, run.log)
+        raise ChildFailedError(message, exit_code=ended.exit_code)
+    return ended.seconds or 0.0
 
 
-def run_child(command: Command, log: Path, on_poll: Poll = lambda: None) -> int:
-    """Run a command with its output in `log`; call `on_poll` about four times a second.
-
-    Ctrl-C, SIGTERM and SIGHUP are passed on, and the child's end is awaited before they are raised again.
-    Returns: the exit code; 128 + n when signal n ended the child.
-    """
-    env: Mapping[str, str] = {**os.environ, **command.env}
-    with log.open("wb") as out, _stop_signals_raise():
-        with explain_os_error(Path(command.argv[0])):
-            # A group of its own: a Ctrl-C in the terminal reaches the child once, through us.
-            child = subprocess.Popen(
-                command.argv, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, **_NEW_GROUP
-            )
-        try:
-            while child.poll() is None:
-                on_poll()
-                time.sleep(_POLL_S)
-        except BaseException:
-            _stop_child(child)
-            raise
+def watch_run(run: RunFolder, on_poll: Poll = lambda: None) -> None:
+    """Call `on_poll` about four times a second for as long as a run lives."""
+    while not run.result.exists() and is_alive(run):
+        on_poll()
+        time.sleep(POLL_S)
     on_poll()
-    return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def describe_failure(command: Command, exit_code: int, log: Path) -> str:
-    """Return what a failed child said last, and where the whole log lies."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    lines = find_telling_lines(text)
-    said = "\n".join(f"  | {line}" for line in lines) or "  | (it printed nothing)"
-    return f"{Path(command.argv[0]).name} ended with exit code {exit_code}:\n{said}\n  whole log: {log}"
-
-
-def find_telling_lines(text: str) -> list[str]:
-    """Return the last error line of a log with a few lines before it, or else the log's last lines."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    lines = [line for line in lines if line.strip()]
-    for position in range(len(lines) - 1, -1, -1):
-        if _ERROR_LINE.match(lines[position]):
-            return lines[max(0, position - 4) : position + _TELLING_LINES - 4]
-    return lines[-_TELLING_LINES:]
-
-
-def _stop_child(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end as Ctrl-C would, then insist, then end its whole group."""
-    for ask in (_interrupt, _terminate_group, _kill_group):
-        if child.poll() is not None:
-            return
-        ask(child)
-        try:
-            child.wait(timeout=_GRACE_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            continue
-
-
-@contextmanager
-def _stop_signals_raise() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into StoppedError in the main thread, as Ctrl-C is KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def stop_run(run: RunFolder) -> None:
+    """Ask a run to stop as Ctrl-C would, and wait until none of its processes is left."""
+    if not is_alive(run):
         return
+    write_text(run.stop_request, "")
+    deadline = time.monotonic() + 3 * GRACE_S
+    while is_alive(run):
+        if time.monotonic() > deadline:
+            raise ChildFailedError(f"{run.path} does not stop; see {run.process} for its processes", exit_code=1)
+        if not is_supervised(run):
+            _kill_orphan(run)
+        time.sleep(POLL_S)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise StoppedError(signal.Signals(number).name, number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+def _obey_stop(run: RunFolder) -> None:
+    if run.stop_request.exists():
+        raise StoppedError("a stop request", signal.SIGINT)
+
+
+def _kill_orphan(run: RunFolder) -> None:
+    """End the child of a supervisor that was killed: the lock that is still held proves that it is ours."""
     try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
-_NEW_GROUP: dict[str, Any]
-if sys.platform == "win32":
-    _NEW_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-
-    def _interrupt(child: subprocess.Popen[bytes]) -> None:
-        child.send_signal(signal.CTRL_BREAK_EVENT)
-
-    def _terminate_group(child: subprocess.Popen[bytes]) -> None:
-        child.terminate()
-
-    def _kill_group(child: subprocess.Popen[bytes]) -> None:
-        child.kill()
-
-else:
-    _NEW_GROUP = {"start_new_session": True}
-
-    def _interrupt(child: subprocess.Popen[bytes]) -> None:
-        child.send_signal(signal.SIGINT)
-
-    def _terminate_group(child: subprocess.Popen[bytes]) -> None:
-        os.killpg(child.pid, signal.SIGTERM)
-
-    def _kill_group(child: subprocess.Popen[bytes]) -> None:
-        os.killpg(child.pid, signal.SIGKILL)
+        kill_group(json.loads(run.process.read_text(encoding="utf-8"))["child"])
+    except ProcessLookupError:
+        return

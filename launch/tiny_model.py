@@ -24,7 +24,7 @@ def make_tiny_model(cli: Path, data: Path, folder: Path, on_poll: Callable[[], N
     Raises: InputError when the data is missing, OutputError when the folder exists, ChildFailedError.
     """
     from launch.command import build_python_command, find_stack_python
-    from launch.run import describe_failure, run_child
+    from launch.process import describe_failure, run_child
     from prep.errors import ChildFailedError, InputError
     from prep.files import explain_os_error, refuse_existing
 
@@ -41,7 +41,7 @@ def make_tiny_model(cli: Path, data: Path, folder: Path, on_poll: Callable[[], N
     )
     exit_code = run_child(command, log, on_poll)
     if exit_code:
-        raise ChildFailedError(describe_failure(command, exit_code, log), exit_code=exit_code)
+        raise ChildFailedError(describe_failure(command.argv[0], exit_code, log), exit_code=exit_code)
     with explain_os_error(folder):
         (partial / "model").replace(folder)
         shutil.rmtree(partial)

@@ -1,4 +1,4 @@
-"""One child process: its log, its end, its signals."""
+"""A run from its folder: the supervisor, the result, stopping, and what outlives what."""
 
 import json
 import os
@@ -7,31 +7,86 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launch.command import Command
 from launch.config import RunConfig
-from launch.run import create_run_folder, find_telling_lines, run_child, run_in_folder, run_llamafactory
-from prep.errors import ChildFailedError, OutputError
+from launch.run import create_run_folder, finish_run, run_llamafactory, start_llamafactory, stop_run, supervise
+from launch.runs import RunState, find_run, is_alive, list_runs, read_run
+from prep.errors import ChildFailedError, InputError, OutputError
 
 ROOT = Path(__file__).parent.parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
-def python(code: str) -> Command:
-    return Command((sys.executable, "-c", code), {"PYTHONUNBUFFERED": "1"})
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of llamafactory-cli that does what the config's `code` says."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bin" / "llamafactory-cli"
+    path.parent.mkdir()
+    path.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time, pathlib, yaml\n"
+        "exec(yaml.safe_load(open(sys.argv[2], encoding='utf-8'))['code'])\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    return path
 
 
-def test_a_run_keeps_command_environment_log_and_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def doing(code: str, **values: Any) -> RunConfig:
+    config = {"code": code, **values}
+    return RunConfig(config, "# by hand\n" + json.dumps(config) + "\n")
+
+
+WAIT = "pathlib.Path('started').write_text(str(os.getpid())); time.sleep(60)"
+SAVE_ON_INTERRUPT = f"""
+try:
+    {WAIT}
+except KeyboardInterrupt:
+    pathlib.Path('saved').write_text('yes')
+    raise SystemExit(3)
+"""
+
+
+def wait_for(path: Path) -> str:
+    deadline = time.monotonic() + 30
+    while not path.exists() or not path.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline, f"{path.name} never appeared"
+        time.sleep(0.05)
+    return path.read_text(encoding="utf-8")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start_launcher(program: Path, code: str) -> subprocess.Popen[str]:
+    """Start `lfc launch train` on a config with this code, in a process of its own."""
+    Path("c.yaml").write_text(json.dumps({"code": code}), encoding="utf-8")
+    argv = [sys.executable, "-m", "launch", "launch", "train", "c.yaml", "--llamafactory-cli", str(program)]
+    return subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_run_keeps_config_command_environment_log_and_result(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    run = create_run_folder(tmp_path / "runs" / "a")
-    seconds = run_in_folder(python("import sys; print('hello'); print('warning', file=sys.stderr)"), run)
-    assert run.log.read_text(encoding="utf-8").splitlines() == ["hello", "warning"]
-    assert json.loads(run.result.read_text(encoding="utf-8")) == {"exit_code": 0, "seconds": seconds}
-    assert "hello" in (run.path / "command.txt").read_text(encoding="utf-8")
-    everything = b"".join(path.read_bytes() for path in run.path.iterdir())
-    assert b"hf_secret" not in everything
+    config = doing("print('hello', sys.argv[1:], os.getcwd(), flush=True); print('oh', file=sys.stderr)")
+    seconds = run_llamafactory(program, "train", config, Path("runs/a"))
+    run = read_run(Path("runs/a"))
+    assert (run.name, run.action, run.exit_code, run.seconds) == ("a", "train", 0, seconds)
+    assert run.state is RunState.FINISHED
+    assert run.folder.config.read_text(encoding="utf-8") == config.text
+    said = run.folder.log.read_text(encoding="utf-8")
+    assert said == f"hello ['train', '{Path('runs/a/config.yaml')}'] {Path.cwd()}\noh\n"
+    assert "llamafactory-cli train" in run.folder.command.read_text(encoding="utf-8")
+    assert b"hf_secret" not in b"".join(path.read_bytes() for path in run.path.iterdir())
 
 
 def test_a_run_never_takes_another_runs_folder(tmp_path: Path) -> None:
@@ -41,101 +96,89 @@ def test_a_run_never_takes_another_runs_folder(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "log.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_failed_child_gives_its_exit_code_and_its_last_words(tmp_path: Path) -> None:
-    run = create_run_folder(tmp_path / "a")
-    code = "print('loading'); raise ValueError('Undefined dataset x in dataset_info.json.')"
+def test_a_failed_run_gives_the_childs_exit_code_and_last_words(program: Path) -> None:
     with pytest.raises(ChildFailedError) as caught:
-        run_in_folder(python(code), run)
+        run_llamafactory(program, "train", doing("raise ValueError('Undefined dataset x')"), Path("runs/a"))
     assert caught.value.exit_code == 1
-    assert "ValueError: Undefined dataset x in dataset_info.json." in str(caught.value)
-    assert str(run.log) in str(caught.value)
-    assert json.loads(run.result.read_text(encoding="utf-8"))["exit_code"] == 1
+    assert "ValueError: Undefined dataset x" in str(caught.value)
+    assert str(Path("runs/a/log.txt")) in str(caught.value)
+    assert read_run(Path("runs/a")).state is RunState.FAILED
 
 
-def test_the_childs_own_exit_code_is_kept(tmp_path: Path) -> None:
-    assert run_child(python("raise SystemExit(7)"), tmp_path / "log.txt") == 7
-
-
-@posix_only
-def test_a_child_that_a_signal_killed_ends_as_a_shell_says(tmp_path: Path) -> None:
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert run_child(python(code), tmp_path / "log.txt") == 128 + signal.SIGKILL
-
-
-def test_a_program_that_does_not_start_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no such file"):
-        run_child(Command((str(tmp_path / "missing"),), {}), tmp_path / "log.txt")
-
-
-def test_the_telling_lines_end_a_traceback_and_skip_progress_bars() -> None:
-    log = 'step 1\n  0%| | 0/2\r 50%| | 1/2\nTraceback (most recent call last):\n  File "a.py", line 1\n    x()\ntorch.OutOfMemoryError: CUDA out of memory.\nbye\n'
-    lines = find_telling_lines(log)
-    assert "torch.OutOfMemoryError: CUDA out of memory." in lines
-    assert lines[-1] == "bye"
-    assert "0/2" not in "".join(lines)
-
-
-def test_without_an_error_line_the_last_lines_are_told() -> None:
-    assert find_telling_lines("a\n\nb\n") == ["a", "b"]
-
-
-WAITING_CHILD = """
-import pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[1])
-try:
-    (folder / "started").write_text(str(__import__("os").getpid()))
-    time.sleep(60)
-except KeyboardInterrupt:
-    (folder / "saved").write_text("yes")
-    raise SystemExit(3)
-"""
-
-LAUNCHER = """
-import pathlib, sys
-from launch.cli import lfc
-from launch.command import Command
-from launch.run import run_child
-import launch.cli, click
-
-@lfc.command("wait-for-child")
-def wait_for_child():
-    run_child(Command((sys.executable, "-c", sys.argv[2], sys.argv[1]), {}), pathlib.Path(sys.argv[1], "log.txt"))
-
-lfc.main(["wait-for-child"], prog_name="lfc")
-"""
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists() or not path.read_text(encoding="utf-8"):
-        assert time.monotonic() < deadline, f"{path.name} never appeared"
-        time.sleep(0.05)
+def test_a_program_that_cannot_be_started_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ChildFailedError) as caught:
+        run_llamafactory(tmp_path / "missing", "train", doing(""), Path("runs/a"))
+    assert caught.value.exit_code == 127
+    assert "no such file" in str(caught.value)
 
 
 @posix_only
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_reaches_the_child_once_and_its_end_is_awaited(
-    number: signal.Signals, exit_code: int, tmp_path: Path
+def test_a_signal_to_the_launcher_lets_the_child_save_first(
+    number: signal.Signals, exit_code: int, program: Path
 ) -> None:
-    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path), WAITING_CHILD], cwd=ROOT)
-    wait_for(tmp_path / "started")
-    child = int((tmp_path / "started").read_text(encoding="utf-8"))
+    launcher = start_launcher(program, SAVE_ON_INTERRUPT)
+    child = int(wait_for(Path("started")))
     launcher.send_signal(number)
-    assert launcher.wait(timeout=30) == exit_code
-    assert (tmp_path / "saved").read_text(encoding="utf-8") == "yes"
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == exit_code, said
+    assert Path("saved").read_text(encoding="utf-8") == "yes"
+    assert not is_running(child)
+    assert read_run(Path("runs/c")).state is RunState.STOPPED
 
 
-def test_a_run_gets_the_exact_yaml_and_starts_in_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cli = tmp_path / "cli.py"
-    cli.write_text(f"#!{sys.executable}\nimport os, sys\nprint(sys.argv[1:], os.getcwd())\n", encoding="utf-8")
-    cli.chmod(0o755)
-    monkeypatch.chdir(tmp_path)
-    text = "# my comment\nstage: sft\n"
-    run_llamafactory(cli, "train", RunConfig({"stage": "sft"}, text), Path("runs/a"))
-    assert Path("runs/a/config.yaml").read_text(encoding="utf-8") == text
-    said = Path("runs/a/log.txt").read_text(encoding="utf-8")
-    assert said == f"['train', '{Path('runs/a/config.yaml')}'] {tmp_path}\n"
+@posix_only
+def test_a_run_outlives_a_launcher_that_was_killed(program: Path) -> None:
+    launcher = start_launcher(
+        program, "pathlib.Path('started').write_text('1')\nwhile not os.path.exists('go'): time.sleep(0.05)"
+    )
+    wait_for(Path("started"))
+    launcher.kill()
+    launcher.communicate()
+    run = read_run(Path("runs/c"))
+    assert run.state is RunState.RUNNING
+    Path("go").write_text("", encoding="utf-8")
+    finish_run(run.folder)
+    assert read_run(Path("runs/c")).state is RunState.FINISHED
+
+
+@posix_only
+def test_a_run_whose_supervisor_was_killed_still_lives_and_can_be_stopped(program: Path) -> None:
+    run = start_llamafactory(program, "train", doing(WAIT), Path("runs/a"))
+    wait_for(Path("started"))
+    os.kill(json.loads(run.process.read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
+    time.sleep(0.3)
+    assert is_alive(run)
+    stop_run(run)
+    assert not is_alive(run)
+    assert read_run(run.path).state is RunState.LOST
+
+
+@posix_only
+def test_a_child_that_was_killed_is_a_failed_run(program: Path) -> None:
+    run = start_llamafactory(program, "train", doing(WAIT), Path("runs/a"))
+    os.kill(int(wait_for(Path("started"))), signal.SIGKILL)
+    with pytest.raises(ChildFailedError) as caught:
+        finish_run(run)
+    assert caught.value.exit_code == 137
+
+
+def test_a_second_supervisor_starts_nothing(program: Path) -> None:
+    code = "open('count', 'a').write('x')\nwhile not os.path.exists('go'): time.sleep(0.05)"
+    run = start_llamafactory(program, "train", doing(code), Path("runs/a"))
+    wait_for(Path("count"))
+    supervise(str(run.path))
+    Path("go").write_text("", encoding="utf-8")
+    finish_run(run)
+    supervise(str(run.path))
+    assert Path("count").read_text(encoding="utf-8") == "x"
+
+
+def test_runs_are_found_by_name_and_in_batches(program: Path) -> None:
+    for name in ("b/two", "a", "b/one"):
+        run_llamafactory(program, "train", doing("pass"), Path("runs", name))
+    assert [run.name for run in list_runs()] == ["a", "b/one", "b/two"]
+    assert find_run("b/one").path == Path("runs/b/one")
+    with pytest.raises(InputError, match="no run is called 'c' in runs; there are a, b/one, b/two"):
+        find_run("c")
