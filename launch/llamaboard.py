@@ -262,10 +262,10 @@ def fill_page(values: Mapping[str, Any]) -> Filled:
     """Return the page that runs what a training YAML runs: LLaMA-Factory's defaults where the YAML is silent.
 
     What has no field goes into `extra_args`; what the page overwrites after them is in `lost`.
-    Raises: ConfigError when the YAML does not name its model or dataset.
+    Raises: ConfigError when the YAML does not name its model, dataset or output folder.
     """
     wanted = complete_values(values)
-    for key in ("model_name_or_path", "dataset"):
+    for key in ("model_name_or_path", "dataset", "output_dir"):
         if not wanted.get(key):
             raise ConfigError(f"`{key}` is missing", hint=f"{key}=NAME")
     page = {field.id: field.default for field in FIELDS.values()}
@@ -438,7 +438,7 @@ def locate_save(page: Mapping[str, Any], name: str) -> str:
 def _place_run(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the page's model and output folder: `saves/<model>/<method>/<run>` in three fields, or a path."""
     model = str(wanted["model_name_or_path"])
-    output = PurePosixPath(str(wanted.get("output_dir") or "saves/train").replace("\\", "/"))
+    output = PurePosixPath(str(wanted["output_dir"]).replace("\\", "/"))
     page = {MODEL_NAME: name_model(model), MODEL_PATH: model}
     parts = output.parts
     if len(parts) == 4 and parts[0] == SAVES.name and parts[2] == wanted["finetuning_type"] and " " not in str(output):
