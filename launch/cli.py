@@ -3,19 +3,21 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.runs import RUNS, Run, RunFolder, RunState, read_run
 from prep import __version__
-from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option, prep, print_result
-from prep.errors import UserError
+from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, build_table, force_option, json_option, prep, print_result
+from prep.errors import ChildFailedError, ConfigError, UserError
 
 if TYPE_CHECKING:
-    from launch.config import Check
+    from launch.batch import BatchPlan, QueuedRun
+    from launch.config import Check, RunConfig
     from launch.evaluate import Comparison
     from launch.schema import Kind
 
@@ -301,64 +303,281 @@ cli_option = click.option(
     help="The llamafactory-cli of another environment or checkout.",
 )
 name_option = click.option("--name", help="The run's folder under runs/; from the config's name if not given.")
+no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 
 
 @launch.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @name_option
-@click.option("--dry-run", is_flag=True, help="Print the command and start nothing.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
+@click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
+@click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
+@no_check_option
+@dry_run_option
 @cli_option
 @json_option
+@click.pass_context
 def train(
-    config_path: Path, pairs: tuple[str, ...], name: str | None, dry_run: bool, given_cli: str | None, as_json: bool
+    ctx: click.Context,
+    config_path: Path,
+    pairs: tuple[str, ...],
+    name: str | None,
+    resume: bool,
+    fresh: bool,
+    detach: bool,
+    no_check: bool,
+    dry_run: bool,
+    given_cli: str | None,
+    as_json: bool,
 ) -> None:
-    """Train with llamafactory-cli, and keep config, command and log in runs/NAME.
+    """Train with llamafactory-cli: checked first, then one run in runs/NAME.
 
-    Ctrl-C is passed on to LLaMA-Factory; its exit code becomes that of this command.
+    Its folder keeps the exact config, the command, the log and the result. Ctrl-C lets LLaMA-Factory end the run
+    by itself; its exit code becomes that of this command. Whether a run goes on or starts over is never guessed.
 
     \b
     Examples:
       lfc launch train configs/medical.yaml
       lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
+      lfc launch train configs/medical.yaml --resume --detach
     """
-    from launch.command import build_llamafactory_command, find_llamafactory_cli
     from launch.config import read_run_config
-    from launch.progress import read_trainer_log
-    from launch.run import run_llamafactory
+    from launch.retry import set_aside
+    from launch.run import begin_again, finish_run, start_llamafactory
 
+    if resume and fresh:
+        raise click.UsageError("--resume and --fresh exclude each other")
     config = read_run_config(config_path, pairs)
-    cli = find_llamafactory_cli(given_cli)
-    if dry_run:
-        command = build_llamafactory_command(cli, "train", config_path, config.values, os.environ)
-        click.echo(command.with_arguments(pairs).format())
-        return
-    folder = Path("runs", name or config_path.stem)
     output_dir = Path(str(config.values.get("output_dir", "")))
-    trainer_log = output_dir / "trainer_log.jsonl"
-    with show_training(trainer_log) as on_poll:
-        seconds = run_llamafactory(cli, "train", config, folder, on_poll)
-    losses = [entry["loss"] for entry in read_trainer_log(trainer_log) if entry.get("loss") is not None]
-    first, last = (losses[0], losses[-1]) if losses else (None, None)
-    print_result(
-        {
-            "run": folder.as_posix(),
-            "output_dir": output_dir.as_posix(),
-            "seconds": seconds,
-            "steps": len(losses),
-            "first_loss": first,
-            "last_loss": last,
-        },
-        [
-            ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
-            ("read from", str(trainer_log)),
-            ("trained", str(output_dir)),
-            ("whole log", str(folder / "log.txt")),
-            ("seconds", f"{seconds:.0f}"),
-        ],
-        as_json=as_json,
-        title=f"{config_path} trained",
-    )
+    folder = RUNS / (name or config_path.stem)
+    cli = find_cli(given_cli)
+    if dry_run:
+        print_dry_run(cli, "train", config_path, pairs, config)
+        return
+    if resume:
+        config = resume_from(config, output_dir)
+    if resume or fresh:
+        folder = begin_again(folder)
+    if fresh and (aside := set_aside(output_dir)):
+        click.echo(f"Note: {output_dir} was renamed to {aside}", err=True)
+    if not no_check:
+        refuse_faults(ctx, config_path, config)
+    run = start_llamafactory(cli, "train", config, folder)
+    if detach:
+        print_detached(run, as_json=as_json)
+        return
+    with show_training(output_dir / "trainer_log.jsonl") as on_poll:
+        finish_run(run, on_poll)
+    print_trained(read_run(run.path), as_json=as_json)
+
+
+@launch.command("predict")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@name_option
+@no_check_option
+@dry_run_option
+@cli_option
+@json_option
+@click.pass_context
+def predict(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **options: Any) -> None:
+    """Answer the rows of a dataset with a prediction config, as one run.
+
+    The answers are written to generated_predictions.jsonl in its output_dir.
+
+    \b
+    Example:
+      lfc launch predict configs/medical-predict.yaml eval_dataset=medical_test
+    """
+    launch_action(ctx, "train", config_path, pairs, **options)
+
+
+@launch.command("export")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@name_option
+@no_check_option
+@dry_run_option
+@cli_option
+@json_option
+@click.pass_context
+def export(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **options: Any) -> None:
+    """Merge an adapter into its model and write the whole to export_dir, as one run.
+
+    \b
+    Example:
+      lfc launch export configs/medical-export.yaml export_dir=models/medical
+    """
+    launch_action(ctx, "export", config_path, pairs, **options)
+
+
+@launch.command("chat")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@dry_run_option
+@cli_option
+def chat(config_path: Path, pairs: tuple[str, ...], dry_run: bool, given_cli: str | None) -> None:
+    """Talk to a model in this terminal.
+
+    \b
+    Example:
+      lfc launch chat configs/infer.yaml adapter_name_or_path=saves/Qwen3-4B/lora/medical
+    """
+    run_in_terminal("chat", config_path, pairs, dry_run=dry_run, given_cli=given_cli)
+
+
+@launch.command("api")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@dry_run_option
+@cli_option
+def api(config_path: Path, pairs: tuple[str, ...], dry_run: bool, given_cli: str | None) -> None:
+    """Serve a model with LLaMA-Factory's OpenAI-style API, until Ctrl-C.
+
+    \b
+    Example:
+      API_PORT=8000 lfc launch api configs/infer.yaml
+    """
+    run_in_terminal("api", config_path, pairs, dry_run=dry_run, given_cli=given_cli)
+
+
+@launch.command("batch")
+@click.argument("paths", nargs=-1, type=OUTPUT_FILE, metavar="SWEEP.yaml|CONFIG...")
+@click.option("--name", help="The batch's folder under runs/; from the first file's name if not given.")
+@click.option("--gpus", metavar="0,1,...", help="One run a GPU at a time.")
+@click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time without GPUs.")
+@click.option(
+    "--max-attempts",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Starts of one run, the first included.",
+)
+@click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
+@no_check_option
+@dry_run_option
+@cli_option
+@json_option
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    name: str | None,
+    gpus: str | None,
+    slots: int,
+    max_attempts: int,
+    go_on: str | None,
+    no_check: bool,
+    dry_run: bool,
+    given_cli: str | None,
+    as_json: bool,
+) -> None:
+    """Run a sweep, or several configs, through a queue: one run a GPU, the largest first.
+
+    A sweep file names a `config` and changes it by `grid` (every combination), `zip` (paired lists), `runs`
+    (named ones) and `set` (for all). A run that ran out of memory goes on with a smaller batch and more
+    accumulation, one that was killed from its last checkpoint; a wrong config is not tried again. The state is
+    the run folders alone: when this command dies, the runs go on, and --continue picks the queue up.
+
+    \b
+    Examples:
+      lfc launch batch sweep.yaml --gpus 0,1,2,3
+      lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
+      lfc launch batch --continue overnight
+    """
+    from launch.batch import plan_batch, read_batch, read_sweep
+
+    if bool(go_on) == bool(paths):
+        raise click.UsageError("name a sweep or configs, or --continue NAME")
+    if go_on:
+        plan = read_batch(go_on)
+    else:
+        name = name or paths[0].stem
+        configs = read_sweep(paths, name)
+        places = tuple(gpus.split(",")) if gpus else ("cpu",) * slots
+        if not no_check:
+            refuse_batch_faults(ctx, configs)
+        if dry_run:
+            print_result(
+                {"runs": configs}, describe_configs(configs), as_json=as_json, title=f"{name}, {len(places)} slots"
+            )
+            return
+        plan = plan_batch(name, configs, places, max_attempts)
+    queue = watch_batch(plan, find_cli(given_cli))
+    print_queue(plan, queue, as_json=as_json)
+    if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
+        ctx.exit(1)
+
+
+@launch.command("attach")
+@click.argument("name")
+def attach(name: str) -> None:
+    """Watch a run that goes on in the background; Ctrl-C ends the watching, not the run.
+
+    \b
+    Example:
+      lfc launch attach medical
+    """
+    from launch.process import describe_failure
+    from launch.run import watch_run
+    from launch.runs import find_run
+
+    run = find_run(name)
+    try:
+        with show_training(run.trainer_log, since=0) as on_poll:
+            watch_run(run.folder, on_poll)
+    except KeyboardInterrupt:
+        click.echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
+        return
+    ended = find_run(name)
+    if ended.exit_code:
+        raise ChildFailedError(
+            describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log),
+            exit_code=ended.exit_code,
+        )
+    print_trained(ended, as_json=False)
+
+
+@launch.command("logs")
+@click.argument("name")
+@click.option("-n", "--lines", type=click.IntRange(1), help="The last lines alone.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
+def logs(name: str, lines: int | None, follow: bool) -> None:
+    """Print what LLaMA-Factory printed in a run.
+
+    \b
+    Examples:
+      lfc launch logs medical -n 50
+      lfc launch logs medical --follow
+    """
+    from launch.run import follow_log
+    from launch.runs import find_run
+
+    for block in follow_log(find_run(name).folder, lines=lines, follow=follow):
+        click.echo(block, nl=False)
+
+
+@launch.command("stop")
+@click.argument("names", nargs=-1, required=True)
+def stop(names: tuple[str, ...]) -> None:
+    """Stop runs as Ctrl-C would, and wait until nothing of them is left; a batch's name stops all of its runs.
+
+    \b
+    Example:
+      lfc launch stop medical overnight
+    """
+    from launch.batch import PLAN_FILE, read_batch, stop_batch
+    from launch.run import stop_run
+    from launch.runs import find_run
+
+    for name in names:
+        if (RUNS / name / PLAN_FILE).is_file():
+            stop_batch(read_batch(name))
+        else:
+            stop_run(find_run(name).folder)
+        click.echo(f"{name}: stopped")
 
 
 @launch.command("eval")
@@ -489,6 +708,236 @@ def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, giv
     click.echo(NEXT_COMMANDS)
 
 
+def find_cli(given: str | None) -> Path:
+    """Return the llamafactory-cli to run; raises StackError when there is none."""
+    from launch.command import find_llamafactory_cli
+
+    return find_llamafactory_cli(given)
+
+
+def refuse_faults(ctx: click.Context, path: Path, config: "RunConfig") -> None:
+    """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work."""
+    from launch.config import check_values, guess_kind
+    from launch.rules import choose_machine
+
+    faults = check_values(config.values, guess_kind(config.values), choose_machine("here"), path)
+    for fault in faults:
+        what = "error" if fault.fatal else "warning"
+        click.echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)
+        click.echo(f"  Try: {fault.mend}", err=True)
+    if any(fault.fatal for fault in faults):
+        click.echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
+        ctx.exit(1)
+
+
+def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]]) -> None:
+    """Check every config of a batch before the first one starts."""
+    from launch.config import RunConfig
+
+    for name, values in configs.items():
+        refuse_faults(ctx, Path(name), RunConfig(values, ""))
+
+
+def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
+    """Return the config that goes on from the last checkpoint; raises ConfigError when there is none."""
+    from launch.config import RunConfig, format_config
+    from launch.retry import find_checkpoint, resume
+
+    if find_checkpoint(output_dir) is None:
+        raise ConfigError(f"{output_dir} holds no whole checkpoint to resume from", hint="--fresh starts over")
+    values = resume(config.values)
+    return RunConfig(values, format_config(values, header=f"Resumed from {values['resume_from_checkpoint']}"))
+
+
+def launch_action(
+    ctx: click.Context,
+    action: str,
+    config_path: Path,
+    pairs: tuple[str, ...],
+    *,
+    name: str | None,
+    no_check: bool,
+    dry_run: bool,
+    given_cli: str | None,
+    as_json: bool,
+) -> None:
+    """Run an action other than training to its end, with its progress bar."""
+    from launch.config import read_run_config
+    from launch.run import run_llamafactory
+
+    config = read_run_config(config_path, pairs)
+    cli = find_cli(given_cli)
+    if dry_run:
+        print_dry_run(cli, action, config_path, pairs, config)
+        return
+    if not no_check:
+        refuse_faults(ctx, config_path, config)
+    folder = RUNS / (name or config_path.stem)
+    with show_prediction(action, folder / "log.txt") as on_poll:
+        seconds = run_llamafactory(cli, action, config, folder, on_poll)
+    made = str(config.values.get("export_dir") or config.values.get("output_dir"))
+    print_result(
+        {"run": folder.as_posix(), "made": made, "seconds": seconds},
+        [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
+        as_json=as_json,
+        title=f"{config_path} done",
+    )
+
+
+def run_in_terminal(
+    action: str, config_path: Path, pairs: tuple[str, ...], *, dry_run: bool, given_cli: str | None
+) -> None:
+    """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours."""
+    from launch.command import build_llamafactory_command
+    from launch.config import read_run_config
+    from launch.process import run_interactive
+
+    config = read_run_config(config_path, pairs)
+    cli = find_cli(given_cli)
+    if dry_run:
+        print_dry_run(cli, action, config_path, pairs, config)
+        return
+    command = build_llamafactory_command(cli, action, config_path, config.values, os.environ)
+    click.get_current_context().exit(run_interactive(command.with_arguments(pairs)))
+
+
+def print_dry_run(cli: Path, action: str, path: Path, pairs: tuple[str, ...], config: "RunConfig") -> None:
+    """Print the command of a run, ready to paste."""
+    from launch.command import build_llamafactory_command
+
+    command = build_llamafactory_command(cli, action, path, config.values, os.environ)
+    click.echo(command.with_arguments(pairs).format())
+
+
+def print_detached(run: RunFolder, *, as_json: bool) -> None:
+    """Say how to get back to a run that goes on in the background."""
+    name = run.path.relative_to(RUNS).as_posix()
+    print_result(
+        {"run": run.path.as_posix()},
+        [
+            ("watch", f"lfc launch attach {name}"),
+            ("log", f"lfc launch logs {name}"),
+            ("stop", f"lfc launch stop {name}"),
+        ],
+        as_json=as_json,
+        title=f"{run.path} runs in the background",
+    )
+
+
+def print_trained(run: Run, *, as_json: bool) -> None:
+    """Print what a finished training run made, and what its own log says of the loss."""
+    from launch.progress import read_trainer_log
+
+    losses = [entry["loss"] for entry in read_trainer_log(run.trainer_log) if entry.get("loss") is not None]
+    first, last = (losses[0], losses[-1]) if losses else (None, None)
+    rows = [
+        ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
+        ("read from", str(run.trainer_log)),
+        ("trained", str(run.output_dir)),
+        ("whole log", str(run.folder.log)),
+        ("seconds", f"{run.seconds or 0:.0f}"),
+        *(("flag", flag) for flag in run.flags),
+    ]
+    result = {
+        "run": run.path.as_posix(),
+        "state": run.state.value,
+        "output_dir": run.output_dir.as_posix(),
+        "seconds": run.seconds,
+        "first_loss": first,
+        "last_loss": last,
+        "flags": run.flags,
+    }
+    print_result(result, rows, as_json=as_json, title=f"{run.path} {run.state.value}")
+
+
+def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
+    """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly."""
+    from launch.batch import run_batch, stop_batch
+
+    while True:
+        try:
+            with show_queue(plan) as on_poll:
+                return run_batch(plan, cli, on_poll)
+        except KeyboardInterrupt:
+            asks = sys.stdin.isatty()
+            if not asks or click.confirm("\nStop all runs? Otherwise the batch goes on", default=True, err=True):
+                stop_batch(plan)
+                raise
+
+
+@contextlib.contextmanager
+def show_queue(plan: "BatchPlan") -> "Iterator[Callable[[list[QueuedRun]], None]]":
+    """Show where every run stands: a live table on a terminal, one line for each change elsewhere."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    seen: dict[str, str] = {}
+    if console.is_terminal:
+        with Live(console=console, transient=True, auto_refresh=False) as live:
+            yield lambda queue: live.update(
+                build_table(describe_queue(queue), plan.folder.as_posix()), refresh=True
+            )
+        return
+
+    def tell_changes(queue: "list[QueuedRun]") -> None:
+        for run in queue:
+            state = describe_state(run)
+            if seen.get(run.planned.name) != state:
+                seen[run.planned.name] = state
+                console.print(f"{run.planned.name}: {state}", highlight=False)
+
+    yield tell_changes
+
+
+def describe_queue(queue: "Sequence[QueuedRun]") -> list[tuple[str, ...]]:
+    """Return a table row for each run of a batch."""
+    from launch.progress import describe_progress, read_progress
+
+    rows: list[tuple[str, ...]] = []
+    for run in queue:
+        progress = read_progress(run.last.trainer_log) if run.last else None
+        line = describe_progress(progress) if progress else ""
+        rows.append((run.planned.name, describe_state(run), line))
+    return rows
+
+
+def describe_state(run: "QueuedRun") -> str:
+    """Return one run's state in words, with its attempts and why the last one ended."""
+    if run.last is None:
+        return "queued"
+    attempt = f", attempt {len(run.attempts)}" if len(run.attempts) > 1 else ""
+    cause = f" ({run.cause})" if run.cause else ""
+    again = ", will be tried again" if run.next_values is not None else ""
+    return f"{run.last.state}{cause}{attempt}{again}"
+
+
+def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: bool) -> None:
+    """Print how a batch ended."""
+    result = [
+        {
+            "run": run.planned.name,
+            "state": run.last.state.value if run.last else "queued",
+            "attempts": len(run.attempts),
+            "cause": run.cause.value if run.cause else None,
+            "folder": run.last.path.as_posix() if run.last else None,
+            "output_dir": str(run.planned.values.get("output_dir")),
+        }
+        for run in queue
+    ]
+    print_result(
+        {"batch": plan.folder.as_posix(), "runs": result},
+        describe_queue(queue),
+        as_json=as_json,
+        title=f"{plan.folder}",
+    )
+
+
+def describe_configs(configs: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return a table row for each config of a batch: its name and output folder."""
+    return [(name, str(values.get("output_dir"))) for name, values in configs.items()]
+
+
 def print_comparison(comparison: "Comparison") -> None:
     """Print base and adapter side by side."""
     figures = comparison.compare()
@@ -517,8 +966,8 @@ def show_status(describe: Callable[[], str]) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def show_training(trainer_log: Path) -> Iterator[Callable[[], None]]:
-    """Show step, loss and time left of the run that writes `trainer_log`."""
+def show_training(trainer_log: Path, since: float | None = None) -> Iterator[Callable[[], None]]:
+    """Show step, loss and time left of the run that writes `trainer_log` from `since` on, now if not given."""
     import time
 
     from launch.progress import describe_progress, read_progress
@@ -526,7 +975,7 @@ def show_training(trainer_log: Path) -> Iterator[Callable[[], None]]:
     started = time.time()
 
     def describe() -> str:
-        progress = read_progress(trainer_log, since=started)
+        progress = read_progress(trainer_log, since=started if since is None else since)
         return describe_progress(progress) if progress else f"starting LLaMA-Factory, {time.time() - started:.0f} s"
 
     with show_status(describe) as on_poll:
@@ -544,6 +993,42 @@ def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
 
     with show_status(describe) as on_poll:
         yield on_poll
+
+
+@lfc.command("doctor")
+@click.option("--llamafactory-cli", "given_cli", envvar="LFC_LLAMAFACTORY_CLI", help="The one to look into.")
+@click.option("--quick", is_flag=True, help="Leave out the imports, which take most of a minute.")
+@json_option
+def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
+    """Find out whether training can work here, and say what mends it.
+
+    Looks at Python, GPU and driver, disk, ports, proxies and caches; at the installed versions against the
+    tested set and against what llamafactory and unsloth declare; at pairs known to break; and really imports
+    each package in a child process. Exit code 1 when training cannot work.
+
+    \b
+    Examples:
+      lfc doctor
+      lfc doctor --quick --json
+    """
+    from launch.stack import examine
+
+    def say(step: str) -> None:
+        click.echo(f"looking at {step}", err=True)
+
+    findings = examine(given_cli, quick=quick, on_step=say)
+    broken = any(finding.status == "error" for finding in findings)
+    if as_json:
+        result = {"can_train": not broken, "findings": [asdict(finding) for finding in findings]}
+        print_result(result, [], as_json=True, title="")
+    else:
+        for finding in findings:
+            click.echo(f"{finding.status:8}{finding.what}: {finding.message}")
+            if finding.mend:
+                click.echo(f"          Try: {finding.mend}")
+        click.echo("training cannot work here yet" if broken else "training can work here")
+    if broken:
+        click.get_current_context().exit(1)
 
 
 lfc.add_command(prep)

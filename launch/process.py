@@ -89,6 +89,18 @@ def find_telling_lines(text: str) -> list[str]:
     return lines[-_TELLING_LINES:]
 
 
+def run_interactive(command: Command) -> int:
+    """Run a command on this terminal, as if it had been typed, and return its exit code."""
+    with explain_os_error(Path(command.argv[0])):
+        process = subprocess.Popen(command.argv, env={**os.environ, **command.env})
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The terminal has sent it to the child as well, whose own choice it is.
+            continue
+
+
 def start_detached(argv: list[str], words: Path) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one, with what it says in `words`."""
     with words.open("wb") as out:

@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from launch.command import Command, build_llamafactory_command, record_environment
 from launch.config import RunConfig
@@ -28,10 +27,11 @@ from launch.process import (
     stop_signals_raise,
 )
 from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run, try_lock
-from prep.errors import ChildFailedError, OutputError, StoppedError
+from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.files import explain_os_error, write_json, write_text
 
 _START_S = 60.0
+_PATIENCE_S = 0.5
 _ROOT = Path(__file__).parent.parent
 _SUPERVISE = "import sys; sys.path.insert(0, sys.argv[1]); from launch.run import supervise; supervise(sys.argv[2])"
 
@@ -46,32 +46,57 @@ def run_llamafactory(
     return finish_run(start_llamafactory(cli, action, config, folder), on_poll)
 
 
-def start_llamafactory(
-    cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
-) -> RunFolder:
-    """Start one LLaMA-Factory action in a new run folder and return at once; `env` is added to its variables."""
-    run = create_run_folder(folder)
-    write_text(run.config, config.text)
-    command = build_llamafactory_command(cli, action, run.config, config.values, {**os.environ, **(env or {})})
-    prepare_run(run, action, command.with_env(env or {}), config.values)
+def start_llamafactory(cli: Path, action: str, config: RunConfig, folder: Path) -> RunFolder:
+    """Start one LLaMA-Factory action in a new run folder and return as soon as it runs."""
+    run = prepare_llamafactory(cli, action, config, folder)
     start_supervisor(run)
     return run
 
 
-def create_run_folder(path: Path) -> RunFolder:
-    """Make an empty run folder; raises OutputError when a run of that name stands there."""
-    with explain_os_error(path):
-        if path.exists() and any(path.iterdir()):
-            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
-        path.mkdir(parents=True, exist_ok=True)
-    return RunFolder(path)
+def prepare_llamafactory(
+    cli: Path,
+    action: str,
+    config: RunConfig,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    slot: str | None = None,
+) -> RunFolder:
+    """Write down all of one LLaMA-Factory action in a new run folder: it is then a queued run.
 
-
-def prepare_run(run: RunFolder, action: str, command: Command, values: Mapping[str, Any]) -> None:
-    """Write down what will run: from here on the folder is a queued run."""
+    `env` is added to the child's variables; `slot` is the batch's name for the place that the run takes.
+    """
+    added = dict(env or {})
+    run = create_run_folder(folder)
+    write_text(run.config, config.text)
+    command = build_llamafactory_command(cli, action, run.config, config.values, {**os.environ, **added})
+    command = command.with_env(added)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
-    write_json(run.plan, {"action": action, "argv": command.argv, "env": dict(command.env), "values": dict(values)})
+    plan = {"action": action, "argv": command.argv, "env": dict(command.env), "values": config.values, "slot": slot}
+    # Written last: without it the folder is no run, and may be written over.
+    write_json(run.plan, plan)
+    return run
+
+
+def create_run_folder(path: Path) -> RunFolder:
+    """Make a run folder; raises OutputError when a run, or anything that is not one's beginning, stands there."""
+    run = RunFolder(path)
+    beginnings = {run.config, run.command, run.environment}
+    with explain_os_error(path):
+        if path.exists() and not set(path.iterdir()) <= beginnings:
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
+        path.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def begin_again(folder: Path) -> Path:
+    """Return the place of a run's next attempt: `runs/a`, `runs/a.2`, `runs/a.3`, the first that is free."""
+    number = 2
+    path = folder
+    while path.exists():
+        path = folder.with_name(f"{folder.name}.{number}")
+        number += 1
+    return path
 
 
 def start_supervisor(run: RunFolder) -> None:
@@ -92,7 +117,10 @@ def start_supervisor(run: RunFolder) -> None:
 def supervise(folder: str) -> None:
     """Run a prepared run's command to its end and write its result: what the supervisor process does."""
     run = RunFolder(Path(folder))
-    with try_lock(run.supervisor_lock) as alone, try_lock(run.lock) as handle:
+    with (
+        try_lock(run.supervisor_lock, patience_s=_PATIENCE_S) as alone,
+        try_lock(run.lock, patience_s=_PATIENCE_S) as handle,
+    ):
         if alone is None or handle is None or run.result.exists():
             return
         plan = json.loads(run.plan.read_text(encoding="utf-8"))
@@ -141,6 +169,25 @@ def watch_run(run: RunFolder, on_poll: Poll = lambda: None) -> None:
         on_poll()
         time.sleep(POLL_S)
     on_poll()
+
+
+def follow_log(run: RunFolder, *, lines: int | None = None, follow: bool = False) -> Iterator[str]:
+    """Yield what a run printed, from its start or its last lines on; `follow` goes on until it ends.
+
+    Raises: InputError when it has not printed anything yet and does not live.
+    """
+    if not run.log.exists() and not (follow and is_alive(run)):
+        raise InputError(f"{run.log} does not exist: the run has not started")
+    while not run.log.exists():
+        time.sleep(POLL_S)
+    with run.log.open(encoding="utf-8", errors="replace") as stream:
+        text = stream.read()
+        yield text if lines is None else "".join(text.splitlines(keepends=True)[-lines:])
+        while follow and not run.result.exists() and is_alive(run):
+            time.sleep(POLL_S)
+            yield stream.read()
+        if follow:
+            yield stream.read()
 
 
 def stop_run(run: RunFolder) -> None:

@@ -10,8 +10,10 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Table
 
     from prep.download import DownloadResult, ProgressView
+    from prep.stats import DatasetStats
 
 _PIPE_WIDTH = 10_000
 _DOWNLOAD_STATES = {
@@ -284,27 +286,305 @@ def split(path: Path, prefix: Path, test: float, val: float, seed: int, force: b
 
 
 @prep.command()
-@click.argument("path", metavar="FILE", type=INPUT_FILE)
-@click.option("--name", required=True, help="The dataset's name in LLaMA-Factory.")
+@click.argument("path", metavar="[FILE]", type=INPUT_FILE, required=False)
+@click.option("--name", help="The dataset's name in LLaMA-Factory.")
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
 @click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
+@click.option("--remove", metavar="NAME", help="Take this entry out instead; its data file stays.")
 @json_option
-def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: bool) -> None:
+def register(
+    path: Path | None, name: str | None, dataset_dir: Path, replace: bool, remove: str | None, as_json: bool
+) -> None:
     """Register a converted file in LLaMA-Factory's dataset_info.json.
 
-    \b
-    Example:
-      lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
-    """
-    from prep.registry import FILE_NAME, register_dataset
+    The entry names every column, the other entries keep their bytes, and what was there before is kept in
+    dataset_info.json.bak. The file's first rows and its manifest are checked first.
 
-    entry = register_dataset(path, name, dataset_dir, replace=replace)
+    \b
+    Examples:
+      lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
+      lfc prep register --remove medical_train --dataset-dir data
+    """
+    from prep.registry import register_dataset, remove_dataset
+
+    if remove is not None:
+        if path or name or replace:
+            raise click.UsageError("--remove NAME stands alone, with --dataset-dir")
+        result = remove_dataset(remove, dataset_dir)
+        verb = "removed from"
+    else:
+        if path is None or name is None:
+            raise click.UsageError("register takes FILE --name NAME, or --remove NAME")
+        result = register_dataset(path, name, dataset_dir, replace=replace)
+        verb = "registered in" if result.changed else "was registered already in"
+    rows = [("name", result.name), ("file", str(result.entry.get("file_name", "")))]
+    rows += [("formatting", str(result.entry["formatting"]))] if "formatting" in result.entry else []
+    rows += [("backup", str(result.backup))] if result.backup else []
     print_result(
-        {"name": name, "entry": entry},
-        [("name", name), ("file", entry["file_name"])],
+        {
+            "name": result.name,
+            "entry": result.entry,
+            "changed": result.changed,
+            "backup": result.backup.as_posix() if result.backup else None,
+        },
+        rows,
         as_json=as_json,
-        title=f"registered in {dataset_dir / FILE_NAME}",
+        title=f"{verb} {result.registry}",
     )
+
+
+@prep.command()
+@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--ignore", multiple=True, metavar="KIND", help="Leave out findings of this kind; repeatable.")
+@click.option("--show", "most_shown", default=50, show_default=True, help="Findings to print; all are counted.")
+@click.option("--fix", is_flag=True, help="Write the repaired rows of one file to -o NEW instead.")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="With --fix: the JSONL to write.")
+@click.option(
+    "--think-policy",
+    type=click.Choice(["tagged", "masked", "strip"]),
+    help="With --fix: how to write thoughts; the manifest's policy, or tagged, if not given.",
+)
+@click.option("--max-rejects", default=0, show_default=True, help="With --fix: rows that may be beyond repair.")
+@force_option
+@json_option
+def lint(
+    targets: tuple[str, ...],
+    dataset_dir: Path,
+    ignore: tuple[str, ...],
+    most_shown: int,
+    fix: bool,
+    output: Path | None,
+    think_policy: str | None,
+    max_rejects: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Check training rows, or dataset_info.json, for what LLaMA-Factory would trip over or train wrongly.
+
+    Rows are checked against the record schema, the think grammar, the think policy they were made with, and
+    for chat markup; each finding has its file, line, kind and mend. Exit code 1 when there is one. With
+    --fix, rows that a script spoiled (chat markup inside the fields, broken think blocks) are written anew,
+    as convert would have written them; rows beyond repair go to NEW.rejects.jsonl.
+
+    \b
+    Examples:
+      lfc prep lint data/medical.jsonl
+      lfc prep lint medical_train data/dataset_info.json --dataset-dir data
+      lfc prep lint --fix spoiled.jsonl -o data/medical.jsonl
+    """
+    from prep.findings import Fault
+
+    if not fix:
+        if output or think_policy or max_rejects or force:
+            raise click.UsageError("-o, --think-policy, --max-rejects and --force go with --fix")
+        kinds = [kind.value for kind in Fault]
+        for kind in ignore:
+            if kind not in kinds:
+                raise click.UsageError(f"--ignore {kind}: the kinds are {', '.join(kinds)}")
+        _report_findings(targets, dataset_dir, set(ignore), most_shown, as_json)
+        return
+    if len(targets) != 1 or output is None or ignore:
+        raise click.UsageError("--fix takes one FILE and -o NEW")
+    from prep.repair import RepairOptions, repair_file
+    from prep.thinking import ThinkPolicy
+
+    policy = ThinkPolicy(think_policy) if think_policy else None
+    with show_progress("repairing", "rows") as on_rows:
+        result = repair_file(Path(targets[0]), output, RepairOptions(policy, max_rejects, force), on_rows)
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    if result.unused_columns:
+        rows.append(("columns not used", ", ".join(result.unused_columns)))
+    print_result(
+        {
+            "think_policy": result.policy.value,
+            "counts": result.counts,
+            "unused_columns": result.unused_columns,
+            "output": result.output.as_posix(),
+            "rejects": result.rejects.as_posix() if result.rejects else None,
+        },
+        rows,
+        as_json=as_json,
+        title=f"{output} repaired from {targets[0]}, think policy {result.policy.value}",
+    )
+
+
+def _report_findings(
+    targets: tuple[str, ...], dataset_dir: Path, ignore: set[str], most_shown: int, as_json: bool
+) -> None:
+    from collections import Counter
+
+    from prep.dataset import find_dataset
+    from prep.findings import Finding
+    from prep.lint import lint_dataset
+    from prep.registry import FILE_NAME
+    from prep.registry_lint import lint_registry
+
+    shown: list[Finding] = []
+    counts: Counter[str] = Counter()
+    rows = 0
+
+    def take(finding: Finding) -> None:
+        counts[finding.kind.value] += 1
+        if counts.total() > most_shown:
+            return
+        if as_json:
+            shown.append(finding)
+        else:
+            click.echo(f"{finding.place}: {finding.kind.value}: {finding.message}\n    Try: {finding.mend}")
+
+    with show_progress("checking", "rows") as on_rows:
+        for target in targets:
+            if Path(target).name == FILE_NAME:
+                for finding in lint_registry(Path(target)):
+                    if finding.kind not in ignore:
+                        take(finding)
+            else:
+                dataset = find_dataset(target, dataset_dir)
+                rows += lint_dataset(dataset, take, ignore=ignore, on_rows=on_rows).rows
+    if counts.total() > most_shown and not as_json:
+        click.echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
+    print_result(
+        {
+            "rows": rows,
+            "total": counts.total(),
+            "counts": dict(sorted(counts.items())),
+            "findings": [finding.as_dict() for finding in shown],
+        },
+        [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
+        as_json=as_json,
+        title=f"{counts.total():,} findings" if counts else "no fault found",
+    )
+    if counts:
+        click.get_current_context().exit(1)
+
+
+@prep.command()
+@click.argument("target", metavar="FILE|NAME")
+@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
+@click.option("--template", default="qwen3", show_default=True, help="LLaMA-Factory's template.")
+@click.option(
+    "--enable-thinking",
+    type=click.Choice(["true", "false", "null"]),
+    help="As in the YAML; what the file's think policy needs if not given.",
+)
+@click.option("--mask-history", is_flag=True, help="As in the YAML: train on the last answer alone.")
+@click.option("--packing", is_flag=True, help="As in the YAML: replay the cutoff as packing applies it.")
+@click.option(
+    "--cutoff-len", "cutoff_lens", type=click.IntRange(1), multiple=True, help="Cutoff to replay; repeatable."
+)
+@click.option("--html", "page", type=OUTPUT_FILE, help="Write a page with plots here, too.")
+@force_option
+@json_option
+def stats(
+    target: str,
+    dataset_dir: Path,
+    model: Path | None,
+    template: str,
+    enable_thinking: str | None,
+    mask_history: bool,
+    packing: bool,
+    cutoff_lens: tuple[int, ...],
+    page: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Count rows by kind, measure them in exact tokens, and replay what a cutoff_len would cut.
+
+    With --model, lengths are what LLaMA-Factory itself would train on, template included; without it they are
+    characters. A row longer than cutoff_len loses, with no message, the end of its prompt or of its answer.
+
+    \b
+    Examples:
+      lfc prep stats data/medical.jsonl
+      lfc prep stats medical_train --dataset-dir data --model models/Qwen3-4B --cutoff-len 4096 --html stats.html
+    """
+    from prep.dataset import find_dataset
+    from prep.errors import OutputError
+    from prep.files import write_text
+    from prep.stats import StatsOptions, collect_stats
+    from prep.tokens import TemplateOptions
+
+    dataset = find_dataset(target, dataset_dir)
+    thinks = {
+        "true": True,
+        "false": False,
+        "null": None,
+        None: dataset.policy.enable_thinking if dataset.policy else True,
+    }
+    options = StatsOptions(
+        model=model,
+        template=TemplateOptions(template, thinks[enable_thinking], mask_history),
+        cutoff_lens=cutoff_lens,
+        packing=packing,
+    )
+    if page and page.exists() and not force:
+        raise OutputError(f"{page} exists already", hint="--force to replace it, or another --html")
+    with show_progress("measuring", "rows") as on_rows:
+        result = collect_stats(dataset, options, on_rows)
+    measure = (
+        f"tokens under template {template}, enable_thinking {json.dumps(thinks[enable_thinking])}, "
+        f"mask_history {json.dumps(mask_history)}"
+        if model
+        else "characters, because no --model was given: tokens differ"
+    )
+    if page:
+        from prep.stats_page import render_page
+
+        write_text(page, render_page(result, target, f"Measured in {measure}."))
+    if as_json:
+        print_result({**result.as_dict(), "measure": measure}, [], as_json=True, title="")
+    else:
+        _print_stats(result, target, measure)
+    if page:
+        click.echo(f"page written to {page}", err=True)
+
+
+def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
+    kinds = [(kind, f"{count:,}", f"{count / result.rows:.1%}") for kind, count in result.kinds.items()]
+    print_result({}, kinds, as_json=False, title=f"{target}: {result.rows:,} rows")
+    lengths = [(name, f"{value:,}") for name, value in result.lengths.items()]
+    print_result({}, lengths, as_json=False, title=f"length in {measure}")
+    highest = max(bar.rows for bar in result.histogram)
+    bars = [(f"{bar.low:,}", f"{bar.rows:,}", "█" * round(40 * bar.rows / highest)) for bar in result.histogram]
+    print_result({}, bars, as_json=False, title=f"rows by length, from … {result.unit}")
+    if result.advice:
+        _print_cutoffs(result)
+
+
+def _print_cutoffs(result: "DatasetStats") -> None:
+    titles = {
+        "answer": "answer",
+        "end_of_turn": "<|im_end|>",
+        "close": "</think>",
+        "prompt": "prompt",
+        "turns": "turn",
+    }
+    head = ("cutoff_len", "cut", "share", *titles.values())
+    rows = [
+        (
+            f"{replay.cutoff_len:,}",
+            f"{len(replay.rows_cut):,}",
+            f"{len(replay.rows_cut) / result.rows:.1%}",
+            *(f"{replay.losses[name]:,}" for name in titles),
+        )
+        for replay in result.replays
+    ]
+    print_result(
+        {}, [head, *rows], as_json=False, title="rows that a cutoff_len cuts, and how many lose the end of what"
+    )
+    if result.advice:
+        advice = [
+            ("cuts no row", f"{result.advice.lossless:,}"),
+            ("cuts at most 1 %", f"{result.advice.one_percent:,}"),
+        ]
+        print_result({}, advice, as_json=False, title="the smallest cutoff_len that")
+    if result.cut_lines:
+        lines = ", ".join(str(line) for line in result.cut_lines[:20])
+        click.echo(f"lines cut: {lines}{' …' if len(result.cut_lines) > 20 else ''}")
+    if any(replay.packing for replay in result.replays):
+        click.echo("packing drops no row: LLaMA-Factory cuts each at cutoff_len - 1 and packs the rest")
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
@@ -334,19 +614,25 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
     from rich.console import Console
+
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        # A pipe has no width: a path broken over lines there would be lost.
+        console.width = _PIPE_WIDTH
+    console.print(build_table(rows, title))
+
+
+def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
+    """Return a borderless table whose cells are plain text, never markup."""
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=True)
     table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
     for _ in range(max(map(len, rows), default=0)):
         table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    if not console.is_terminal:
-        # A pipe has no width: a path broken over lines there would be lost.
-        console.width = _PIPE_WIDTH
-    console.print(table)
+    return table
 
 
 @contextmanager
@@ -439,7 +725,7 @@ class DownloadBars:
         self._total: TaskID | None = None
         self._bars: dict[str, TaskID] = {}
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         """Replace the total's bar by one for the next stage."""
         if self._total is not None:
             self._progress.remove_task(self._total)
@@ -448,7 +734,8 @@ class DownloadBars:
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Move a file's bar and the total's."""
         if path not in self._bars:
-            self._bars[path] = self._progress.add_task(f"  {path}", total=size)
+            # A file that failed is taken back from the total, and its own bar begins at nothing.
+            self._bars[path] = self._progress.add_task(f"  {path}", total=size, completed=max(0, -byte_count))
         self._progress.advance(self._bars[path], byte_count)
         if self._total is not None:
             self._progress.advance(self._total, byte_count)

@@ -1,28 +1,19 @@
 """What a file or a registered name means to LLaMA-Factory: its files, columns, tags and think policy."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RegistryError
 from prep.files import read_manifest
-from prep.registry import FILE_NAME, read_registry
+from prep.registry import FILE_NAME, SHAREGPT_TAGS, guess_formatting, read_registry, unknown_name
+from prep.rows import iter_json_rows
 from prep.thinking import ThinkPolicy
 
-BOM = b"\xef\xbb\xbf"
-
-# LLaMA-Factory's own defaults, data/parser.py; a `columns` or `tags` map replaces them as a whole.
+# LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.
 DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
-DEFAULT_TAGS = {
-    "role_tag": "from",
-    "content_tag": "value",
-    "user_tag": "human",
-    "assistant_tag": "gpt",
-    "observation_tag": "observation",
-    "function_tag": "function_call",
-    "system_tag": "system",
-}
 # What a file that nobody registered yet is read as: everything that an Alpaca or ShareGPT file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
 
@@ -47,7 +38,7 @@ class Dataset:
     name: str | None = None
     formatting: str = "alpaca"
     columns: dict[str, str] = field(default_factory=lambda: dict(_BARE_COLUMNS))
-    tags: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_TAGS))
+    tags: dict[str, str] = field(default_factory=lambda: dict(SHAREGPT_TAGS))
     policy: ThinkPolicy | None = None
 
 
@@ -68,16 +59,16 @@ def find_dataset(target: str, dataset_dir: Path) -> Dataset:
     path = Path(target)
     if path.is_file():
         return _describe_bare_file(path)
-    if path.suffix or len(path.parts) > 1 or not (dataset_dir / FILE_NAME).exists():
-        raise InputError(
-            f"{target} does not exist or is not a file",
-            hint="name a file, or a registered dataset with its --dataset-dir",
-        )
-    entries = read_registry(dataset_dir)
-    if target not in entries:
-        known = ", ".join(entries) or "none"
-        raise RegistryError(f"dataset '{target}' is not in {dataset_dir / FILE_NAME}; registered are {known}")
-    return read_entry(target, entries[target], dataset_dir)
+    is_name = len(path.parts) == 1 and (dataset_dir / FILE_NAME).exists()
+    entries = read_registry(dataset_dir) if is_name else {}
+    if target in entries:
+        return read_entry(target, entries[target], dataset_dir)
+    if is_name and not path.suffix:
+        raise unknown_name(target, entries, dataset_dir / FILE_NAME)
+    raise InputError(
+        f"{target} does not exist or is not a file",
+        hint="name a file, or a registered dataset with its --dataset-dir",
+    )
 
 
 def read_entry(name: str, entry: dict[str, Any], dataset_dir: Path) -> Dataset:
@@ -93,7 +84,7 @@ def read_entry(name: str, entry: dict[str, Any], dataset_dir: Path) -> Dataset:
         name=name,
         formatting=str(entry.get("formatting", "alpaca")),
         columns=dict(columns) if isinstance(columns, dict) else dict(DEFAULT_COLUMNS),
-        tags=dict(tags) if isinstance(tags, dict) else dict(DEFAULT_TAGS),
+        tags=dict(tags) if isinstance(tags, dict) else dict(SHAREGPT_TAGS),
         policy=_read_policy(paths[0]),
     )
 
@@ -121,47 +112,6 @@ def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, A
                     f"{path} line {number}: {_describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
                 )
             yield path, number, row
-
-
-def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of a JSONL, or of the elements of a JSON array; a broken line's value is its error."""
-    import orjson
-
-    check_json_suffix(path)
-    if path.suffix.lower() == ".json" and not holds_json_lines(path):
-        yield from enumerate(_read_json_array(path), 1)
-        return
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                content = line.removeprefix(BOM) if number == 1 else line
-                if not content.strip():
-                    continue
-                try:
-                    yield number, orjson.loads(content)
-                except orjson.JSONDecodeError as error:
-                    yield number, error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def check_json_suffix(path: Path) -> None:
-    """Raise InputError when a file is neither JSONL nor JSON by its name."""
-    if path.suffix.lower() not in (".jsonl", ".json"):
-        raise InputError(
-            f"{path}: files of type '{path.suffix}' are not training rows; allowed are .json, .jsonl",
-            hint=f"lfc prep convert {path} -o {path.with_suffix('.jsonl')}",
-        )
-
-
-def holds_json_lines(path: Path) -> bool:
-    """Whether a file, whatever its name, holds one object a line rather than one JSON array."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(4096).removeprefix(BOM).lstrip()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return not head.startswith(b"[")
 
 
 def align_row(row: dict[str, Any], dataset: Dataset) -> Conversation:
@@ -219,26 +169,20 @@ def _describe_bare_file(path: Path) -> Dataset:
     manifest = read_manifest(path)
     formatting = manifest.output.get("formatting") if manifest else None
     if formatting is None:
-        first = next((row for _, row in iter_json_rows(path) if isinstance(row, dict)), {})
-        formatting = "sharegpt" if "conversations" in first and "instruction" not in first else "alpaca"
+        formatting = guess_formatting(_peek_row(path))
     return Dataset(paths=(path,), formatting=str(formatting), policy=_read_policy(path))
+
+
+def _peek_row(path: Path) -> dict[str, Any]:
+    # A broken file is told of by whoever reads it in earnest.
+    with suppress(InputError):
+        return next((row for _, row in iter_json_rows(path) if isinstance(row, dict)), {})
+    return {}
 
 
 def _read_policy(path: Path) -> ThinkPolicy | None:
     manifest = read_manifest(path)
     return ThinkPolicy(manifest.think_policy) if manifest and manifest.think_policy else None
-
-
-def _read_json_array(path: Path) -> list[Any]:
-    import orjson
-
-    try:
-        rows = orjson.loads(path.read_bytes().removeprefix(BOM))
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path} line {error.lineno} column {error.colno}: not JSON: {error.msg}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return rows if isinstance(rows, list) else [rows]
 
 
 def _describe_bad_row(value: object) -> str:

@@ -4,6 +4,7 @@ The only file that imports modelscope_hub. The client moves the bytes (resume, r
 it believes too readily is checked here: the listing before, every file on the disk after.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn, Protocol
+from urllib.parse import urlsplit
 
 from prep import __version__
 from prep.catalog import Request
@@ -36,6 +38,9 @@ DEFAULT_REVISION = "master"
 _RESUME_HINT = "run the same command again: what has arrived is kept"
 _NAME_HINT = "check OWNER/NAME, and --model for a model; a private one needs --token-env"
 _NETWORK_HINT = "check the network and --endpoint, then run the same command again: what has arrived is kept"
+
+_DISK_HINT = "free some disk space or choose another --to; what has arrived is kept"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 # What each of the client's errors means, and what to do. A test holds that none is missing.
 CLIENT_ERRORS: dict[str, tuple[str, str]] = {
@@ -116,8 +121,8 @@ class DownloadResult(NamedTuple):
 class ProgressView(Protocol):
     """Shown what goes on; called from several threads, and must not raise."""
 
-    def start(self, title: str, total_bytes: int) -> None:
-        """Begin a stage of so many bytes."""
+    def start(self, title: str, total_bytes: int | None) -> None:
+        """Begin a stage of so many bytes, None where nobody knows."""
 
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Count bytes of a file; negative when it is begun anew."""
@@ -129,7 +134,7 @@ class ProgressView(Protocol):
 class NoProgress:
     """A view that shows nothing."""
 
-    def start(self, title: str, total_bytes: int) -> None:
+    def start(self, title: str, total_bytes: int | None) -> None:
         """Show nothing."""
 
     def advance(self, path: str, size: int, byte_count: int) -> None:
@@ -196,6 +201,7 @@ def download_repositories(
     view = view or NoProgress()
     with _stop_resumable(), ExitStack() as locks:
         hub = _Hub(options)
+        view.start(f"asking {hub.endpoint} for the listing", None)
         listings = [hub.list_repository(request) for request in requests]
         with explain_os_error(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -300,25 +306,28 @@ class _Hub:
     def __init__(self, options: DownloadOptions) -> None:
         modelscope_hub = _import_client()
         self.options = options
-        self._api = modelscope_hub.HubApi(
-            modelscope_hub.HubConfig(endpoint=options.endpoint or None, token=options.token)
-        )
-        self.endpoint: str = self._api.legacy.endpoint
+        try:
+            config = modelscope_hub.HubConfig(endpoint=options.endpoint or None, token=options.token)
+            self._api = modelscope_hub.HubApi(config)
+            self.endpoint: str = self._api.legacy.endpoint
+        except (OSError, EOFError) as error:
+            # It reads the stored login first, a pickle.
+            what, hint = CLIENT_ERRORS["CacheError"]
+            raise DownloadError(f"{what}: {str(error).lower()}", hint=hint) from error
+        parts = urlsplit(self.endpoint)
+        if parts.username or parts.password or parts.query:
+            raise DownloadError(
+                "the endpoint holds a name, a password or a query, and is shown and recorded",
+                hint="give the plain address, and a token with --token-env",
+            )
 
     def list_repository(self, request: Request) -> _Listing:
         """Ask for all files of a repository once, and check the answer."""
         revision = self.options.revision or DEFAULT_REVISION
-        try:
-            with self._explain(request.repository):
-                entries = self._api.legacy.list_repo_files(
-                    request.repository, self.options.repo_type, revision=revision, recursive=True
-                )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # The client takes the answer apart without looking at its shape.
-            raise DownloadError(
-                f"{request.repository}: {self.endpoint} answers the listing with something else than a hub's JSON",
-                hint="check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
-            ) from error
+        with self._explain_answer(request.repository):
+            entries = self._api.legacy.list_repo_files(
+                request.repository, self.options.repo_type, revision=revision, recursive=True
+            )
         if not entries:
             self._explain_empty(request.repository, revision)
         if getattr(getattr(self._api.legacy, "_read_state", None), "listing_incomplete", False):
@@ -331,29 +340,54 @@ class _Hub:
 
     def fetch(self, listing: _Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView) -> None:
         """Fetch files into the staging folder, going on where an earlier run stopped."""
+        from modelscope_hub.errors import FileDownloadError
+
         with self._explain(listing.request.repository):
-            self._api.download_repo(
-                listing.request.repository,
-                self.options.repo_type,
-                revision=listing.commit or listing.revision,
-                local_dir=staging.files,
-                cache_dir=staging.cache,
-                max_workers=self.options.jobs,
-                progress_callbacks=[_make_callback(view)],
-                file_list=[
-                    {"Path": file.path, "Type": "blob", "Size": file.size, "Sha256": file.sha256} for file in files
-                ],
-            )
+            try:
+                self._fetch_at(listing.commit or listing.revision, listing, files, staging, view)
+            except FileDownloadError as error:
+                if listing.commit is None or not _are_unknown_there(error):
+                    raise
+                # A hub need not know its commits by name. The listed sha256 holds at the branch as well.
+                self._fetch_at(listing.revision, listing, files, staging, view)
+
+    def _fetch_at(
+        self, revision: str, listing: _Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView
+    ) -> None:
+        self._api.download_repo(
+            listing.request.repository,
+            listing.repo_type,
+            revision=revision,
+            local_dir=staging.files,
+            cache_dir=staging.cache,
+            max_workers=self.options.jobs,
+            progress_callbacks=[_make_callback(view)],
+            file_list=[
+                {"Path": file.path, "Type": "blob", "Size": file.size, "Sha256": file.sha256} for file in files
+            ],
+        )
 
     def _explain_empty(self, repository: str, revision: str) -> NoReturn:
         # The hub answers an unknown revision with success and no files.
-        with self._explain(repository):
+        with self._explain_answer(repository):
             revisions = self._api.list_repo_revisions(repository, self.options.repo_type)
-        names = [str(entry.get("Revision")) for entry in revisions]
+            names = [str(entry["Revision"]) for entry in revisions]
         known = f"; its revisions are {', '.join(names)}" if names else ""
         raise DownloadError(
             f"{repository} at {revision} lists no files{known}", hint="check --revision, or --model"
         )
+
+    @contextmanager
+    def _explain_answer(self, repository: str) -> Iterator[None]:
+        """Explain errors around one question to the hub, whose answer the client takes apart without a look."""
+        try:
+            with self._explain(repository):
+                yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DownloadError(
+                f"{repository}: {self.endpoint} answers with something else than a hub's JSON",
+                hint="check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
+            ) from error
 
     @contextmanager
     def _explain(self, repository: str) -> Iterator[None]:
@@ -365,15 +399,10 @@ class _Hub:
             yield
         except requests.exceptions.JSONDecodeError:
             raise
-        except (HubError, requests.RequestException) as error:
+        except (HubError, requests.RequestException, OSError) as error:
             what, hint = describe_client_error(error)
-            message = f"{repository}: {what} ({self.endpoint})"
-            raise DownloadError(self._redact(message), hint=hint) from None
-        except OSError as error:
-            raise OutputError(
-                self._redact(f"{repository} cannot be written: {(error.strerror or str(error)).lower()}"),
-                hint="free some disk space or choose another --to; what has arrived is kept",
-            ) from error
+            # Without its cause: a traceback would hold what the server said, and it may repeat the token.
+            raise DownloadError(self._redact(f"{repository}: {what} ({self.endpoint})"), hint=hint) from None
 
     def _redact(self, text: str) -> str:
         token = self._api.legacy.token
@@ -391,16 +420,30 @@ def describe_client_error(error: BaseException) -> tuple[str, str]:
         what, hint = describe_client_error(first)
         others = f" ({len(failed) - 1:,} more files failed)" if len(failed) > 1 else ""
         return f"{path!r}: {what}{others}", hint
+    disk_error = _find_disk_error(error)
+    if disk_error is not None:
+        return f"cannot be written: {(disk_error.strerror or str(disk_error)).lower()}", _DISK_HINT
     for kind in type(error).__mro__:
         if kind.__name__ in CLIENT_ERRORS and kind.__module__.startswith("modelscope_hub"):
             return CLIENT_ERRORS[kind.__name__]
-    if isinstance(error, OSError) and error.errno is not None:
-        reason = (error.strerror or str(error)).lower()
-        return (
-            f"cannot be written: {reason}",
-            "free some disk space or choose another --to; what has arrived is kept",
-        )
-    return f"the transfer failed: {type(error).__name__}", _NETWORK_HINT
+    said = str(error).partition("\n")[0]
+    return f"the transfer failed: {type(error).__name__}{f': {said}' if said else ''}", _NETWORK_HINT
+
+
+def _are_unknown_there(error: Any) -> bool:
+    from modelscope_hub.errors import InvalidParameter, NotExistError
+
+    return all(isinstance(failure, NotExistError | InvalidParameter) for failure in error.failed_files.values())
+
+
+def _find_disk_error(error: BaseException | None) -> OSError | None:
+    """Return the disk's own error when one is the cause: some clients retry it, and report a network error."""
+    while error is not None:
+        # A network's OSError names no file.
+        if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _import_client() -> Any:
@@ -422,11 +465,17 @@ def _import_client() -> Any:
 
 
 def _make_callback(view: ProgressView) -> type:
+    counted: dict[str, int] = {}
+
     class FileCallback:
         def __init__(self, filename: str, file_size: int) -> None:
             self.path, self.size = filename, file_size
+            if filename in counted:
+                # Another try for a file that had failed: the client counts it from the start again.
+                view.advance(filename, file_size, -counted.pop(filename))
 
         def update(self, size: int) -> None:
+            counted[self.path] = counted.get(self.path, 0) + size
             view.advance(self.path, self.size, size)
 
         def end(self) -> None:
@@ -469,7 +518,8 @@ def _read_own_manifest(target: Path, request: Request, options: DownloadOptions)
 def _find_present(plan: _Plan, view: ProgressView, options: DownloadOptions) -> set[str]:
     """Return the paths that need no fetching; raises OutputError when something else is in the way."""
     earlier = {file.path: file for file in plan.earlier.remote_files()} if plan.earlier else {}
-    same_commit = plan.earlier is not None and plan.listing.commit in (plan.earlier.commit, None)
+    commit = plan.listing.commit
+    same_commit = plan.earlier is not None and commit is not None and commit == plan.earlier.commit
     candidates = [
         # Without a listed sha256, the recorded one decides as long as the commit has not moved.
         earlier[file.path] if file.sha256 is None and same_commit and file.path in earlier else file
@@ -599,7 +649,7 @@ def _stop_resumable() -> Iterator[None]:
     except (KeyboardInterrupt, _Terminated) as error:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         raise InterruptedDownloadError(
-            "interrupted; the target is as it was", exit_code=128 + number, hint=_RESUME_HINT
+            "interrupted; no folder is half-written", exit_code=128 + number, hint=_RESUME_HINT
         ) from None
     finally:
         if in_main_thread:

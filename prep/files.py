@@ -222,11 +222,17 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """Return the manifest entry of an input file: its path, size, sha256, and own manifest if it has one."""
+    """Return the manifest entry of an input file: its path, size and sha256, and what made it.
+
+    `manifest` is its own, `download` says which repository and commit it came from, where it has them.
+    """
     entry: dict[str, Any] = {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": hash_file(path)}
     manifest = read_manifest(path)
     if manifest is not None:
         entry["manifest"] = manifest.__dict__
+    origin = find_download_manifest(path)
+    if origin is not None:
+        entry["download"] = {**origin, "changed_since": origin["sha256"] != entry["sha256"]}
     return entry
 
 

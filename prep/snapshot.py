@@ -186,7 +186,9 @@ class Staging:
 
     def count_bytes(self) -> int:
         """Return how many bytes an interrupted download left here."""
-        return sum(path.lstat().st_size for path in _walk_files(self.files))
+        found = [path.lstat() for path in _walk_files(self.files)]
+        # One with a second name is the target's, and was not fetched.
+        return sum(status.st_size for status in found if status.st_nlink == 1)
 
     def reuse(self, paths: Iterable[str]) -> None:
         """Bring files of the target that are known to be right here, without copying them if possible."""

@@ -17,6 +17,11 @@ EMPTY_THOUGHT = THOUGHT_START + THOUGHT_END
 
 # `<|im_start|>`, `<|endoftext|>`, `<|eot_id|>`, `<|user|>`, …: a tokenizer turns these into control tokens.
 _CHAT_MARKUP = re.compile(r"<\|[A-Za-z0-9_]+\|>")
+_CHATML_TURN = re.compile(
+    r"<\|im_start\|>(system|user|assistant)[ \t]*(?:\r?\n|\Z)(.*?)(?:<\|im_end\|>\s*|\Z)", re.DOTALL
+)
+_END_MARKUP = ("<|im_end|>", "<|endoftext|>")
+_EMPTY_THOUGHT_NEVER_CLOSED = re.compile(r"\s*<think>\s*<think>")
 
 
 class ThinkPolicy(StrEnum):
@@ -81,11 +86,78 @@ def write_output(thought: str, answer: str, policy: ThinkPolicy) -> str:
     return join_thought(thought, answer)
 
 
+def repair_answer(text: str) -> tuple[str, str]:
+    r"""Return the (thought, answer) of an output that a tutorial's script may have spoiled.
+
+    Understood are chat markup around the whole, `<think>\n\n<think>\n` for no thought, and any white space
+    around the tags; a sound output gives its own parts, stripped.
+    Raises: RecordError when it cannot be read without guessing.
+    """
+    turns = unwrap_chat_markup(text)
+    if len(turns) != 1 or turns[0][0] not in ("", "assistant"):
+        raise RecordError(f"chat markup: the output is {' '.join(role or 'text' for role, _ in turns)}")
+    text = turns[0][1]
+    never_closed = _EMPTY_THOUGHT_NEVER_CLOSED.match(text)
+    if never_closed and text.count(OPEN_TAG) == 2 and CLOSE_TAG not in text:
+        return "", text[never_closed.end() :].strip()
+    thought, answer = split_thought(text)
+    return thought.strip(), answer.strip()
+
+
+def unwrap_chat_markup(text: str) -> list[tuple[str, str]]:
+    """Split text that carries ChatML markup into its (role, text) turns, white space around each gone.
+
+    Shape: text without markup, or with an end-of-turn token alone, is one turn whose role is "".
+    Raises: RecordError when the markup is not whole turns.
+    """
+    rest = text.strip()
+    while rest.endswith(_END_MARKUP):
+        rest = rest[: rest.rindex("<|")].rstrip()
+    if not rest.startswith("<|im_start|>"):
+        return [("", rest)]
+    turns = []
+    place = 0
+    while place < len(rest):
+        turn = _CHATML_TURN.match(rest, place)
+        if not turn:
+            raise RecordError("chat markup that is not whole turns")
+        turns.append((turn[1], turn[2].strip()))
+        place = turn.end()
+    return turns
+
+
+def find_output_fault(output: str) -> str | None:
+    r"""Return why an output is not written as Qwen3's template would read it, or None.
+
+    A tagged output must be exactly `<think>\nT\n</think>\n\nA`, or `<think>\n\n</think>\n\nA`.
+    """
+    if OPEN_TAG not in output and CLOSE_TAG not in output:
+        return None
+    try:
+        thought, answer = split_thought(output)
+    except RecordError as error:
+        return str(error)
+    if output != join_thought(thought, answer):
+        return f"the block must be exactly {THOUGHT_START!r}, thought, {THOUGHT_END!r}"
+    if thought != thought.strip() or (answer.strip() and answer != answer.lstrip()):
+        return "white space stands around the thought or before the answer"
+    return None
+
+
 def refuse_chat_markup(text: str, where: str) -> None:
     """Raise RecordError when text holds control tokens such as `<|im_start|>`, which a template adds itself."""
-    found = _CHAT_MARKUP.search(text)
+    found = find_chat_markup(text)
     if found:
-        raise RecordError(f"chat markup {found[0]} stands inside the {where}")
+        raise RecordError(f"chat markup {found} stands inside the {where}")
+
+
+def find_chat_markup(text: str) -> str | None:
+    """Return the first control token in a text, such as `<|im_start|>`, or None."""
+    # The plain search is many times faster, and nearly every text ends here.
+    if "<|" not in text:
+        return None
+    found = _CHAT_MARKUP.search(text)
+    return found[0] if found else None
 
 
 def _describe_tag_fault(opens: int, closes: int) -> str:

@@ -8,7 +8,7 @@ processor, id by id.
 import json
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from prep.dataset import Conversation, Message
 from prep.errors import InputError, UserError
+from prep.pieces import PieceCounter, TextLength
 from prep.thinking import CLOSE_TAG, EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, THOUGHT_START
 
 TEMPLATES = ("qwen3", "qwen3_nothink")
@@ -122,7 +123,8 @@ class RowEncoder:
                     hint="--model with the folder of a Qwen3 model",
                 )
         self._empty_thought: list[int] = self._tokenizer.encode(EMPTY_THOUGHT, add_special_tokens=False).ids
-        self._close_id: int | None = self._tokenizer.token_to_id(CLOSE_TAG)
+        self._counter = PieceCounter(self._tokenizer, CLOSE_TAG)
+        self._close_of_empty_thought = self._counter.measure([EMPTY_THOUGHT])[EMPTY_THOUGHT].mark
 
     def encode_turns(self, conversation: Conversation) -> list[EncodedTurn]:
         """Return the ids of each turn, before any truncation."""
@@ -142,32 +144,22 @@ class RowEncoder:
         """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once."""
         rows = iter(conversations)
         while batch := [plan_turns(conversation, self.options) for conversation in islice(rows, _BATCH_ROWS)]:
-            texts = {text: 0 for plans in batch for plan in plans for text in (*plan.source, plan.target)}
-            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            lengths = dict(zip(texts, map(len, encodings), strict=True))
-            closes = {
-                text: self._find_close(encoding.ids)
-                for text, encoding in zip(texts, encodings, strict=True)
-                if CLOSE_TAG in text
-            }
+            texts = dict.fromkeys(text for plans in batch for plan in plans for text in (*plan.source, plan.target))
+            measured = self._counter.measure(texts)
             for plans in batch:
-                yield [self._measure_turn(plan, lengths, closes) for plan in plans]
+                yield [self._measure_turn(plan, measured) for plan in plans]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _find_close(self, ids: Sequence[int]) -> int:
-        return ids.index(self._close_id) if self._close_id in ids else -1
-
-    def _measure_turn(self, plan: PlannedTurn, lengths: dict[str, int], closes: dict[str, int]) -> TurnLengths:
-        source, target = sum(lengths[text] for text in plan.source), lengths[plan.target]
-        close = closes.get(plan.target, -1)
+    def _measure_turn(self, plan: PlannedTurn, measured: dict[str, TextLength]) -> TurnLengths:
+        source, (target, close) = sum(measured[text].tokens for text in plan.source), measured[plan.target]
         if plan.source_ends_with_empty_thought:
             source += len(self._empty_thought)
         if plan.target_begins_with_empty_thought:
             target += len(self._empty_thought)
-            close = self._find_close(self._empty_thought)
+            close = self._close_of_empty_thought
         return TurnLengths(source, target, close)
 
 
@@ -207,10 +199,11 @@ def remove_thought(text: str) -> str:
 
 def count_tokens(texts: Iterable[str], tokenizer_path: Path) -> Iterator[int]:
     """Yield the number of tokens of each text by itself, without a template."""
-    tokenizer = load_tokenizer(tokenizer_path)
+    counter = PieceCounter(load_tokenizer(tokenizer_path), CLOSE_TAG)
     stream = iter(texts)
     while batch := list(islice(stream, _BATCH_ROWS)):
-        yield from map(len, tokenizer.encode_batch_fast(batch, add_special_tokens=False))
+        measured = counter.measure(dict.fromkeys(batch))
+        yield from (measured[text].tokens for text in batch)
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -7,12 +7,14 @@ between retries; the client reads that when it is imported.
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -111,9 +113,9 @@ class Repository:
         folders: dict[str, dict[str, Any]] = {}
         names = list(self.commits)
         for number, name in enumerate(names[: names.index(commit) + 1]):
-            files = self.commits[name]
-            entries = {path: entry for path, entry in entries.items() if path in files}
-            for path, body in files.items():
+            bodies = self.commits[name]
+            entries = {path: entry for path, entry in entries.items() if path in bodies}
+            for path, body in bodies.items():
                 if path in entries and entries[path]["Sha256"] == body.sha256():
                     continue
                 entries[path] = _make_entry(path, "blob", body.size, body.sha256(), name, number)
@@ -148,14 +150,15 @@ class Hub:
         self.requests: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.bytes_per_s: float | None = None
         self.token: str | None = None
+        self.knows_commits = True
         self._lock = threading.Lock()
 
-    def add(self, name: str, files: Mapping[str, bytes | PatternBody], *, repo_type: str = "dataset") -> str:
+    def add(self, name: str, bodies: Mapping[str, bytes | PatternBody], *, repo_type: str = "dataset") -> str:
         """Commit these files as a repository's new whole content; return the commit."""
         repository = self.repositories.setdefault((repo_type, name), Repository())
         commit = hashlib.sha1(f"{name}{len(repository.commits)}".encode(), usedforsecurity=False).hexdigest()
         repository.commits[commit] = {
-            path: BytesBody(body) if isinstance(body, bytes) else body for path, body in files.items()
+            path: BytesBody(body) if isinstance(body, bytes) else body for path, body in bodies.items()
         }
         return commit
 
@@ -183,8 +186,7 @@ def serve_hub() -> Iterator[Hub]:
     """Run a hub on a free port of 127.0.0.1 while the block runs."""
     hub = Hub()
     handler = type("HubHandler", (_Handler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -196,10 +198,22 @@ def serve_hub() -> Iterator[Hub]:
         thread.join()
 
 
-def serve_samples(hub: Hub, medical: bytes, finetome: bytes) -> None:
-    """Serve two files as the repositories of the named sets `medical-cot` and `finetome`."""
+def serve_samples(hub: Hub) -> None:
+    """Serve the bundled sample files as the repositories of the named sets `medical-cot` and `finetome`."""
+    samples = files("llamafactory_configs") / "samples"
+    medical = (samples / "r1_data_example.jsonl").read_bytes()
+    finetome = (samples / "finetome_example.parquet").read_bytes()
     hub.add(MEDICAL_REPOSITORY, {"README.md": b"# medical\n", "r1_data_example.jsonl": medical})
     hub.add(FINETOME_REPOSITORY, {"README.md": b"# chat\n", "data/train-00000-of-00001.parquet": finetome})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *request: Any) -> None:
+        """Stay silent when a client was killed; anything else is a fault of this server."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*request)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -251,13 +265,13 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             self._answer_data({"Files": None, "TotalCount": 0}, fault)
             return
-        files = repository.list_files(commit)
+        listed = repository.list_files(commit)
         if "PageNumber" in query:
             start = (int(query["PageNumber"]) - 1) * int(query["PageSize"])
-            page = files[start : start + int(query["PageSize"])]
+            page = listed[start : start + int(query["PageSize"])]
         else:
-            page = files
-        self._answer_data({"Files": page, "TotalCount": len(files), "LatestCommitter": {"Id": commit}}, fault)
+            page = listed
+        self._answer_data({"Files": page, "TotalCount": len(listed), "LatestCommitter": {"Id": commit}}, fault)
 
     def _answer_data(self, data: dict[str, Any], fault: Fault | None) -> None:
         body = {"Code": 200, "Success": True, "Message": "success", "RequestId": "x", "Data": data}
@@ -277,7 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer_file(self, repository: Repository, query: dict[str, str], fault: Fault | None) -> None:
-        commit = repository.find_commit(query["Revision"])
+        by_name = self.hub.knows_commits or query["Revision"] not in repository.commits
+        commit = repository.find_commit(query["Revision"]) if by_name else None
         body = repository.commits[commit].get(query["FilePath"]) if commit else None
         if body is None:
             self._answer_error(404, "record not found")

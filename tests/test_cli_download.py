@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
-from prep.files import find_download_manifest
+from prep.files import describe_input, find_download_manifest
 from tests.modelscope_server import FINETOME_REPOSITORY, MEDICAL_REPOSITORY, Hub, serve_hub, serve_samples
 
 OLD = {"train.jsonl": b'{"a": 1}\n' * 500, "docs/deep/notes.txt": b"old", "gone.txt": b"gone"}
@@ -97,6 +97,15 @@ def test_files_are_fetched_at_the_listed_commit(hub: Hub, tmp_path: Path) -> Non
     assert revisions == {commit}
 
 
+def test_a_hub_that_does_not_know_commits_by_name_is_asked_for_the_branch(hub: Hub, tmp_path: Path) -> None:
+    commit = hub.add("o/set", OLD)
+    hub.knows_commits = False
+    (result,) = download(tmp_path, "o/set")
+    assert read_tree(tmp_path) == under("set", OLD)
+    assert result["commit"] == commit
+    assert {query["Revision"] for path, query, _ in hub.requests if path.endswith("/repo")} == {commit, "master"}
+
+
 def test_a_model_arrives_under_its_own_name(hub: Hub, tmp_path: Path) -> None:
     files = {"config.json": b"{}", "tokenizer/vocab.txt": b"v"}
     hub.add("Qwen/Tiny", files, repo_type="model")
@@ -115,12 +124,13 @@ def test_a_dataset_of_two_listing_pages_arrives_whole(hub: Hub, tmp_path: Path) 
 
 
 def test_several_named_sets_arrive_in_one_call_without_their_cards(hub: Hub, tmp_path: Path) -> None:
-    serve_samples(hub, b"medical\n", b"chat")
+    serve_samples(hub)
     results = download(tmp_path, "medical-cot", "finetome")
     assert [result["repository"] for result in results] == [MEDICAL_REPOSITORY, FINETOME_REPOSITORY]
+    samples = Path(__file__).parent.parent / "llamafactory_configs" / "samples"
     assert read_tree(tmp_path) == {
-        "delicate_medical_r1_data/r1_data_example.jsonl": b"medical\n",
-        "FineTome-100k/data/train-00000-of-00001.parquet": b"chat",
+        "delicate_medical_r1_data/r1_data_example.jsonl": (samples / "r1_data_example.jsonl").read_bytes(),
+        "FineTome-100k/data/train-00000-of-00001.parquet": (samples / "finetome_example.parquet").read_bytes(),
     }
 
 
@@ -256,6 +266,20 @@ def test_the_origin_of_a_data_file_can_be_traced(hub: Hub, tmp_path: Path) -> No
     assert find_download_manifest(tmp_path / "elsewhere.jsonl") is None
 
 
+def test_convert_records_the_commit_of_its_input(hub: Hub, tmp_path: Path) -> None:
+    serve_samples(hub)
+    (result,) = download(tmp_path, "medical-cot")
+    source = tmp_path / "delicate_medical_r1_data/r1_data_example.jsonl"
+    converted = CliRunner().invoke(lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "data/m.jsonl")])
+    assert converted.exit_code == 0, converted.output
+    manifest = json.loads((tmp_path / "data/m.manifest.json").read_text(encoding="ascii"))
+    (origin,) = [entry["download"] for entry in manifest["inputs"]]
+    assert (origin["repository"], origin["commit"]) == (MEDICAL_REPOSITORY, result["commit"])
+    assert origin["changed_since"] is False
+    source.write_bytes(source.read_bytes() + b"\n")
+    assert describe_input(source)["download"]["changed_since"] is True
+
+
 def test_sources_lists_the_named_sets() -> None:
     result = CliRunner().invoke(lfc, ["prep", "sources"])
     assert result.exit_code == 0
@@ -361,7 +385,7 @@ def test_an_answer_that_is_no_listing_is_one_line(
     hub.fail("list", payload=payload)
     expect_failure(
         tmp_path,
-        f"o/set: {hub.endpoint} answers the listing with something else than a hub's JSON",
+        f"o/set: {hub.endpoint} answers with something else than a hub's JSON",
         "check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
     )
 
@@ -375,6 +399,28 @@ def test_a_business_failure_with_status_200_is_no_success(
     hub.fail("list", payload=payload)
     expect_failure(
         tmp_path, "o/set at master lists no files; its revisions are master", "check --revision, or --model"
+    )
+
+
+@pytest.mark.parametrize("payload", [b"<html>Welcome</html>", b'{"Data": ["master"]}'])
+def test_an_empty_listing_with_no_revisions_to_name_is_one_line(hub: Hub, tmp_path: Path, payload: bytes) -> None:
+    hub.add("o/set", {})
+    hub.fail("revisions", payload=payload)
+    result = invoke("o/set", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        f"Error: o/set: {hub.endpoint} answers with something else than a hub's JSON\n"
+        "  Try: check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?\n"
+    )
+
+
+def test_a_model_listing_that_the_hub_cuts_short_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.add("o/big", {f"{number}.txt": b"x" for number in range(3000)}, repo_type="model")
+    result = invoke("--model", "o/big", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: o/big: the hub cannot list all its files: a folder has 3,000 or more\n"
+        "  Try: ask the repository's owner to split the folder\n"
     )
 
 
@@ -713,6 +759,18 @@ def test_wrong_calls_end_with_exit_code_2(tmp_path: Path) -> None:
     assert both.stderr.endswith("Error: --dry-run asks the hub, --offline does not: use one of them\n")
 
 
+def test_a_broken_stored_login_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    cookies = Path(os.environ["MODELSCOPE_HOME"]) / "credentials/cookies"
+    cookies.parent.mkdir(parents=True)
+    cookies.touch()
+    result = invoke("o/set", "--to", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: the client's own folder cannot be used: ran out of input\n"
+        "  Try: check that MODELSCOPE_HOME or ~/.modelscope is writable\n"
+    )
+
+
 # Offline
 
 
@@ -803,6 +861,16 @@ def test_a_token_does_not_follow_a_redirect_to_another_server(
         assert read_tree(tmp_path) == {"set/a": b"body"}
         assert len(storage.requests) == 1
         assert hub.token not in str(storage.requests)
+
+
+@pytest.mark.parametrize("address", ["name:password@127.0.0.1:9", "127.0.0.1:9/?token=ms-very-secret"])
+def test_an_endpoint_that_holds_a_secret_is_refused(tmp_path: Path, address: str) -> None:
+    result = invoke("o/set", "--to", str(tmp_path), "--endpoint", f"http://{address}")
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: the endpoint holds a name, a password or a query, and is shown and recorded\n"
+        "  Try: give the plain address, and a token with --token-env\n"
+    )
 
 
 def test_a_variable_without_a_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,17 @@ def is_running(pid: int) -> bool:
 def start_launcher(program: Path, code: str) -> subprocess.Popen[str]:
     """Start `lfc launch train` on a config with this code, in a process of its own."""
     Path("c.yaml").write_text(json.dumps({"code": code}), encoding="utf-8")
-    argv = [sys.executable, "-m", "launch", "launch", "train", "c.yaml", "--llamafactory-cli", str(program)]
+    argv = [
+        sys.executable,
+        "-m",
+        "launch",
+        "launch",
+        "train",
+        "c.yaml",
+        "--no-check",
+        "--llamafactory-cli",
+        str(program),
+    ]
     return subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
 
 

@@ -64,7 +64,7 @@ TOOL_ROWS = [
             {"from": "human", "value": "two calls"},
             {
                 "from": "function_call",
-                "value": '<think>\nBoth.\n</think>\n\n[{"name": "a", "arguments": {}}, {"name": "b", "arguments": 1}]',
+                "value": '<think>\nB\n</think>\n\n[{"name": "a", "arguments": {}}, {"name": "b", "arguments": 1}]',
             },
             {"from": "observation", "value": "[1, 2]"},
             {"from": "function_call", "value": 'So <tool_call>{"name": "c", "arguments": {}}</tool_call>'},
