@@ -9,6 +9,7 @@ Source: LLaMA-Factory 0.9.5, webui/runner.py and webui/components/; a test compa
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ CONFIG_DIR = Path("llamaboard_config")
 CACHE_DIR = Path("llamaboard_cache")
 SAVES = Path("saves")
 RUN_SETTINGS = "llamaboard_config.yaml"
+# The entry of LlamaBoard's list whose path the user gives.
+PLAIN_MODEL = "Custom"
 MODEL_NAME, MODEL_PATH, TEMPLATE = "top.model_name", "top.model_path", "top.template"
 LANGUAGE, OUTPUT_DIR, EXTRA_ARGS = "top.lang", "train.output_dir", "train.extra_args"
 METHOD, BOOSTER, CHECKPOINTS = "top.finetuning_type", "top.booster", "top.checkpoint_path"
@@ -285,7 +288,7 @@ def fill_page(values: Mapping[str, Any]) -> Filled:
 
 
 def read_page(page: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that LlamaBoard would train with, in its order; fields that are not there are as at first.
+    """Return the arguments that LlamaBoard would train with, in its order; absent fields are as at first.
 
     Raises: ConfigError when `extra_args` is not a JSON object.
     """
@@ -389,7 +392,8 @@ def complete_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def read_defaults() -> dict[str, Any]:
+@cache
+def read_defaults() -> Mapping[str, Any]:
     """Return LLaMA-Factory's default of every training key."""
     from launch.schema import read_schema
 
@@ -422,7 +426,7 @@ def read_extra_args(page: Mapping[str, Any]) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ConfigError(
-            f"{EXTRA_ARGS} is not a JSON object in a string: {text}", hint=f'{EXTRA_ARGS}: \'{{"key": 1}}\''
+            f"{EXTRA_ARGS} is not a JSON object in a string: {text}", hint=f"{EXTRA_ARGS}: '{{\"key\": 1}}'"
         )
     return extra
 
@@ -441,7 +445,12 @@ def _place_run(wanted: Mapping[str, Any]) -> dict[str, Any]:
     output = PurePosixPath(str(wanted["output_dir"]).replace("\\", "/"))
     page = {MODEL_NAME: name_model(model), MODEL_PATH: model}
     parts = output.parts
-    if len(parts) == 4 and parts[0] == SAVES.name and parts[2] == wanted["finetuning_type"] and " " not in str(output):
+    if (
+        len(parts) == 4
+        and parts[0] == SAVES.name
+        and parts[2] == wanted["finetuning_type"]
+        and " " not in str(output)
+    ):
         page[MODEL_NAME] = parts[1]
         return {**page, OUTPUT_DIR: parts[3]}
     return {**page, OUTPUT_DIR: output.as_posix() if len(parts) > 1 else f"./{output}"}
@@ -487,7 +496,7 @@ def _fill_special(wanted: Mapping[str, Any], page: Mapping[str, Any]) -> dict[st
 
 
 def _validates_as_the_page_does(wanted: Mapping[str, Any]) -> bool:
-    return (
+    return bool(
         wanted["eval_strategy"] == "steps"
         and wanted["eval_steps"] == wanted["save_steps"]
         and wanted["per_device_eval_batch_size"] == wanted["per_device_train_batch_size"]
@@ -527,7 +536,8 @@ def _is_same(left: Any, right: Any) -> bool:
     texts = [",".join(map(str, value)) if isinstance(value, list) else value for value in (left, right)]
     if all(_is_empty(value) or value == 0 for value in texts):
         return True
-    return bool(texts[0] == texts[1])
+    same: bool = texts[0] == texts[1]
+    return same
 
 
 def _read_fields(fields: tuple[Field, ...], page: Mapping[str, Any]) -> dict[str, Any]:

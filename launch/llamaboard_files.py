@@ -16,6 +16,8 @@ from launch.llamaboard import (
     EXTRA_ARGS,
     FIELDS,
     MODEL_NAME,
+    MODEL_PATH,
+    PLAIN_MODEL,
     RUN_SETTINGS,
     SAVES,
     fill_page,
@@ -90,16 +92,20 @@ def format_settings(page: Mapping[str, Any], source: str) -> str:
 
 def write_settings(path: Path, text: str, *, force: bool) -> None:
     """Write a saved page; raises OutputError when one stands there that the user saved on the page."""
-    if path.exists() and not force and not path.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_LINE):
+    if (
+        path.exists()
+        and not force
+        and not path.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_LINE)
+    ):
         raise OutputError(
             f"{path} holds settings that were saved on the page",
-            hint=f"--name ANOTHER, --force to replace them, or lfc launch config import {path} -o FILE to keep them",
+            hint=f"--name ANOTHER, or --force to replace them; lfc launch config import {path} -o FILE keeps them",
         )
     write_text(path, text)
 
 
 def write_run_settings(values: Mapping[str, Any]) -> Path | None:
-    """Write a training run's settings into its output folder, so that LlamaBoard can restore them; None if it cannot.
+    """Write a training run's settings into its output folder, for LlamaBoard to restore; None if it cannot.
 
     Without them, choosing that folder on the page turns the whole form into errors.
     """
@@ -111,10 +117,10 @@ def write_run_settings(values: Mapping[str, Any]) -> Path | None:
     return path
 
 
-def plan_user_config(folder: Path, language: str | None, paths: Mapping[str, str]) -> dict[str, Any]:
-    """Return LlamaBoard's memory of the user with a language and models' paths merged in; nothing else changes.
+def plan_user_config(folder: Path, language: str | None, page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return LlamaBoard's memory of the user with a language and a page's model merged in; nothing else changes.
 
-    The last of `paths` becomes the model that the page starts with.
+    The model becomes `Custom` too, which every LlamaBoard lists, unless the user's own `Custom` is another one.
     Raises: ConfigError with line and column when the file cannot be read: LlamaBoard would overwrite it.
     """
     path = folder / USER_CONFIG
@@ -123,21 +129,24 @@ def plan_user_config(folder: Path, language: str | None, paths: Mapping[str, str
     config["path_dict"] = config["path_dict"] if config["path_dict"] is not None else {}
     if not isinstance(config["path_dict"], dict):
         raise ConfigError(f"{path}: path_dict must be `name: path` lines", hint=f"mend it, or delete {path}")
-    config["path_dict"] = {**config["path_dict"], **paths}
     config["lang"] = language or config["lang"]
-    if paths:
-        config["last_model"] = list(paths)[-1]
+    if page:
+        paths = {**config["path_dict"], page[MODEL_NAME]: page[MODEL_PATH]}
+        if paths.get(PLAIN_MODEL) in (None, "", page[MODEL_PATH]):
+            paths[PLAIN_MODEL] = page[MODEL_PATH]
+            config["last_model"] = PLAIN_MODEL
+        config["path_dict"] = paths
     return config
 
 
-def merge_user_config(folder: Path, language: str | None, paths: Mapping[str, str]) -> None:
+def merge_user_config(folder: Path, language: str | None, page: Mapping[str, Any]) -> None:
     """Write what `plan_user_config` returns, under a lock."""
     import yaml
 
     path = folder / USER_CONFIG
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(path, timeout_s=_LOCK_TIMEOUT_S):
-        write_text(path, yaml.safe_dump(plan_user_config(folder, language, paths)))
+        write_text(path, yaml.safe_dump(plan_user_config(folder, language, page)))
 
 
 def list_webui_runs(saves: Path = SAVES) -> list[WebuiRun]:
@@ -182,8 +191,8 @@ def is_secret_key(key: str) -> bool:
 
 def find_model_path(path: Path, page: Mapping[str, Any]) -> str | None:
     """Return the model of a saved page, which does not say it: from beside a run, or LlamaBoard's own memory."""
-    if page.get("top.model_path"):
-        return str(page["top.model_path"])
+    if page.get(MODEL_PATH):
+        return str(page[MODEL_PATH])
     beside = path.with_name(RUN_ARGUMENTS)
     if path.name == RUN_SETTINGS and beside.exists():
         model = _read_quietly(beside).get("model_name_or_path")

@@ -14,7 +14,7 @@ _PORTS = 100
 _CONNECT_S = 3.0
 _PROXY_VARIABLES = ("all_proxy", "http_proxy", "https_proxy")
 # LlamaBoard sets `no_proxy` to these, whatever the user had there.
-_NEVER_PROXIED = ("127.0.0.1", "localhost", "0.0.0.0")
+_NEVER_PROXIED = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not bound
 _TRUE = ("1", "true", "yes", "on", "y")
 
 

@@ -127,7 +127,7 @@ def stop_signals_raise() -> Iterator[None]:
 
 
 def _stop_child(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Ask a child to end as Ctrl-C would, then insist, then end its whole group; a second Ctrl-C insists at once."""
+    """Ask a child to end as Ctrl-C would, then insist, then end its whole group; another Ctrl-C insists at once."""
     for ask, patience_s in ((_interrupt, grace_s), (_terminate_group, GRACE_S), (kill_group, GRACE_S)):
         if process.poll() is not None:
             return

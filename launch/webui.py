@@ -1,11 +1,12 @@
 """LLaMA-Factory's WebUI, checked before it starts and filled in when it opens: plan, write, serve.
 
-The page is started by `webui_page.py`, which gives LlamaBoard's fields their first values. With a LlamaBoard that is
-built in another way it starts as it is, with a model that it knows, and the user is told which button to press.
+The page is started by `webui_page.py`, which gives LlamaBoard's fields their first values. With a LlamaBoard that
+is built in another way it starts as it is, with a model that it knows, and the user is told which button to press.
 """
 
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ from launch.llamaboard import (
     MODEL_NAME,
     MODEL_PATH,
     OUTPUT_DIR,
+    PLAIN_MODEL,
     fill_page,
     locate_save,
 )
@@ -41,6 +43,7 @@ from launch.llamaboard_files import (
 from launch.network import check_model_is_reachable, choose_port, is_local_model, mend_proxies
 from launch.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
+from prep.files import refuse_existing
 
 LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOAD_BUTTONS = {
@@ -53,9 +56,8 @@ LOAD_BUTTONS = {
 LOG = CACHE_DIR / "lfc_webui.log"
 STATUS = CACHE_DIR / "lfc_webui.json"
 _LOCAL_HOSTS = ("127.0.0.1", "localhost")
-# A model that every LlamaBoard lists, whose path the user gives.
-_PLAIN_MODEL = "Custom"
-_START_S = 300.0
+_EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+_START_S = 600.0
 # A training that is asked to stop finishes its step and writes its adapter first.
 _SAVE_S = 1800.0
 _ANSWER_S = 2.0
@@ -101,6 +103,7 @@ class Plan:
     language: str
     page: dict[str, Any]
     settings: Path | None
+    source: str
     force: bool
     user_config: dict[str, Any]
     notes: list[str]
@@ -158,15 +161,16 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
     port = choose_port(address.host, address.port)
     command = _build_command(cli, settings, request.values, environ)
     command = Command(command.argv, {**command.env, **_describe_server(address, port), **env})
-    shown_host = "127.0.0.1" if address.host in ("", "0.0.0.0", "::") else address.host
+    shown_host = "127.0.0.1" if address.host in _EVERY_HOST else address.host
     return Plan(
         command=command,
         url=f"http://{f'[{shown_host}]' if ':' in shown_host else shown_host}:{port}/",
         language=language,
         page=page,
         settings=settings,
+        source=request.config.as_posix() if request.config else "",
         force=request.force,
-        user_config=plan_user_config(CACHE_DIR, language, name_models(page)),
+        user_config=plan_user_config(CACHE_DIR, language, page),
         notes=notes,
     )
 
@@ -174,15 +178,15 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
 def write_plan(plan: Plan) -> None:
     """Write the settings and LlamaBoard's memory of the user."""
     if plan.settings is not None:
-        write_settings(plan.settings, format_settings(plan.page, "a training YAML"), force=plan.force)
-    merge_user_config(CACHE_DIR, plan.language, name_models(plan.page))
+        write_settings(plan.settings, format_settings(plan.page, plan.source), force=plan.force)
+    merge_user_config(CACHE_DIR, plan.language, plan.page)
 
 
 def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable[[], None]) -> None:
     """Run the WebUI until it is interrupted; `on_open` is called once, when the page answers.
 
     Ctrl-C asks a running training to save and stop, waits for it, and ends the page; then it is raised again.
-    Raises: ChildFailedError when the WebUI ended by itself, StackError when it does not answer in five minutes.
+    Raises: ChildFailedError when the WebUI ended by itself, StackError when it does not answer in ten minutes.
     """
     STATUS.unlink(missing_ok=True)
     started, opened = time.monotonic(), False
@@ -198,7 +202,8 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
             raise StackError(f"the WebUI does not answer at {plan.url}", hint=f"its log: {LOG}")
 
     exit_code = run_child(plan.command, LOG, watch, Child(on_stop=on_stop, grace_s=_SAVE_S))
-    raise ChildFailedError(describe_failure("the WebUI", exit_code, LOG), exit_code=exit_code or 1)
+    if exit_code:
+        raise ChildFailedError(describe_failure("the WebUI", exit_code, LOG), exit_code=exit_code)
 
 
 def answers(url: str) -> bool:
@@ -211,17 +216,10 @@ def answers(url: str) -> bool:
         return False
 
 
-def name_models(page: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names under which LlamaBoard finds a page's model; the last is one that every start lists."""
-    if not page:
-        return {}
-    return {page[MODEL_NAME]: page[MODEL_PATH], _PLAIN_MODEL: page[MODEL_PATH]}
-
-
 def make_plain(page: Mapping[str, Any]) -> dict[str, Any]:
     """Return a page for a LlamaBoard whose list of models cannot be added to; the output folder stays."""
     output = locate_save(page, page[OUTPUT_DIR])
-    return {**page, MODEL_NAME: _PLAIN_MODEL, OUTPUT_DIR: output}
+    return {**page, MODEL_NAME: PLAIN_MODEL, OUTPUT_DIR: output}
 
 
 def choose_language(given: str | None, known: str | None, environ: Mapping[str, str]) -> str:
@@ -239,17 +237,34 @@ def choose_language(given: str | None, known: str | None, environ: Mapping[str, 
     return language if language in LANGUAGES else "en"
 
 
+def can_open_browser(environ: Mapping[str, str]) -> bool:
+    """Tell whether a browser would open in a window: one in the terminal would stand in the way of Ctrl-C."""
+    return sys.platform in ("win32", "darwin") or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
 @dataclass(frozen=True)
-class Imported:
-    """A saved page as a training YAML's values, and what the user should know of the way."""
+class Carried:
+    """Settings after their way to the page or back, and what the user should know of it."""
 
     values: dict[str, Any]
     notes: list[str]
 
 
+def export_settings(path: Path, source: Path, values: Mapping[str, Any], *, force: bool) -> Carried:
+    """Write a training YAML's values as settings that the page's "Load arguments" takes.
+
+    Raises: ConfigError when they name no model, dataset or output folder; OutputError when `path` stands there.
+    """
+    refuse_existing(path, force=force)
+    notes: list[str] = []
+    filled = fill_page(_hide_secrets(values, notes))
+    write_settings(path, format_settings(filled.page, source.as_posix()), force=True)
+    return Carried(filled.page, notes + [f"not on the page: {loss.describe()}" for loss in filled.lost])
+
+
 def import_settings(
     path: Path, overrides: Mapping[str, Any] | None = None, *, keep_secrets: bool = False
-) -> Imported:
+) -> Carried:
     """Return the training YAML's values that run what a saved page runs.
 
     Raises: ConfigError when LlamaBoard could not load the page, or nothing tells its model's path.
@@ -271,18 +286,15 @@ def import_settings(
         hidden = [key for key in values if is_secret_key(key)]
         notes += [f"{key} is a secret and is left out: {_explain_secret(key)}" for key in hidden]
         values = hide_secrets(values)
-    return Imported(values, notes)
+    return Carried(values, notes)
 
 
 def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the filled page, and the variables that its training needs."""
-    values = dict(request.values)
-    env = {}
-    for key in [key for key in values if is_secret_key(key) and values[key]]:
-        if key in _SECRET_VARIABLES:
-            env[_SECRET_VARIABLES[key]] = str(values[key])
-        notes.append(f"`{key}` is a secret and is not saved on the page: {_explain_secret(key)}")
-    values = _free_output_dir(hide_secrets(values), notes)
+    env = {
+        variable: str(request.values[key]) for key, variable in _SECRET_VARIABLES.items() if request.values.get(key)
+    }
+    values = _free_output_dir(_hide_secrets(request.values, notes), notes)
     _check_values(values, request.config)
     filled = fill_page(values)
     notes += [f"not on the page: {loss.describe()}" for loss in filled.lost]
@@ -291,6 +303,13 @@ def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[
     else:
         check_model_is_reachable(filled.page[MODEL_PATH], os.environ)
     return {LANGUAGE: language, **filled.page}, env
+
+
+def _hide_secrets(values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    shown = hide_secrets(values)
+    hidden = [key for key in values if key not in shown]
+    notes += [f"`{key}` is a secret and is not saved on the page: {_explain_secret(key)}" for key in hidden]
+    return shown
 
 
 def _explain_secret(key: str) -> str:
@@ -362,5 +381,7 @@ def _open_page(plan: Plan) -> Opened:
     """Return how the page opened; where it could not be filled in, its settings are made loadable by hand."""
     status = json.loads(STATUS.read_text(encoding="utf-8"))
     if not status["is_filled"] and plan.settings is not None:
-        write_settings(plan.settings, format_settings(make_plain(plan.page), "a training YAML"), force=True)
+        page = make_plain(plan.page)
+        write_settings(plan.settings, format_settings(page, plan.source), force=True)
+        merge_user_config(CACHE_DIR, plan.language, page)
     return Opened(plan.url, is_filled=status["is_filled"], reason=status["reason"])

@@ -8,7 +8,6 @@ asks a running training to save and stop before the page goes away.
 
 import importlib
 import json
-import os
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ _MODEL_NAME, _MODEL_PATH, _TEMPLATE, _LANGUAGE = "top.model_name", "top.model_pa
 def serve(status: Path, settings: Path | None) -> None:
     """Run LlamaBoard until it is interrupted; `status` says whether the page starts filled in, or why not."""
     # LlamaBoard opens a browser before anyone can know that the page answers: `lfc` does that.
-    webbrowser.open = lambda *_args, **_kwargs: False  # type: ignore[assignment]
+    webbrowser.open = lambda *_args, **_kwargs: False
     interface = importlib.import_module("llamafactory.webui.interface")
     engines: list[Any] = []
     reason = ""
@@ -102,7 +101,7 @@ def register_model(values: dict[str, Any]) -> None:
 
 
 def stop_softly(engines: list[Any]) -> None:
-    """On Ctrl-C or SIGTERM: ask a running training to save and stop, wait for it, then end; a second one ends now."""
+    """On Ctrl-C or SIGTERM ask a running training to save and stop, await it, then end; another one ends now."""
 
     def stop(_number: int, _frame: Any) -> None:
         for name in signals:
