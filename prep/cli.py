@@ -29,6 +29,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
+dedup_option = click.option(
+    "--dedup",
+    type=click.Choice(["exact", "question", "near"]),
+    help="Drop copies of earlier rows: equal in all, in the normalised question, or nearly alike.",
+)
 
 
 @click.group("prep")
@@ -164,9 +169,14 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
 
 
 @prep.command()
-@click.argument("inputs", nargs=-1, required=True, type=INPUT_FILE)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The Alpaca JSONL to write.")
-@click.option("--format", "format_name", help="The source's shape; recognised from its columns if not given.")
+@click.option(
+    "--format",
+    "format_name",
+    help="The source's shape: alpaca, medical-cot, messages, openmath or sharegpt; recognised from its columns "
+    "if not given.",
+)
 @click.option(
     "--think-policy",
     type=click.Choice(["tagged", "masked", "strip"]),
@@ -175,56 +185,87 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     help="tagged: every output begins with a think block. masked: rows without a thought carry none. "
     "strip: thoughts are removed.",
 )
+@click.option(
+    "--turns",
+    type=click.Choice(["expand", "all", "first", "last"]),
+    default="expand",
+    show_default=True,
+    help="expand: one row for each answer, the turns before it as history. all: one row a conversation, its "
+    "last answer trained. first, last: that exchange alone.",
+)
 @click.option("--map", "column_map", multiple=True, metavar="OURS=THEIRS", help="Use another column name.")
+@click.option("--system", default="", metavar="TEXT", help="The system prompt of rows that have none.")
+@click.option("--where", multiple=True, metavar="CONDITION", help='Take rows such as "score>=4.5" alone.')
+@click.option("--limit", type=click.IntRange(min=1), help="Take this many rows, from the first on.")
+@click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
+@seed_option
+@dedup_option
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
+)
 @force_option
 @json_option
 def convert(
     inputs: tuple[Path, ...],
     output: Path,
-    format_name: str | None,
     think_policy: str,
     column_map: tuple[str, ...],
-    max_rejects: int,
-    force: bool,
     as_json: bool,
+    **rest: Any,
 ) -> None:
     """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
 
-    Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    INPUTS are parquet, JSONL (also .gz and .zst), JSON and CSV files, folders of them, globs, or - for JSONL on
+    stdin. Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
     Examples:
       lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
+      lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
     from prep.convert import ConvertOptions, convert_files
     from prep.thinking import ThinkPolicy
 
     options = ConvertOptions(
-        format=format_name,
+        format=rest.pop("format_name"),
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
-        max_rejects=max_rejects,
-        force=force,
+        **rest,
     )
     with show_progress("converting", "rows") as on_rows:
         result = convert_files(inputs, output, options, on_rows)
-    rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
+    outputs = {
+        "output": result.output,
+        "tools_output": result.tools_output,
+        "rejects": result.rejects,
+        "duplicates": result.duplicates,
+    }
+    rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
+    rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
+    if result.left_out:
+        rows.append(("files not used", ", ".join(path.name for path in result.left_out)))
+    rows += [
+        (f"{name.replace('_', ' ')} in", str(path)) for name, path in outputs.items() if path and name != "output"
+    ]
+    if result.tools_output:
+        rows.append(("register tools as", "formatting sharegpt, beside the Alpaca rows"))
     print_result(
         {
             "format": result.format,
             "counts": result.counts,
             "unused_columns": result.unused_columns,
-            "output": result.output.as_posix(),
-            "rejects": result.rejects.as_posix() if result.rejects else None,
+            "left_out": [path.as_posix() for path in result.left_out],
+            **{name: path.as_posix() if path else None for name, path in outputs.items()},
         },
         rows,
         as_json=as_json,
-        title=f"{output} from {result.format} rows, think policy {think_policy}",
+        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {think_policy}",
     )
 
 
@@ -232,28 +273,56 @@ def convert(
 @click.argument("parts", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The mixed JSONL to write.")
 @click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
+@click.option(
+    "--by",
+    type=click.Choice(["rows", "characters", "tokens"]),
+    default="rows",
+    show_default=True,
+    help="What the shares are of.",
+)
+@click.option("--model", type=click.Path(path_type=Path), help="A model whose tokenizer counts for --by tokens.")
+@click.option("--oversample", is_flag=True, help="Repeat rows of small parts instead of leaving out rows.")
+@dedup_option
 @seed_option
 @force_option
 @json_option
-def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, force: bool, as_json: bool) -> None:
+def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, **rest: Any) -> None:
     """Mix converted files in a true ratio, without repeating a row, and shuffle.
 
     \b
-    Example:
+    Examples:
       lfc prep mix reasoning=data/medical.jsonl chat=data/chat.jsonl \\
           --ratio reasoning=0.75,chat=0.25 -o data/mixed.jsonl
+      lfc prep mix a=data/a.jsonl b=data/b.jsonl --ratio a=1,b=1 --by tokens --model Qwen3-4B -o data/ab.jsonl
     """
-    from prep.mix import mix_files
+    from prep.mix import MixOptions, mix_files
 
     files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
-    shares = parse_shares(ratio) if ratio else None
-    result = mix_files(files, output, ratio=shares, seed=seed, force=force)
+    options = MixOptions(ratio=parse_shares(ratio) if ratio else None, **rest)
+    with show_progress("mixing", "rows") as on_rows:
+        result = mix_files(files, output, options, on_rows)
+    total = max(sum(result.sizes.values()), 1)
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            f"{count:,} of {result.available[name]:,} rows",
+            f"{result.sizes[name] / total:.1%}" + ("" if result.by == "rows" else f" of the {result.by}"),
+        )
+        for name, count in result.taken.items()
+    ]
+    if result.duplicates:
+        rows.append(("duplicates", f"{result.duplicates:,} rows dropped"))
     print_result(
-        {"taken": result.taken, "available": result.available, "rows": result.rows, "output": output.as_posix()},
-        [
-            (name, f"{count:,} of {result.available[name]:,} rows", f"{count / max(result.rows, 1):.1%}")
-            for name, count in result.taken.items()
-        ],
+        {
+            "taken": result.taken,
+            "available": result.available,
+            "rows": result.rows,
+            "by": result.by,
+            "sizes": result.sizes,
+            "duplicates": result.duplicates,
+            "output": output.as_posix(),
+        },
+        rows,
         as_json=as_json,
         title=f"{output}: {result.rows:,} rows",
     )
@@ -264,24 +333,82 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, seed: int, forc
 @click.option("-o", "--output", "prefix", type=OUTPUT_FILE, required=True, help="PREFIX_train.jsonl and so on.")
 @click.option("--test", type=float, default=0.0, help="Rows, or a share below 1, to hold out for the test.")
 @click.option("--val", type=float, default=0.0, help="Rows, or a share below 1, to hold out for validation.")
+@click.option(
+    "--dataset-dir", type=FOLDER, help="Holds the registered test sets to stay clear of; PREFIX's folder."
+)
+@click.option("--drop-overlap", is_flag=True, help="Leave out rows that a registered test set asks too.")
 @seed_option
 @force_option
 @json_option
-def split(path: Path, prefix: Path, test: float, val: float, seed: int, force: bool, as_json: bool) -> None:
+def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **rest: Any) -> None:
     """Split a converted file so that no question stands on two sides.
+
+    Questions are compared without case, width, white space and punctuation; the answers of one conversation stay
+    together; each side holds the sources in the proportion of the whole.
 
     \b
     Example:
       lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
     """
-    from prep.split import SplitSizes, split_file
+    from prep.split import SplitOptions, SplitSizes, split_file
 
-    result = split_file(path, prefix, SplitSizes(test, val), seed=seed, force=force)
+    with show_progress("splitting", "rows") as on_rows:
+        result = split_file(path, prefix, SplitOptions(SplitSizes(test, val), **rest), on_rows)
+    rows: list[tuple[str, ...]] = [
+        (side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()
+    ]
+    if result.dropped:
+        rows.append(("dropped", f"{result.dropped:,} rows", "a registered test set asks them too"))
+    if result.checked_against:
+        rows.append(("apart from", ", ".join(result.checked_against), "registered test sets"))
     print_result(
-        {"rows": result.rows, "outputs": {side: target.as_posix() for side, target in result.outputs.items()}},
-        [(side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()],
+        {
+            "rows": result.rows,
+            "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
+            "dropped": result.dropped,
+            "checked_against": result.checked_against,
+        },
+        rows,
         as_json=as_json,
         title=f"{path} split",
+    )
+
+
+@prep.command()
+@click.argument("target", metavar="FILE:ROW")
+@json_option
+def explain(target: str, as_json: bool) -> None:
+    """Tell from which file and row a row of a made file came, and what was done to it.
+
+    \b
+    Example:
+      lfc prep explain data/mixed_train.jsonl:1234
+    """
+    from prep.explain import explain_row
+
+    name, colon, row = target.rpartition(":")
+    if not colon or not name or not row.isdecimal():
+        raise click.UsageError(f"FILE:ROW is needed, such as data/mixed.jsonl:12, not '{target}'")
+    result = explain_row(Path(name), int(row))
+    rows = [("origin", str(result.record.get("origin", "none")))]
+    if result.origin and result.source_path:
+        answer = f", answer {result.origin.answer}" if result.origin.answer else ""
+        rows.append(("came from", f"{result.source_path} row {result.origin.row}{answer}"))
+    if result.state:
+        rows.append(("source file", result.state))
+    rows += [(f"step {number}", step) for number, step in enumerate(result.steps, 1)]
+    print_result(
+        {
+            "record": result.record,
+            "origin": result.origin._asdict() if result.origin else None,
+            "source_path": result.source_path,
+            "state": result.state,
+            "steps": result.steps,
+            "source_row": result.source_row,
+        },
+        rows,
+        as_json=as_json,
+        title=target,
     )
 
 

@@ -1,41 +1,78 @@
-"""The stream: readers → sources → records → one JSONL file, with counts and rejects."""
+"""The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
 
+import hashlib
+import random
+import shutil
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from prep.errors import InputError, RecordError, RejectsError
-from prep.files import Manifest, describe_input, open_atomic, refuse_existing, write_manifest
-from prep.readers import BadRow, SourceRow, read_rows
-from prep.records import AlpacaRecord, write_record
-from prep.sources import SOURCES, Source, recognise_source
-from prep.thinking import EMPTY_THOUGHT, OPEN_TAG, ThinkPolicy
+from prep.columns import convert_parquet, read_columns
+from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.errors import InputError, RecordError, RejectsError, UserError
+from prep.files import AtomicFile, Manifest, explain_os_error, hash_file, read_manifest
+from prep.filters import all_hold, parse_condition
+from prep.outputs import OutputSet, open_outputs
+from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_blocks, read_rows
+from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, convert_rows
+from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
+from prep.thinking import ThinkPolicy
+from prep.workers import Task, WorkerPool, count_workers
 
 Progress = Callable[[int], None]
+
+STDIN = Path("-")
+_PEEK_ROWS = 200
+_SHARD_ROWS = 500
+# Below this, starting processes takes longer than they save.
+_PARALLEL_BYTES = 48 << 20
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}."""
+    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
+
+    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`.
+    """
 
     format: str | None = None
     policy: ThinkPolicy = ThinkPolicy.TAGGED
     column_map: dict[str, str] = field(default_factory=dict)
+    turns: str = "expand"
+    system: str = ""
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 42
+    dedup: str | None = None
     max_rejects: int = 0
+    workers: int | None = None
     force: bool = False
 
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What a conversion did; `unused_columns` were in the input and are not in the output."""
+    """What a conversion did; `unused_columns` were in the input and are not in the output.
+
+    `output` is None when every row calls tools; those rows are in `tools_output`, in ShareGPT form.
+    `left_out` are files of a folder that hold no rows.
+    """
 
     format: str
     counts: dict[str, int]
     unused_columns: list[str]
-    output: Path
+    output: Path | None
     rejects: Path | None
+    tools_output: Path | None = None
+    duplicates: Path | None = None
+    left_out: list[Path] = field(default_factory=list)
 
 
 def convert_files(
@@ -43,118 +80,310 @@ def convert_files(
 ) -> ConvertResult:
     """Convert source files of one shape into an Alpaca JSONL with its manifest.
 
-    `on_rows` is called with the number of source rows read since its last call.
+    Inputs are files, folders, globs, or `-` for JSONL on stdin. `on_rows` is called with the number of
+    source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
-    import orjson
-
-    refuse_existing(output, force=options.force)
-    run = _Conversion(output.stem, options)
-    rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
-    with open_atomic(rejects_path) as rejects, open_atomic(output) as out:
-        for path in inputs:
-            for number, result in run.convert_file(path, on_rows):
-                if isinstance(result, AlpacaRecord):
-                    out.write(orjson.dumps(result._asdict()) + b"\n")
-                else:
-                    entry = {"file": path.as_posix(), "row": number, "reason": result}
-                    rejects.write(orjson.dumps(entry) + b"\n")
-        if run.counts["rejects"] > options.max_rejects:
-            rejects.publish()
-            raise RejectsError(
-                f"{run.counts['rejects']} of {run.counts['rows']} rows cannot be used; "
-                f"the first: {run.first_reject}",
-                hint=f"see {rejects_path}, or allow them with --max-rejects {run.counts['rejects']}",
-            )
-        if not run.counts["records"]:
-            raise InputError(f"no rows in {', '.join(str(path) for path in inputs)}")
-    if not run.counts["rejects"]:
-        rejects_path.unlink()
-    write_manifest(
-        output,
-        Manifest(
-            step="convert",
-            options={"format": run.source_name, "column_map": options.column_map},
-            think_policy=options.policy.value,
-            inputs=[describe_input(path) for path in inputs],
-            counts=dict(run.counts),
-            output={"path": output.name, "bytes": out.bytes_written, "sha256": out.sha256},
-        ),
-    )
-    return ConvertResult(
-        format=run.source_name,
-        counts=dict(run.counts),
-        unused_columns=sorted(run.unused_columns),
-        output=output,
-        rejects=rejects_path if run.counts["rejects"] else None,
-    )
-
-
-class _Conversion:
-    def __init__(self, source_label: str, options: ConvertOptions) -> None:
-        self.options = options
-        self.counts: Counter[str] = Counter(
-            dict.fromkeys(("rows", "records", "rejects", "reasoning", "chat", "with_system", "with_history"), 0)
+    with ExitStack() as stack:
+        files, left_out = _open_inputs(inputs, stack)
+        source, columns = _recognise(files, options)
+        names = _OutputNames.of(output)
+        outputs = stack.enter_context(
+            open_outputs(output, (names.tools, names.duplicates), step="convert", force=options.force)
         )
-        self.first_reject = ""
-        self.unused_columns: set[str] = set()
-        self.source_name = options.format or ""
-        self._label = source_label
+        stream = _Stream(_make_plan(source, output.stem, options), files, options, stack)
+        run = _Run(names, outputs, options, columns)
+        for place, shard in stream.read():
+            run.take(place, shard)
+            on_rows(shard.counts["rows"])
+        described = [
+            _describe_input(file, stream.hash_of(place), run.rows_of[place]) for place, file in enumerate(files)
+        ]
+        return run.finish(stream.plan, described, left_out)
 
-    def convert_file(self, path: Path, on_rows: Progress) -> Iterator[tuple[int, AlpacaRecord | str]]:
-        source: Source | None = SOURCES.get(self.source_name)
-        for row in read_rows(path):
-            self.counts["rows"] += 1
-            on_rows(1)
-            try:
-                if isinstance(row, BadRow):
-                    raise RecordError(row.reason)
-                source = source or self._recognise(path, row)
-                yield from ((row.number, record) for record in self._write_records(source, path, row))
-            except RecordError as error:
-                self.counts["rejects"] += 1
-                self.first_reject = self.first_reject or f"{path} row {row.number}: {error}"
-                yield row.number, str(error)
 
-    def _recognise(self, path: Path, row: SourceRow) -> Source:
-        mapped = set(row.values) | set(self.options.column_map)
+def _open_inputs(inputs: Sequence[Path], stack: ExitStack) -> tuple[list[InputFile], list[Path]]:
+    if STDIN not in inputs:
+        return find_inputs(inputs)
+    if len(inputs) > 1:
+        raise UserError("'-' reads stdin, and cannot stand beside other inputs")
+    return [_keep_stdin(stack)], []
+
+
+def _keep_stdin(stack: ExitStack) -> InputFile:
+    """Copy stdin to a file: it is looked at more than once."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
+    path = folder / "stdin.jsonl"
+    with explain_os_error(path), path.open("wb") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
+    return InputFile(path, "stdin", "jsonl", name="-")
+
+
+def _recognise(files: Sequence[InputFile], options: ConvertOptions) -> tuple[Source, set[str]]:
+    """Return the source of all files, and the columns of its first ones."""
+    if options.format is not None and options.format not in SOURCES:
+        raise UserError(f"--format {options.format} is not known; known are {', '.join(SOURCES)}")
+    source = SOURCES[options.format] if options.format else None
+    seen: set[str] = set()
+    for file in files:
+        columns = _peek_columns(file)
+        if columns is None:
+            continue
         try:
-            source = recognise_source(mapped)
+            source = source or recognise_source(columns, options.column_map)
+            if not seen:
+                check_column_map(source, columns, options.column_map)
         except InputError as error:
-            raise InputError(f"{path} row {row.number}: {error}", hint=error.hint) from error
-        self.source_name = source.name
-        return source
+            raise InputError(f"{file.name}: {error}", hint=error.hint) from error
+        seen |= set(columns)
+    if source is None:
+        # Not one row can be read: any source rejects them all, each with its own reason.
+        source = SOURCES["alpaca"]
+    return source, seen
 
-    def _write_records(self, source: Source, path: Path, row: SourceRow) -> list[AlpacaRecord]:
-        values = self._map_columns(source, path, row)
-        exchanges = list(source.read_exchanges(values))
-        origin = f"{self._label}/{path.name}:{row.number}"
-        records = []
-        for turn, exchange in enumerate(exchanges, 1):
-            suffix = f"#{turn}" if len(exchanges) > 1 else ""
-            records.append(write_record(exchange, self.options.policy, origin + suffix))
-        for record in records:
-            self._count(record)
-        return records
 
-    def _map_columns(self, source: Source, path: Path, row: SourceRow) -> dict[str, Any]:
-        values = {}
-        for name in source.columns:
-            column = self.options.column_map.get(name, name)
-            if column not in row.values:
-                columns = ", ".join(f"'{known}'" for known in row.values)
-                raise InputError(
-                    f"{path} row {row.number}: column '{column}' not found; columns are {columns}",
-                    hint=f"--map {name}=YOUR_COLUMN",
-                )
-            values[name] = row.values[column]
-        used = {self.options.column_map.get(name, name) for name in source.columns}
-        self.unused_columns |= set(row.values) - used
-        return values
+def _peek_columns(file: InputFile) -> list[str] | None:
+    """Return the columns of a file's first rows, in their order; None when none of them is an object."""
+    if file.kind == "parquet":
+        return read_columns(file)
+    rows = (row for row in islice(read_rows(file.path), _PEEK_ROWS) if isinstance(row, SourceRow))
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    return columns or None
 
-    def _count(self, record: AlpacaRecord) -> None:
-        self.counts["records"] += 1
-        self.counts["with_system"] += bool(record.system)
-        self.counts["with_history"] += bool(record.history)
-        thinks = record.output.startswith(OPEN_TAG) and not record.output.startswith(EMPTY_THOUGHT)
-        self.counts["reasoning" if thinks else "chat"] += 1
+
+def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertPlan:
+    return ConvertPlan(
+        source=source.name,
+        column_map=dict(options.column_map),
+        policy=options.policy,
+        turns=options.turns,
+        prefix=prefix,
+        system=options.system,
+        where=tuple(parse_condition(text) for text in options.where),
+    )
+
+
+class _Stream:
+    """The shards of all files in their order, and the files' hashes."""
+
+    def __init__(
+        self, plan: ConvertPlan, files: Sequence[InputFile], options: ConvertOptions, stack: ExitStack
+    ) -> None:
+        self.plan = plan
+        self._files = files
+        self._options = options
+        self._stack = stack
+        self._workers = count_workers() if options.workers is None else options.workers
+        self._pool: WorkerPool | None = None
+        self._hashes: dict[int, str] = {}
+        self._hasher = ThreadPoolExecutor(max_workers=1)
+        stack.callback(self._hasher.shutdown, cancel_futures=True)
+        self._hashing: dict[int, Future[str]] = {}
+
+    def read(self) -> Iterator[tuple[int, ShardResult]]:
+        """Yield (the file's place, shard) for every file."""
+        if self._options.limit is not None or self._options.sample is not None:
+            yield from self._read_chosen()
+            return
+        for place, file in enumerate(self._files):
+            if file.kind == "jsonl" and self._workers > 1 and file.path.stat().st_size >= _PARALLEL_BYTES:
+                shards = self._read_parallel(place, file)
+            else:
+                self._hashing[place] = self._hasher.submit(hash_file, file.path)
+                shards = self._read_alone(file)
+            with closing(shards):
+                for shard in shards:
+                    yield place, shard
+
+    def hash_of(self, place: int) -> str:
+        """Return the sha256 of a file, once it has been read."""
+        if place not in self._hashes:
+            future = self._hashing.get(place) or self._hasher.submit(hash_file, self._files[place].path)
+            self._hashes[place] = future.result()
+        return self._hashes[place]
+
+    def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
+        if file.kind == "parquet":
+            yield from convert_parquet(self.plan, file)
+        elif file.kind.startswith("jsonl"):
+            for block in read_blocks(file.path, file.kind):
+                yield convert_block(self.plan, block.data, block.first_row, file.name, file.label)
+        else:
+            rows = read_rows(file.path)
+            while shard := list(islice(rows, _SHARD_ROWS)):
+                yield convert_rows(self.plan, shard, file.name, file.label)
+
+    def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+        """Find the lines' ends and hash here, convert in the other processes."""
+        digest = hashlib.sha256()
+
+        def plan_tasks() -> Iterator[Task]:
+            for block in read_blocks(file.path):
+                digest.update(block.data)
+                path = file.path.as_posix()
+                yield Task(path, file.name, file.label, block.start, len(block.data), block.first_row)
+
+        if self._pool is None:
+            self._pool = self._stack.enter_context(WorkerPool(self.plan, self._workers))
+        yield from self._pool.convert(plan_tasks())
+        self._hashes[place] = digest.hexdigest()
+
+    def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
+        """Convert the rows that --limit and --sample choose, one after the other."""
+        chosen = self._choose_rows()
+        passed = 0
+        for place, file in enumerate(self._files):
+            rows = []
+            for row in read_rows(file.path):
+                takes = self._passes(row)
+                if not takes or chosen is None or passed in chosen:
+                    rows.append(row)
+                passed += takes
+                if len(rows) == _SHARD_ROWS:
+                    yield place, convert_rows(self.plan, rows, file.name, file.label)
+                    rows = []
+                if passed == self._options.limit:
+                    break
+            yield place, convert_rows(self.plan, rows, file.name, file.label)
+            if passed == self._options.limit:
+                return
+
+    def _choose_rows(self) -> set[int] | None:
+        """Draw the sample among the rows that pass --where, and are within the limit."""
+        if self._options.sample is None:
+            return None
+        total = sum(self._passes(row) for file in self._files for row in read_rows(file.path))
+        total = min(total, self._options.limit or total)
+        # random.Random's sample is the same on every machine and Python since 3.11.
+        rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
+        return set(rng.sample(range(total), min(self._options.sample, total)))
+
+    def _passes(self, row: SourceRow | BadRow) -> bool:
+        """Whether a row counts for --limit; a broken one does, and is rejected."""
+        if isinstance(row, BadRow):
+            return True
+        try:
+            return all_hold(self.plan.where, row.values)
+        except RecordError:
+            return True
+
+
+@dataclass(frozen=True)
+class _OutputNames:
+    main: Path
+    tools: Path
+    rejects: Path
+    duplicates: Path
+
+    @classmethod
+    def of(cls, main: Path) -> Self:
+        return cls(
+            main,
+            main.with_name(f"{main.stem}_tools.jsonl"),
+            main.with_name(f"{main.name}.rejects.jsonl"),
+            main.with_name(f"{main.name}{DUPLICATES_SUFFIX}"),
+        )
+
+
+class _Run:
+    """What is written while shards come in, and what is made of it at the end."""
+
+    def __init__(self, names: _OutputNames, outputs: OutputSet, options: ConvertOptions, columns: set[str]) -> None:
+        self.rows_of: Counter[int] = Counter()
+        self._names = names
+        self._outputs = outputs
+        self._options = options
+        self._columns = set(columns)
+        self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        self._first_reject = ""
+        self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
+        self._files: dict[Path, AtomicFile] = {
+            path: outputs.stage(path) for path in (names.main, names.tools, names.rejects, names.duplicates)
+        }
+
+    def take(self, place: int, shard: ShardResult) -> None:
+        """Write one shard; they come in the order of the output."""
+        self._counts.update(shard.counts)
+        self._columns |= shard.columns
+        self._first_reject = self._first_reject or shard.first_reject
+        self.rows_of[place] += shard.counts["rows"]
+        self._write(self._names.main, shard.records)
+        self._write(self._names.tools, shard.tool_records)
+        self._files[self._names.rejects].write(shard.rejects)
+
+    def finish(self, plan: ConvertPlan, inputs: list[dict[str, Any]], left_out: list[Path]) -> ConvertResult:
+        """Publish the outputs that hold something; raises RejectsError or InputError without them."""
+        counts, names = self._counts, self._names
+        if counts["rejects"] > self._options.max_rejects:
+            self._files[names.rejects].publish()
+            raise RejectsError(
+                f"{counts['rejects']:,} of {counts['rows']:,} rows cannot be used; the first: {self._first_reject}",
+                hint=f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
+            )
+        empty = [path for path, file in self._files.items() if not file.bytes_written]
+        if names.main in empty and names.tools in empty:
+            raise InputError(self._explain_no_rows(inputs))
+        made = {path: self._describe(path, plan, inputs) for path in (names.main, names.tools) if path not in empty}
+        self._outputs.publish(made, without=empty)
+        used = set(map_columns(SOURCES[plan.source], self._columns, plan.column_map).values())
+        kept = {path: None if path in empty else path for path in self._files}
+        return ConvertResult(
+            format=plan.source,
+            counts=dict(counts),
+            unused_columns=sorted(self._columns - used),
+            output=kept[names.main],
+            rejects=kept[names.rejects],
+            tools_output=kept[names.tools],
+            duplicates=kept[names.duplicates],
+            left_out=left_out,
+        )
+
+    def _write(self, path: Path, lines: bytes) -> None:
+        if self._duplicates is not None and lines:
+            lines, gone, lost = self._duplicates.filter_lines(lines)
+            self._counts["duplicates"] += gone.count(b"\n")
+            self._counts.subtract(lost)
+            self._files[self._names.duplicates].write(gone)
+        if lines:
+            self._files[path].write(lines)
+
+    def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
+        names = ", ".join(entry["path"] for entry in inputs)
+        counts = self._counts
+        if not counts["rows"]:
+            return f"no rows in {names}"
+        return f"no rows to write from {names}: {counts['filtered']:,} filtered, {counts['rejects']:,} rejected"
+
+    def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
+        file = self._files[path]
+        options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
+        for name in ("system", "where", "limit", "sample", "dedup"):
+            if value := getattr(self._options, name):
+                options[name] = value
+        if self._options.sample is not None:
+            options["seed"] = self._options.seed
+        if path == self._names.tools:
+            # `lfc prep register` reads it here.
+            options["formatting"] = "sharegpt"
+        return Manifest(
+            step="convert",
+            options=options,
+            think_policy=plan.policy.value,
+            inputs=inputs,
+            counts=dict(self._counts) if path == self._names.main else {"records": self._counts["tool_records"]},
+            output={"path": path.name, "bytes": file.bytes_written, "sha256": file.sha256},
+        )
+
+
+def _describe_input(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "path": file.name,
+        "label": file.label,
+        "bytes": file.path.stat().st_size,
+        "sha256": sha256,
+        "rows": rows,
+    }
+    manifest = read_manifest(file.path)
+    if manifest is not None:
+        entry["manifest"] = manifest.__dict__
+    return entry

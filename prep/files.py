@@ -42,11 +42,16 @@ class AtomicFile:
         """Hex digest of all bytes written so far."""
         return self._hash.hexdigest()
 
-    def publish(self) -> None:
-        """Flush to the disk and rename onto the target."""
+    def flush(self) -> None:
+        """Wait until the disk has all that was written."""
         with explain_os_error(self.path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+    def publish(self) -> None:
+        """Flush to the disk and rename onto the target."""
+        self.flush()
+        with explain_os_error(self.path):
             self._stream.close()
             self._partial.replace(self.path)
 

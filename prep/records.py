@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from prep.errors import RecordError
-from prep.thinking import ThinkPolicy, refuse_chat_markup, split_thought, write_output
+from prep.thinking import EMPTY_THOUGHT, OPEN_TAG, ThinkPolicy, refuse_chat_markup, split_thought, write_output
 
 
 class AlpacaRecord(NamedTuple):
@@ -28,14 +28,43 @@ class AlpacaRecord(NamedTuple):
         return self.origin.partition("/")[0]
 
 
+class ToolRecord(NamedTuple):
+    """One training row with tool calls, in LLaMA-Factory's ShareGPT form; Alpaca has no place for them.
+
+    Shape: `conversations` are {from, value} with human or observation and gpt or function_call in turn,
+    the last one trained; `tools` is a JSON array as a string.
+    """
+
+    conversations: list[dict[str, str]]
+    system: str
+    tools: str
+    origin: str
+
+
 class Exchange(NamedTuple):
-    """One question with its thought and answer, before a policy has decided how to write it."""
+    """One question with its thought and answer, before a policy has decided how to write it.
+
+    `origin` is the row's own, when it was converted before.
+    """
 
     question: str
     thought: str
     answer: str
     system: str = ""
     history: tuple[tuple[str, str], ...] = ()
+    input: str = ""
+    origin: str = ""
+
+
+class ToolExchange(NamedTuple):
+    """A conversation with tools up to one answer or call: `turns` are (role, text) before it."""
+
+    turns: tuple[tuple[str, str], ...]
+    role: str
+    thought: str
+    answer: str
+    system: str
+    tools: str
 
 
 RECORD_SCHEMA: dict[str, Any] = {
@@ -62,25 +91,47 @@ def write_record(exchange: Exchange, policy: ThinkPolicy, origin: str) -> Alpaca
 
     Raises: RecordError with the reason when the row cannot be trained on as it stands.
     """
-    question, system = exchange.question.strip(), exchange.system.strip()
+    question = _clean_text(exchange.question, "question")
     if not question:
         raise RecordError("the question is empty")
-    refuse_chat_markup(question, "question")
-    refuse_chat_markup(system, "system prompt")
     return AlpacaRecord(
         instruction=question,
-        input="",
+        input=_clean_text(exchange.input, "input") if exchange.input else "",
         output=write_output(exchange.thought, exchange.answer, policy),
-        system=system,
+        system=_clean_text(exchange.system, "system prompt") if exchange.system else "",
         history=[_write_earlier_turn(*pair) for pair in exchange.history],
-        origin=origin,
+        origin=exchange.origin or origin,
     )
 
 
+def write_tool_record(exchange: ToolExchange, policy: ThinkPolicy, origin: str) -> ToolRecord:
+    """Write a conversation with tools as a ShareGPT training row under a think policy.
+
+    Raises: RecordError with the reason when the row cannot be trained on as it stands.
+    """
+    turns = []
+    for role, text in exchange.turns:
+        plain = _clean_text(split_thought(text)[1] if role in ("gpt", "function_call") else text, "history")
+        if not plain and role != "observation":
+            raise RecordError("an earlier turn is empty")
+        turns.append({"from": role, "value": plain})
+    turns.append({"from": exchange.role, "value": write_output(exchange.thought, exchange.answer, policy)})
+    return ToolRecord(turns, _clean_text(exchange.system, "system prompt"), exchange.tools, origin)
+
+
+def has_thought(output: str) -> bool:
+    """Whether a written output carries a thought that is not empty."""
+    return output.startswith(OPEN_TAG) and not output.startswith(EMPTY_THOUGHT)
+
+
+def _clean_text(text: str, where: str) -> str:
+    text = text.strip()
+    refuse_chat_markup(text, where)
+    return text
+
+
 def _write_earlier_turn(question: str, answer: str) -> list[str]:
-    refuse_chat_markup(question, "history")
-    refuse_chat_markup(answer, "history")
-    _, plain_answer = split_thought(answer)
-    if not question.strip() or not plain_answer.strip():
+    question, plain_answer = _clean_text(question, "history"), _clean_text(split_thought(answer)[1], "history")
+    if not question or not plain_answer:
         raise RecordError("an earlier turn is empty")
-    return [question.strip(), plain_answer.strip()]
+    return [question, plain_answer]

@@ -49,6 +49,8 @@ def split_thought(text: str) -> tuple[str, str]:
     a without tags.
     Raises: RecordError when tags are unclosed, unopened, nested, repeated or stand after other text.
     """
+    if "<" not in text:
+        return "", text
     opens, closes = text.count(OPEN_TAG), text.count(CLOSE_TAG)
     if not opens and not closes:
         return "", text
@@ -78,6 +80,8 @@ def write_output(thought: str, answer: str, policy: ThinkPolicy) -> str:
     if not answer:
         raise RecordError("the answer is empty")
     for name, part in (("thought", thought), ("answer", answer)):
+        if "<" not in part:
+            continue
         if OPEN_TAG in part or CLOSE_TAG in part:
             raise RecordError(f"a think tag stands inside the {name}")
         refuse_chat_markup(part, name)

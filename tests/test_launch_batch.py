@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_a_slot_is_one_gpu_and_no_gpu_has_two_runs(program: Path) -> None:
     assert {gpu for gpu, _, _ in spans} == {"0", "3"}
     for gpu in ("0", "3"):
         mine = sorted((begin, end) for place, begin, end in spans if place == gpu)
-        assert all(first[1] <= second[0] for first, second in zip(mine, mine[1:], strict=False))
+        assert all(first[1] <= second[0] for first, second in pairwise(mine))
 
 
 def test_the_largest_run_starts_first(program: Path) -> None:

@@ -1,43 +1,53 @@
 """ShareGPT conversations: a list of {from, value} turns (mlabonne/FineTome-100k)."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
-from prep.records import Exchange
-from prep.thinking import split_thought
+from prep.records import Exchange, ToolExchange
+from prep.sources.conversation import ASSISTANT, CALL, OBSERVATION, SYSTEM, USER, Turn, read_conversation
+from prep.sources.fields import read_optional_text
 
-COLUMNS = ("conversations",)
-_USER, _ASSISTANT, _SYSTEM = "human", "gpt", "system"
+REQUIRED = ("conversations",)
+OPTIONAL = ("system", "tools")
+ROLES = {
+    "human": USER,
+    "user": USER,
+    "gpt": ASSISTANT,
+    "assistant": ASSISTANT,
+    "chatgpt": ASSISTANT,
+    "system": SYSTEM,
+    "function_call": CALL,
+    "observation": OBSERVATION,
+    "tool": OBSERVATION,
+}
 
 
-def read_exchanges(row: dict[str, Any]) -> Iterator[Exchange]:
-    """Yield one exchange for each answer, with the turns before it as history.
+def read_exchanges(row: Mapping[str, Any], turns: str) -> Sequence[Exchange] | Sequence[ToolExchange]:
+    """Return one exchange for each answer that is trained.
 
-    Under `mask_history: true` every answer is then trained once, in the context it has at inference.
-    Raises: RecordError when the turns are not system?, (human, gpt)+.
+    Raises: RecordError when the column holds no list of {from, value}, or they do not alternate.
     """
-    turns = _check_turns(row["conversations"])
-    system = ""
-    if turns[0][0] == _SYSTEM:
-        system = turns.pop(0)[1]
-    roles = [role for role, _ in turns]
-    if not roles or roles != [_USER, _ASSISTANT] * (len(roles) // 2):
-        raise RecordError(f"turns are {' '.join(roles) or 'none'}; they must alternate {_USER} {_ASSISTANT}")
-    history: list[tuple[str, str]] = []
-    for (_, question), (_, value) in zip(turns[::2], turns[1::2], strict=True):
-        thought, answer = split_thought(value)
-        yield Exchange(question, thought, answer, system, tuple(history))
-        history.append((question, answer))
-
-
-def _check_turns(conversations: object) -> list[tuple[str, str]]:
+    conversations = row["conversations"]
     if not isinstance(conversations, list) or not conversations:
         raise RecordError("column 'conversations' holds no list of turns")
-    turns = []
-    for position, turn in enumerate(conversations, 1):
-        role, value = (turn.get("from"), turn.get("value")) if isinstance(turn, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(value, str):
-            raise RecordError(f"turn {position} has no 'from' and 'value' strings")
-        turns.append((role, value))
-    return turns
+    read = [_read_turn(position, turn) for position, turn in enumerate(conversations, 1)]
+    return read_conversation(read, read_optional_text(row, "system"), read_tools(row), turns)
+
+
+def read_tools(row: Mapping[str, Any]) -> str:
+    """Return the tools column as LLaMA-Factory wants it: a JSON array as a string, "" without one."""
+    tools = row.get("tools")
+    if not tools:
+        return ""
+    return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+
+
+def _read_turn(position: int, turn: object) -> Turn:
+    role, value = (turn.get("from"), turn.get("value")) if isinstance(turn, dict) else (None, None)
+    if not isinstance(role, str) or not isinstance(value, str):
+        raise RecordError(f"turn {position} has no 'from' and 'value' strings")
+    if role not in ROLES:
+        raise RecordError(f"turn {position} is of the unknown role '{role}'; known are {', '.join(ROLES)}")
+    return Turn(ROLES[role], value)

@@ -1,0 +1,197 @@
+"""The unit of conversion: a pure, order-stable function from a piece of a source to bytes and counts.
+
+One process, several, or a cluster run the same function and get the same bytes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from prep.errors import InputError, RecordError
+from prep.filters import Condition, all_hold
+from prep.readers import BadRow, SourceRow, parse_lines
+from prep.records import (
+    AlpacaRecord,
+    Exchange,
+    ToolExchange,
+    ToolRecord,
+    has_thought,
+    write_record,
+    write_tool_record,
+)
+from prep.sources import SOURCES, map_columns
+from prep.thinking import ThinkPolicy
+
+COUNTED = ("rows", "records", "rejects", "reasoning", "chat", "with_system", "with_history")
+
+
+@dataclass(frozen=True)
+class ConvertPlan:
+    """All that a shard's bytes depend on beside its rows.
+
+    `column_map` is the user's {our name: the file's}; `prefix` is the source's name in origins;
+    `system` is for rows that have none.
+    """
+
+    source: str
+    column_map: dict[str, str]
+    policy: ThinkPolicy
+    turns: str
+    prefix: str
+    system: str = ""
+    where: tuple[Condition, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` makes the same plan of, in another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Return the plan that `to_json` described."""
+        where = tuple(Condition(**condition) for condition in content["where"])
+        return cls(**{**content, "policy": ThinkPolicy(content["policy"]), "where": where})
+
+
+@dataclass
+class ShardResult:
+    """What a shard became: lines of JSONL, ready to be written.
+
+    Shape: `rejects` and `tool_records` are lines too; `columns` are all the source's columns that were seen.
+    """
+
+    records: bytes = b""
+    tool_records: bytes = b""
+    rejects: bytes = b""
+    counts: Counter[str] = field(default_factory=Counter)
+    columns: set[str] = field(default_factory=set)
+    first_reject: str = ""
+
+
+class ShardBuilder:
+    """Collects the rows of one shard; rows come in the order in which they stand in the file."""
+
+    def __init__(self, plan: ConvertPlan, path: str, label: str) -> None:
+        import orjson
+
+        self.result = ShardResult()
+        self.records: list[bytes] = []
+        self._dumps = orjson.dumps
+        self._end_line = orjson.OPT_APPEND_NEWLINE
+        self._plan = plan
+        # A file's name need not be text; what is written must be.
+        self._path = _as_text(path)
+        self._origin = _as_text(f"{plan.prefix}/{label}")
+        self._source = SOURCES[plan.source]
+        # {a row's keys: {our name: its name}}; None where they are the same.
+        self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
+        self._tool_records: list[bytes] = []
+        self._rejects: list[bytes] = []
+        self._rows = self._reasoning = self._with_system = self._with_history = 0
+
+    def add(self, row: SourceRow | BadRow) -> None:
+        """Convert one row, or count it as filtered or rejected."""
+        self._rows += 1
+        try:
+            if isinstance(row, BadRow):
+                raise RecordError(row.reason)
+            if self._plan.where and not all_hold(self._plan.where, row.values):
+                self.result.counts["filtered"] += 1
+                return
+            self._convert(row)
+        except RecordError as error:
+            self._reject(row.number, str(error))
+
+    def add_plain(self, lines: list[bytes], *, rows: int, with_system: int, with_history: int) -> None:
+        """Take the finished lines of chat rows that were written without `add`."""
+        self.records += lines
+        self._rows += rows
+        self._with_system += with_system
+        self._with_history += with_history
+
+    def note_columns(self, keys: Iterable[str]) -> None:
+        """Say which columns rows had that were not given to `add`."""
+        self.result.columns.update(keys)
+
+    def finish(self) -> ShardResult:
+        """Return the shard's bytes and counts."""
+        result = self.result
+        result.records = b"".join(self.records)
+        result.tool_records = b"".join(self._tool_records)
+        result.rejects = b"".join(self._rejects)
+        result.columns.update(*self._mappings)
+        written = len(self.records)
+        result.counts.update(
+            rows=self._rows,
+            records=written,
+            rejects=len(self._rejects),
+            reasoning=self._reasoning,
+            chat=written - self._reasoning,
+            with_system=self._with_system,
+            with_history=self._with_history,
+        )
+        if self._tool_records:
+            result.counts["tool_records"] = len(self._tool_records)
+        return result
+
+    def _convert(self, row: SourceRow) -> None:
+        exchanges = self._source.read_exchanges(self._map(row.values), self._plan.turns)
+        origin = f"{self._origin}:{row.number}"
+        if len(exchanges) == 1:
+            written = [self._write(exchanges[0], origin)]
+        else:
+            written = [self._write(exchange, f"{origin}#{answer}") for answer, exchange in enumerate(exchanges, 1)]
+        # Counted when the whole row is good: an answer of a rejected conversation is not written either.
+        for record in written:
+            line = self._dumps(record._asdict(), option=self._end_line)
+            if isinstance(record, AlpacaRecord):
+                self.records.append(line)
+                self._reasoning += has_thought(record.output)
+                self._with_system += record.system != ""
+                self._with_history += record.history != []
+            else:
+                self._tool_records.append(line)
+
+    def _write(self, exchange: Exchange | ToolExchange, origin: str) -> AlpacaRecord | ToolRecord:
+        if self._plan.system and not exchange.system.strip():
+            exchange = exchange._replace(system=self._plan.system)
+        if isinstance(exchange, Exchange):
+            return write_record(exchange, self._plan.policy, origin)
+        return write_tool_record(exchange, self._plan.policy, origin)
+
+    def _map(self, values: dict[str, Any]) -> dict[str, Any]:
+        keys = tuple(values)
+        if keys not in self._mappings:
+            try:
+                mapping = map_columns(self._source, keys, self._plan.column_map)
+            except InputError as error:
+                raise RecordError(str(error)) from error
+            same = all(ours == theirs for ours, theirs in mapping.items())
+            self._mappings[keys] = None if same else mapping
+        mapping_of_row = self._mappings[keys]
+        if mapping_of_row is None:
+            return values
+        return {ours: values[theirs] for ours, theirs in mapping_of_row.items()}
+
+    def _reject(self, number: int, reason: str) -> None:
+        if not self.result.first_reject:
+            self.result.first_reject = f"{self._path} row {number}: {reason}"
+        entry = {"file": self._path, "row": number, "reason": reason}
+        self._rejects.append(self._dumps(entry, option=self._end_line))
+
+
+def convert_rows(plan: ConvertPlan, rows: Iterable[SourceRow | BadRow], path: str, label: str) -> ShardResult:
+    """Convert the rows of one shard of the file `path`, which origins call `label`."""
+    builder = ShardBuilder(plan, path, label)
+    for row in rows:
+        builder.add(row)
+    return builder.finish()
+
+
+def convert_block(plan: ConvertPlan, data: bytes, first_row: int, path: str, label: str) -> ShardResult:
+    """Convert a block of whole JSONL lines whose first one has this number."""
+    return convert_rows(plan, parse_lines(data, first_row), path, label)
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
