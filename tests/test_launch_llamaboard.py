@@ -77,9 +77,13 @@ def list_other_values(key: str) -> list[Any]:
     values: list[Any] = []
     for part in item.get("anyOf", [item]):
         values += part.get("enum", [])
-        values += {"boolean": [True, False], "integer": [3, 7], "number": [0.25, 3], "string": ["some-text"]}.get(
-            part.get("type", ""), []
-        )
+        samples: dict[str, list[Any]] = {
+            "boolean": [True, False],
+            "integer": [3, 7],
+            "number": [0.25, 3],
+            "string": ["some-text"],
+        }
+        values += samples.get(part.get("type", ""), [])
     return [value for value in values if value != item["default"]][:3]
 
 
