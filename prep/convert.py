@@ -17,7 +17,7 @@ from typing import Any, Self
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
-from prep.files import AtomicFile, Manifest, explain_os_error, hash_file, read_manifest
+from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, hash_file
 from prep.filters import all_hold, parse_condition
 from prep.outputs import OutputSet, describe_output, open_outputs
 from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
@@ -381,14 +381,11 @@ def _note_block(block: Block, digest: Any) -> tuple[int, int, int]:
 
 
 def _describe_input(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+    return {
         "path": file.name,
         "label": file.label,
         "bytes": file.path.stat().st_size,
         "sha256": sha256,
         "rows": rows,
+        **describe_making(file.path, sha256),
     }
-    manifest = read_manifest(file.path)
-    if manifest is not None:
-        entry["manifest"] = manifest.__dict__
-    return entry

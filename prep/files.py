@@ -240,18 +240,30 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 def describe_input(path: Path) -> dict[str, Any]:
-    """Return the manifest entry of an input file: its path, size and sha256, and what made it.
+    """Return the manifest entry of an input file: its path, size and sha256, and what made it."""
+    sha256 = hash_file(path)
+    return {
+        "path": path.as_posix(),
+        "bytes": path.stat().st_size,
+        "sha256": sha256,
+        **describe_making(path, sha256),
+    }
 
-    `manifest` is its own, `download` says which repository and commit it came from, where it has them.
+
+def describe_making(path: Path, sha256: str) -> dict[str, Any]:
+    """Return what made a data file, for the manifest of what is made from it.
+
+    Shape: `manifest` is its own, `download` says which repository and commit it came from, and whether it was
+    changed since; each only where the file has one.
     """
-    entry: dict[str, Any] = {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    making: dict[str, Any] = {}
     manifest = read_manifest(path)
     if manifest is not None:
-        entry["manifest"] = manifest.__dict__
+        making["manifest"] = manifest.__dict__
     origin = find_download_manifest(path)
     if origin is not None:
-        entry["download"] = {**origin, "changed_since": origin["sha256"] != entry["sha256"]}
-    return entry
+        making["download"] = {**origin, "changed_since": origin["sha256"] != sha256}
+    return making
 
 
 def find_download_manifest(path: Path) -> dict[str, Any] | None:
