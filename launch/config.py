@@ -204,7 +204,11 @@ def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:
 
     Shape: a key that one side lacks has the value `...` there.
     """
-    left, right = _read_either(first).values, _read_either(second).values
+    return diff_values(_read_either(first).values, _read_either(second).values)
+
+
+def diff_values(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the keys on which two configs' values differ, as `diff_configs` does."""
     keys = [*left, *(key for key in right if key not in left)]
     pairs = {key: (left.get(key, ...), right.get(key, ...)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}
