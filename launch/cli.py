@@ -136,8 +136,8 @@ def config_new(
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
     and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
-    is a folder on this machine. What is written is checked, and what must still be
-    mended before a run, such as a model that is not there yet, is said.
+    is a folder on this machine. What is written is checked, and what must still be mended before a run, such as
+    a model that is not there yet, is said.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def config_new(
     for note in written.notes:
         click.echo(f"Note: {note}", err=True)
     for fault in written.faults:
-        click.echo(f"{'To mend' if fault.fatal else 'Note'}: `{fault.key}` {fault.message}", err=True)
+        click.echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
         click.echo(f"  Try: {fault.mend}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
@@ -221,7 +221,7 @@ def print_faults(path: Path, check: "Check", target: str) -> None:
     for fault in check.faults:
         line, column = check.place(fault)
         what = "error" if fault.fatal else "warning"
-        click.echo(f"{path}:{line}:{column}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}")
+        click.echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
         click.echo(f"  Try: {fault.mend}")
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
