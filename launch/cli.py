@@ -708,7 +708,7 @@ def runs_table(as_json: bool) -> None:
         {"runs": [summary.as_dict() for summary in summaries]},
         [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
         if rows
-        else [],
+        else [("no run yet",)],
         as_json=as_json,
         title=f"{len(rows)} runs in {RUNS}",
     )
