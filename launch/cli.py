@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from launch.config import Check, RunConfig
     from launch.evaluate import Comparison
     from launch.schema import Kind
+    from launch.steps import Step
     from launch.summary import RunSummary
 
 NEXT_COMMANDS = """
@@ -133,7 +134,8 @@ def config_new(
     """Write a config from a preset, with your own values for LLaMA-Factory's keys.
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
-    and the template follow its think policy and the model. What is written is checked, and what must still be
+    and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
+    is a folder on this machine. What is written is checked, and what must still be
     mended before a run, such as a model that is not there yet, is said.
 
     \b
@@ -181,9 +183,10 @@ def config_new(
     type=click.Choice(["train", "infer"]),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
+@click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
 @click.option("--strict", is_flag=True, help="Refuse warnings too.")
 @json_option
-def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_json: bool) -> None:
+def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
     """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
 
     All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
@@ -198,7 +201,7 @@ def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_
     from launch.config import check_config
     from launch.rules import choose_machine
 
-    check = check_config(path, choose_machine(target), kind)
+    check = check_config(path, choose_machine(target), kind, measure=measure)
     faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
     refused = check.is_fatal or (strict and bool(faults))
     if as_json:
@@ -837,20 +840,19 @@ def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -
     )
 
 
+fresh_option = click.option("--fresh", is_flag=True, help="Throw away what an earlier run made there; start over.")
+
+
 @lfc.command()
-@click.option(
-    "--to",
-    "folder",
-    type=FOLDER,
-    default="quickstart",
-    show_default=True,
-    help="The folder that everything lies in.",
-)
-@click.option("--fresh", is_flag=True, help="Throw away what an earlier quickstart made there, and start over.")
-@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@click.option("--to", "folder", type=FOLDER, default="quickstart", show_default=True, help="What all lies in.")
+@fresh_option
+@click.option("--from-hub", is_flag=True, help="Download the real datasets from ModelScope instead of the sample.")
+@dry_run_option
 @cli_option
 @click.pass_context
-def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, given_cli: str | None) -> None:
+def quickstart(
+    ctx: click.Context, folder: Path, fresh: bool, from_hub: bool, dry_run: bool, given_cli: str | None
+) -> None:
     """Go the whole way on the bundled sample: from raw files to a trained and compared adapter.
 
     A tiny Qwen3 is trained by the real llamafactory-cli on the CPU, with no hub and no GPU. Each step is a command
@@ -861,42 +863,103 @@ def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, giv
       lfc quickstart
       lfc quickstart --to /tmp/try --fresh
     """
-    from launch.command import find_llamafactory_cli
-    from launch.evaluate import read_comparison
-    from launch.quickstart import (
-        COMPARISON,
-        check_learning,
-        clear_outputs,
-        is_current,
-        mark_done,
-        plan_steps,
-        prepare_folder,
-    )
+    from launch.progress import check_learning
+    from launch.recipe import FROM_HUB, plan_recipe, read_recipe
 
-    steps = plan_steps()
+    steps = plan_recipe(read_recipe("quickstart", FROM_HUB if from_hub else ()))
     if dry_run:
-        click.echo("\n".join(step.format() for step in steps))
+        print_steps(steps)
         return
-    # Resolved before the folder changes: every step's command then finds the same program.
-    os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_llamafactory_cli(given_cli))
-    prepare_folder(folder, fresh=fresh)
+    run_steps(ctx, steps, folder, fresh=fresh, given_cli=given_cli)
+    output_dir = next(step for step in steps if step.name == "train").outputs[0]
     with contextlib.chdir(folder):
-        here, step_was_skipped = Path(), False
+        click.echo(f"In {folder}: {check_learning(Path(output_dir, 'trainer_log.jsonl'))}.")
+    click.echo(NEXT_COMMANDS)
+
+
+@lfc.command("run")
+@click.argument("recipe_name", metavar="RECIPE")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")
+@click.option("--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.")
+@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again.")
+@fresh_option
+@dry_run_option
+@cli_option
+@click.pass_context
+def run_recipe(
+    ctx: click.Context,
+    recipe_name: str,
+    pairs: tuple[str, ...],
+    folder: Path | None,
+    only: tuple[str, ...],
+    start: str | None,
+    fresh: bool,
+    dry_run: bool,
+    given_cli: str | None,
+) -> None:
+    """Go the whole way that a recipe describes: download, convert, mix, split, register, train, compare.
+
+    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, quickstart.
+    KEY=VALUE changes it. Steps whose command, inputs and outputs are unchanged are skipped.
+
+    \b
+    Examples:
+      lfc run medical-hybrid
+      lfc run medical-hybrid mix.medical=0.7 mix.chat=0.3 --from mix
+      lfc run customer-service sources.company.path=answers.csv --dry-run
+    """
+    from launch.recipe import plan_recipe, read_recipe
+    from launch.steps import choose_steps
+
+    recipe = read_recipe(recipe_name, pairs)
+    steps = plan_recipe(recipe)
+    chosen = choose_steps(steps, only=only, start=start)
+    if dry_run:
+        print_steps(chosen)
+        return
+    forced = {step.name for step in chosen} if only or start else set()
+    run_steps(ctx, chosen, folder or Path(recipe["name"]), fresh=fresh, given_cli=given_cli, forced=forced)
+
+
+def run_steps(
+    ctx: click.Context,
+    steps: "Sequence[Step]",
+    folder: Path,
+    *,
+    fresh: bool,
+    given_cli: str | None,
+    forced: Collection[str] = (),
+) -> None:
+    """Run steps as the commands that they are, inside their folder, and skip those that are current."""
+    from launch.evaluate import read_comparison
+    from launch.steps import StepFolder, prepare_folder
+
+    # Resolved before the folder changes: every step's command then finds the same program.
+    if any(step.argv[0] == "launch" for step in steps):
+        os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_cli(given_cli))
+    prepare_folder(folder, steps, ctx.command_path, fresh=fresh)
+    skipped = False
+    with contextlib.chdir(folder):
+        done = StepFolder(Path())
         for number, step in enumerate(steps, 1):
-            click.secho(f"\n[{number}/{len(steps)}] {step.title}", bold=True)
+            click.secho(f"\n[{number}/{len(steps)}] {step.title} ({step.name})", bold=True)
             click.echo(f"$ {step.format()}")
-            step_was_skipped = is_current(step, here)
-            if step_was_skipped:
+            skipped = step.name not in forced and done.is_current(step)
+            if skipped:
                 click.echo("  is current: nothing to do")
                 continue
-            clear_outputs(step, here)
+            done.clear_outputs(step)
             lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False, parent=ctx)
-            mark_done(step, here)
+            done.mark_done(step)
         click.secho("\nDone", bold=True)
-        click.echo(f"  In {folder}: {check_learning(here)}.")
-        if step_was_skipped:
-            print_comparison(read_comparison(here / COMPARISON))
-    click.echo(NEXT_COMMANDS)
+        if skipped and steps[-1].name == "eval":
+            print_comparison(read_comparison(Path(steps[-1].outputs[0])))
+
+
+def print_steps(steps: "Sequence[Step]") -> None:
+    """Print the commands of steps, one a line."""
+    click.echo("\n".join(step.format() for step in steps))
 
 
 def find_cli(given: str | None) -> Path:
