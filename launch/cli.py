@@ -787,9 +787,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
 
 @launch.command("report")
 @click.argument("name")
-@click.option(
-    "-o", "--output", type=OUTPUT_FILE, help="The page to write; report.html in the run's folder if not given."
-)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option
 def report(name: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page of a run or a batch, to read offline and to pass on.

@@ -37,8 +37,9 @@ _EXAMPLES_OPEN = 3
 
 
 def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Path:
-    """Write the page of a run or a batch and return its path, `report.html` in its folder if none is given.
+    """Write the page of a run or a batch and return its path, `NAME.html` beside its folder if none is given.
 
+    Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
     folder = root / name
@@ -49,7 +50,7 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
         run = find_run(name, root)
         folder = run.path
         page = build_run_page(summarise_runs([run], root)[0])
-    path = output or folder / "report.html"
+    path = output or folder.with_name(f"{folder.name}.html")
     write_text(path, page)
     return path
 

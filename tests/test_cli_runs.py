@@ -103,7 +103,7 @@ def test_report_writes_the_page_where_it_is_told() -> None:
     assert json.loads(result.stdout) == {"report": "pages/fast.html", "bytes": size}
 
 
-def test_report_lies_in_the_runs_folder_if_no_place_is_given() -> None:
+def test_report_lies_beside_the_runs_folder_if_no_place_is_given() -> None:
     result = run("report", "fast")
-    assert "runs/fast/report.html" in result.stdout
-    assert Path("runs/fast/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "runs/fast.html" in result.stdout
+    assert Path("runs/fast.html").read_text(encoding="utf-8").startswith("<!doctype html>")

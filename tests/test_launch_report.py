@@ -99,7 +99,7 @@ def test_what_a_model_or_a_row_wrote_is_shown_and_never_becomes_markup(page: Tex
 
 
 def test_the_page_needs_nothing_but_itself(page: TextReader, work_folder: Path) -> None:
-    text = (work_folder / "runs/medical/report.html").read_text(encoding="utf-8")
+    text = (work_folder / "runs/medical.html").read_text(encoding="utf-8")
     assert page.links == ["data:,"]
     assert "http://" not in text
     assert "https://" not in text
