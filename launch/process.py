@@ -28,10 +28,15 @@ _ERROR_LINE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b|^Kille
 
 @dataclass(frozen=True)
 class Child:
-    """What `run_child` gives its child besides the command: called with its id, and a file it keeps open."""
+    """What `run_child` gives its child besides the command: called with its id, and a file it keeps open.
+
+    `on_stop` is called before the child is asked to end; it then has `grace_s` seconds before it is made to.
+    """
 
     on_start: Callable[[int], None] = lambda _: None
     kept_open: int | None = None
+    on_stop: Callable[[], None] = lambda: None
+    grace_s: float = GRACE_S
 
 
 def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: Child | None = None) -> int:
@@ -60,7 +65,8 @@ def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: 
                 on_poll()
                 time.sleep(POLL_S)
         except BaseException:
-            _stop_child(process)
+            child.on_stop()
+            _stop_child(process, child.grace_s)
             raise
     on_poll()
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -120,14 +126,14 @@ def stop_signals_raise() -> Iterator[None]:
             signal.signal(getattr(signal, name), handler)
 
 
-def _stop_child(process: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end as Ctrl-C would, then insist, then end its whole group."""
-    for ask in (_interrupt, _terminate_group, kill_group):
+def _stop_child(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """Ask a child to end as Ctrl-C would, then insist, then end its whole group; another Ctrl-C insists at once."""
+    for ask, patience_s in ((_interrupt, grace_s), (_terminate_group, GRACE_S), (kill_group, GRACE_S)):
         if process.poll() is not None:
             return
         ask(process.pid)
         try:
-            process.wait(timeout=GRACE_S)
+            process.wait(timeout=patience_s)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             continue
 

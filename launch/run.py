@@ -10,11 +10,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from launch.command import Command, build_llamafactory_command, record_environment
 from launch.config import RunConfig
+from launch.llamaboard_files import write_run_settings
 from launch.process import (
     GRACE_S,
     POLL_S,
@@ -27,7 +29,7 @@ from launch.process import (
     stop_signals_raise,
 )
 from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run, try_lock
-from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
+from prep.errors import ChildFailedError, InputError, OutputError, StoppedError, UserError
 from prep.files import explain_os_error, write_json, write_text
 
 _START_S = 60.0
@@ -136,6 +138,10 @@ def supervise(folder: str) -> None:
 
         started = time.monotonic()
         stopped = False
+        if plan["action"] == "train":
+            # A config that trains, and that the page cannot show, trains all the same.
+            with suppress(UserError):
+                write_run_settings(plan["values"])
         try:
             exit_code = run_child(command, run.log, lambda: _obey_stop(run), Child(note_start, handle))
         except (StoppedError, KeyboardInterrupt) as stop:
