@@ -218,7 +218,9 @@ def read_comparison(folder: Path) -> Comparison:
         )
         return Comparison(content["eval_dataset"], content["rows"], sides, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} holds no comparison: {error}") from error
+        raise InputError(
+            f"{path} holds no comparison: {error}", hint=f"remove {folder.as_posix()} and evaluate again"
+        ) from error
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

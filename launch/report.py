@@ -69,7 +69,7 @@ def build_run_page(summary: RunSummary) -> str:
         run.name,
         _build_heading(summary),
         _build_tiles(summary),
-        _build_flags(run.flags),
+        _build_flags(summary.flags),
         _build_losses(summary),
         _build_scores(summary.score),
         _build_config(summary),
@@ -83,7 +83,7 @@ def build_batch_page(name: str, summaries: Sequence[RunSummary]) -> str:
     """Return the page of a batch: the table of its runs, and all their loss curves."""
     done = sum(summary.run.state is RunState.FINISHED for summary in summaries)
     curves = [Curve(summary.run.path.name, summary.losses) for summary in summaries]
-    flags = [f"{summary.run.path.name}: {flag}" for summary in summaries for flag in summary.run.flags]
+    flags = [f"{summary.run.path.name}: {flag}" for summary in summaries for flag in summary.flags]
     return _build_page(
         name,
         tag("h1", name),

@@ -66,6 +66,25 @@ def test_a_run_that_logged_nothing_has_no_loss_and_no_score() -> None:
     assert summary.as_dict()["state"] == "failed"
 
 
+def test_of_a_step_that_was_logged_twice_the_resumed_run_counts() -> None:
+    write_run(Path("runs/a"), VALUES, [3.0, 2.0, 1.0])
+    with Path("saves/m/a/trainer_log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"current_steps": 20, "total_steps": 99, "loss": 2.25}\n')
+    assert summarise_all()[0].losses == ((10, 3.0), (20, 2.25), (30, 1.0))
+
+
+def test_a_broken_log_is_flagged_and_does_not_hide_the_other_runs() -> None:
+    write_run(Path("runs/a"), VALUES, [3.0], flags=["fell back"])
+    write_run(Path("runs/b"), {**VALUES, "output_dir": "saves/m/b"}, [2.0])
+    with Path("saves/m/a/trainer_log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"current_steps": 20, "los{"current_steps": 20}\n')
+    a, b = sorted(summarise_all(), key=lambda summary: summary.run.name)
+    assert (a.losses, b.losses) == ((), ((10, 2.0),))
+    assert a.flags[0] == "fell back"
+    assert a.flags[1].startswith("saves/m/a/trainer_log.jsonl cannot be read: ")
+    assert a.as_dict()["flags"] == list(a.flags)
+
+
 def test_the_score_is_that_of_the_evaluation_whose_adapter_the_run_made() -> None:
     write_run(Path("runs/a"), VALUES, [1.0])
     write_run(Path("runs/b"), {**VALUES, "output_dir": "saves/m/b"}, [1.0])
