@@ -4,6 +4,7 @@ All text passes through launch/markup.py, so that what a model wrote cannot beco
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,18 @@ def _build_heading(summary: RunSummary) -> Html:
         summary.kind,
     ]
     if run.started_at:
-        facts.append(f"started {run.started_at}")
+        facts.append(f"started {_format_time(run.started_at)}")
     return join(
         [
             tag("h1", run.name),
             tag("p", _show_state(run.state), " · ".join(filter(None, facts)), class_="quiet"),
         ]
     )
+
+
+def _format_time(written: str) -> str:
+    """Return a time of a run's files for people: `2026-11-22T08:00:05+00:00` → `2026-11-22 08:00 UTC`."""
+    return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _show_state(state: RunState) -> Html:
@@ -207,7 +213,7 @@ def _build_scores(score: Score | None) -> Html:
         "Below each figure its change from the base, with the 95 % interval of a paired bootstrap over the rows; "
         "coloured and starred where that excludes 0."
     )
-    heads = ("", *(side.name for side in comparison.sides))
+    heads = ("", *(f"{side.name}, this run" if side is score.side else side.name for side in comparison.sides))
     return _section("Scores", tag("p", words, class_="quiet"), _table(heads, rows))
 
 

@@ -81,10 +81,10 @@ def page(work_folder: Path) -> TextReader:
 
 def test_the_page_tells_the_run_from_data_to_score(page: TextReader) -> None:
     for words in (
-        "medical finished models/tiny-qwen3 · lora · train · started 2026-11-22T08:00:00+00:00",
+        "medical finished models/tiny-qwen3 · lora · train · started 2026-11-22 08:00 UTC",
         "last loss 1.1 best loss 1.1 time 2 min 5 s training rows 1,200 rouge_l 80.00",
         "12 held-out rows of held_out; what follows </think> is scored",
-        "rouge_l ROUGE-L of the answers 11.00 80.00 +69.00* better [+68.58, +69.42]",
+        "base adapter, this run rouge_l ROUGE-L of the answers 11.00 80.00 +69.00* better [+68.58, +69.42]",
         "Config, against the preset cpu-smoke key cpu-smoke this run learning_rate 0.001 0.005",
         "medical 1,200 700 reasoning, 500 chat tagged raw/r1.jsonl 111111111111",
         "llamafactory-cli train config.yaml",
