@@ -779,7 +779,7 @@ def runs_table(as_json: bool) -> None:
         {"runs": [summary.as_dict() for summary in summaries]},
         [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
         if rows
-        else [],
+        else [("no run yet",)],
         as_json=as_json,
         title=f"{len(rows)} runs in {RUNS}",
     )
@@ -798,7 +798,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         summary.score.format() if summary.score else "",
         format_seconds(summary.run.seconds),
         ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
-        "; ".join(summary.run.flags),
+        "; ".join(summary.flags),
     )
 
 
@@ -855,9 +855,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
 
 @launch.command("report")
 @click.argument("name")
-@click.option(
-    "-o", "--output", type=OUTPUT_FILE, help="The page to write; report.html in the run's folder if not given."
-)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option
 def report(name: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page of a run or a batch, to read offline and to pass on.
