@@ -6,6 +6,7 @@ is built in another way it starts as it is, with a model that it knows, and the 
 
 import json
 import os
+import signal
 import sys
 import time
 import urllib.error
@@ -188,6 +189,9 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
     Ctrl-C asks a running training to save and stop, waits for it, and ends the page; then it is raised again.
     Raises: ChildFailedError when the WebUI ended by itself, StackError when it does not answer in ten minutes.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's script starts what it puts in the background deaf to Ctrl-C: the page could not be stopped.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     STATUS.unlink(missing_ok=True)
     started, opened = time.monotonic(), False
 
