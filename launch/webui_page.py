@@ -85,12 +85,23 @@ def fill_page(values: dict[str, Any]) -> None:
         if values.get("train.dataset"):
             # LlamaBoard frees this button when the user chooses a dataset; here it is chosen already.
             shown["train.data_preview_btn"] = {"interactive": True}
+        known = {key: update for key, update in shown.items() if has_field(self.manager, key)}
         # Only the first: what follows restores a training that runs.
-        yield {**next(updates), **self._update_component(shown)}
+        yield {**next(updates), **self._update_component(known)}
         yield from updates
 
     manager.add_elems = add_filled
     engine.resume = resume_filled
+
+
+def has_field(manager: Any, key: str) -> bool:
+    """Tell whether this LlamaBoard has a field of that name."""
+    try:
+        manager.get_elem_by_id(key)
+    except KeyError:
+        sys.stdout.write(f"This LlamaBoard has no field {key}: it was not filled in\n")
+        return False
+    return True
 
 
 def register_model(values: dict[str, Any]) -> None:

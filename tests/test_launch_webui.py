@@ -1,5 +1,6 @@
 """The WebUI's start: every check before it, what is written, and what happens when it opens, fails or ends."""
 
+import contextlib
 import json
 import os
 import socket
@@ -241,10 +242,8 @@ def serve(planned: Plan, reason: str = "", seconds: float = 60, on_open: Any = N
     port = planned.url.rstrip("/").rpartition(":")[2]
     argv = (sys.executable, "-c", SERVER, str(webui.STATUS), port, reason, str(seconds))
     served = Plan(**{**planned.__dict__, "command": Command(argv, {})})
-    try:
-        webui.serve_webui(served, note, lambda: Path("told").write_text("yes", encoding="utf-8"))
-    except KeyboardInterrupt:
-        pass
+    with contextlib.suppress(KeyboardInterrupt):
+        webui.serve_webui(served, note, Path("told").touch)
     return opened
 
 

@@ -114,7 +114,7 @@ def test_an_unknown_dataset_is_refused() -> None:
 
 
 def test_a_missing_registry_is_refused_with_the_command_that_writes_one() -> None:
-    with pytest.raises(RegistryError, match="dataset_info.json does not exist") as refused:
+    with pytest.raises(RegistryError, match=r"dataset_info\.json does not exist") as refused:
         check_datasets({"dataset": "good", "dataset_dir": "nowhere"})
     assert "lfc prep register" in str(refused.value.hint)
 
