@@ -1,7 +1,7 @@
 """Write the benchmarks' inputs: seeded, synthetic, in the shapes and sizes of the real sets.
 
-python benchmarks/generate.py finetome build/finetome.parquet --rows 100000
-python benchmarks/generate.py medical build/medical.jsonl --rows 100000
+python -m benchmarks.generate finetome build/finetome.parquet --rows 100000
+python -m benchmarks.generate medical build/medical.jsonl --rows 100000
 """
 
 import argparse

@@ -8,6 +8,7 @@ with `get_dataset` in 16 processes, then read `input_ids` back and take each len
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -19,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-PHRASES = (
+CHINESE = (
     *(
         "甲胎蛋白",
         "升高",
@@ -30,24 +31,45 @@ PHRASES = (
         "检查",
         "首先考虑",
         "肝功能",
-        "，",
-        "。",
         "其次",
         "结合影像学",
+        "症状",
     ),
-    *("建议", "随访", "三个月", "是否", "存在", "基础疾病", "如果", "那么", "诊断", "治疗方案", "2.5 mg", "\n\n"),
     *(
-        " the",
-        " patient",
-        " levels",
-        " should",
-        " therefore",
-        " follow-up",
-        " because",
-        " f(x) = x^2",
-        " np.array",
-        "\n- ",
+        "建议",
+        "随访",
+        "三个月",
+        "是否",
+        "存在",
+        "基础疾病",
+        "如果",
+        "那么",
+        "诊断",
+        "治疗方案",
+        "的",
+        "了",
+        "可能",
+        "以及",
     ),
+)
+SYLLABLES = (
+    "re",
+    "con",
+    "ti",
+    "ing",
+    "pa",
+    "the",
+    "ment",
+    "so",
+    "al",
+    "in",
+    "er",
+    "ta",
+    "ly",
+    "ne",
+    "di",
+    "ous",
+    "ca",
 )
 LLAMAFACTORY_ROUTE = """
 import json, sys
@@ -69,33 +91,58 @@ json.dump(lengths, open(target, "w", encoding="utf-8"))
 """
 
 
-def write_rows(path: Path, rows: int) -> None:
-    """Write seeded reasoning and chat rows of 300 to 1,500 tokens, half Chinese, half English."""
-    rng = random.Random(42)
+def make_words(rng: random.Random) -> tuple[list[str], list[float]]:
+    """Return 20,000 words and their weights: as in natural text, the n-th word comes 1/n as often as the first."""
+    words = {"".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(60_000)}
+    chosen = sorted(words)[:20_000]
+    rng.shuffle(chosen)
+    return chosen, [1 / rank for rank in range(1, len(chosen) + 1)]
 
-    def write_text(low: int, high: int) -> str:
-        return "".join(rng.choices(PHRASES, k=rng.randint(low, high))).strip() or "x"
+
+def write_rows(path: Path, rows: int) -> None:
+    """Write seeded reasoning and chat rows of about 200 to 1,500 tokens, a quarter of them Chinese."""
+    rng = random.Random(42)
+    words, weights = make_words(rng)
+
+    def write_text(low: int, high: int, is_chinese: bool) -> str:
+        if is_chinese:
+            return "".join(
+                "".join(rng.choices(CHINESE, k=rng.randint(1, 4))) + rng.choice("，，，。；\n")
+                for _ in range(rng.randint(low, high) // 6 + 1)
+            ).strip()
+        picked = rng.choices(words, weights, k=rng.randint(low, high))
+        return "".join(word + rng.choice((" ", " ", " ", " ", " ", ", ", ". ", "\n")) for word in picked).strip()
 
     with path.open("w", encoding="utf-8") as stream:
         for number in range(rows):
-            thought = write_text(50, 500) if number % 4 else ""
+            is_chinese = number % 4 == 1
+            thought = write_text(50, 500, is_chinese) if number % 4 else ""
             row = {
-                "instruction": f"{number}: {write_text(5, 60)}",
+                "instruction": f"{number}: {write_text(5, 60, is_chinese)}",
                 "input": "",
-                "output": f"<think>\n{thought}\n</think>\n\n{write_text(50, 200)}",
+                "output": f"<think>\n{thought}\n</think>\n\n{write_text(50, 400, is_chinese)}",
                 "system": "",
                 "history": [],
             }
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def time_command(command: list[str]) -> float:
-    """Return a whole process's wall time in seconds; its failure is ours."""
-    started = time.perf_counter()
+def time_command(command: list[str]) -> tuple[float, float]:
+    """Return a whole process's wall and CPU time in seconds, its children's too; its failure is ours."""
+    before, started = os.times(), time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr[-3000:])
-    return time.perf_counter() - started
+    wall, after = time.perf_counter() - started, os.times()
+    # CPU time tells the work also on a machine that others use.
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, used
+
+
+def print_times(name: str, runs: list[tuple[float, float]]) -> tuple[float, float]:
+    wall, used = (statistics.median(times) for times in zip(*runs, strict=True))
+    print(f"{name:22} {wall:8.2f} s wall {used:8.2f} s CPU")
+    return wall, used
 
 
 def read_our_lengths(folder: Path, rows: Path) -> list[int]:
@@ -131,9 +178,8 @@ def main() -> None:
         lengths = json.loads((folder / "lengths.json").read_text(encoding="utf-8"))
         print(f"{options.rows:,} rows, {sum(lengths):,} tokens, {rows.stat().st_size / 1e6:.0f} MB")
         print(f"lengths identical: {lengths == read_our_lengths(folder, rows)}")
-        print(f"lfc prep stats        {statistics.median(ours):7.2f} s  {[round(run, 2) for run in ours]}")
-        print(f"LLaMA-Factory's route {statistics.median(theirs):7.2f} s  {[round(run, 2) for run in theirs]}")
-        print(f"ratio                 {statistics.median(theirs) / statistics.median(ours):7.1f}")
+        pairs = zip(print_times("LLaMA-Factory's route", theirs), print_times("lfc prep stats", ours), strict=True)
+        print("ratio                  " + "          ".join(f"{slow / fast:8.1f}" for slow, fast in pairs))
 
 
 if __name__ == "__main__":

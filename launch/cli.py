@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from launch.config import Check, RunConfig
     from launch.evaluate import Comparison
     from launch.schema import Kind
+    from launch.steps import Step
+    from launch.summary import RunSummary
     from launch.webui import Opened, Plan
 
 NEXT_COMMANDS = """
@@ -133,7 +135,8 @@ def config_new(
     """Write a config from a preset, with your own values for LLaMA-Factory's keys.
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
-    and the template follow its think policy and the model. What is written is checked, and what must still be
+    and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
+    is a folder on this machine. What is written is checked, and what must still be
     mended before a run, such as a model that is not there yet, is said.
 
     \b
@@ -181,9 +184,10 @@ def config_new(
     type=click.Choice(["train", "infer"]),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
+@click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
 @click.option("--strict", is_flag=True, help="Refuse warnings too.")
 @json_option
-def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_json: bool) -> None:
+def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
     """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
 
     All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
@@ -198,7 +202,7 @@ def config_check(path: Path, target: str, kind: "Kind | None", strict: bool, as_
     from launch.config import check_config
     from launch.rules import choose_machine
 
-    check = check_config(path, choose_machine(target), kind)
+    check = check_config(path, choose_machine(target), kind, measure=measure)
     faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
     refused = check.is_fatal or (strict and bool(faults))
     if as_json:
@@ -649,41 +653,231 @@ def stop(names: tuple[str, ...]) -> None:
 
 
 @launch.command("eval")
-@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--eval-dataset", required=True, help="The registered dataset of held-out rows.")
+@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.option("--eval-dataset", help="The registered dataset of held-out rows.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option(
+    "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
+)
 @name_option
 @cli_option
 @json_option
 def evaluate(
-    config_path: Path,
-    pairs: tuple[str, ...],
-    eval_dataset: str,
+    words: tuple[str, ...],
+    eval_dataset: str | None,
+    adapters: tuple[Path, ...],
+    tasks: str | None,
     name: str | None,
     given_cli: str | None,
     as_json: bool,
 ) -> None:
-    """Compare the base model with what a training config made of it, on held-out rows.
+    """Compare the base model with what one or several trainings made of it, on held-out rows.
 
-    CONFIG is the training config; both sides get its template, thinking flag and seed. KEY=VALUE sets what the
-    prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the mode is the default.
+    CONFIG is a training config; all sides get its template, thinking flag and seed, and the base runs once.
+    KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
+    mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
+    changed most, lie in runs/NAME.
+
+    With --tasks, lm-evaluation-harness asks its multiple-choice questions instead; KEY=VALUE then sets its own
+    options, such as num_fewshot, limit or include_path.
 
     \b
-    Example:
+    Examples:
       lfc launch eval configs/medical.yaml --eval-dataset medical_test max_new_tokens=4096
+      lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
+      lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
-    from launch.command import find_llamafactory_cli
     from launch.config import parse_overrides, read_config
-    from launch.evaluate import evaluate_adapter
+    from launch.evaluate import list_trained
 
-    folder = Path("runs", name or f"{config_path.stem}-eval")
-    training, overrides = read_config(config_path), parse_overrides(pairs)
-    cli = find_llamafactory_cli(given_cli)
-    result = evaluate_adapter(cli, training, eval_dataset, folder, overrides, show_prediction)
+    paths = [Path(word) for word in words if not is_setting(word)]
+    configs = {path.stem: read_config(path) for path in paths}
+    if not paths or len(configs) < len(paths) or bool(tasks) == bool(eval_dataset):
+        raise click.UsageError(
+            "give CONFIGs of different names, and either --eval-dataset NAME or --tasks NAME,..."
+        )
+    overrides = parse_overrides(word for word in words if is_setting(word))
+    trained = list_trained(configs, adapters)
+    folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
+    if tasks:
+        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json)
+        return
+    from launch.command import find_llamafactory_cli
+    from launch.evaluate import evaluate as evaluate_rows
+    from launch.evaluate import plan_entrants
+
+    entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
+    result = evaluate_rows(find_llamafactory_cli(given_cli), entrants, folder, show_prediction)
     if as_json:
         print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
     else:
         print_comparison(result)
+
+
+def ask_tasks(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
+    tasks: list[str],
+    folder: Path,
+    overrides: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Let lm-evaluation-harness ask base and adapters, and print what it found."""
+    from launch.command import find_lm_eval
+    from launch.evaluate import check_shared_base
+    from launch.harness import plan_task_runs, run_tasks
+
+    lm_eval = find_lm_eval()
+    check_shared_base(configs, overrides)
+    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    print_result(
+        {
+            "run": folder.as_posix(),
+            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+        },
+        [
+            ("", "", *scores),
+            *(
+                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                for row in zip(*scores.values(), strict=True)
+            ),
+        ],
+        as_json=as_json,
+        title=f"lm-evaluation-harness, value ± standard error ({folder})",
+    )
+
+
+def format_task_score(value: float, error: float | None) -> str:
+    """Return a figure of lm-evaluation-harness with its standard error."""
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def is_setting(word: str) -> bool:
+    """Tell a KEY=VALUE from a config's path."""
+    return word.partition("=")[0].isidentifier() and "=" in word and not Path(word).is_file()
+
+
+@launch.command("runs")
+@json_option
+def runs_table(as_json: bool) -> None:
+    """List all runs in runs/, the newest first: state, losses, score, time, data and flags.
+
+    The best loss is that on validation rows where there are any. The score is that of the newest evaluation; a
+    star means that the 95 % interval of its change from the base excludes 0.
+
+    \b
+    Example:
+      lfc launch runs
+    """
+    from launch.summary import summarise_all
+
+    summaries = summarise_all()
+    rows = [describe_run(summary) for summary in summaries]
+    print_result(
+        {"runs": [summary.as_dict() for summary in summaries]},
+        [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+        if rows
+        else [],
+        as_json=as_json,
+        title=f"{len(rows)} runs in {RUNS}",
+    )
+
+
+def describe_run(summary: "RunSummary") -> tuple[str, ...]:
+    """Return a run as one line of the table."""
+    from launch.summary import format_seconds
+
+    return (
+        summary.run.name,
+        summary.kind,
+        str(summary.run.state),
+        format_loss(summary.best_loss),
+        format_loss(summary.last_loss),
+        summary.score.format() if summary.score else "",
+        format_seconds(summary.run.seconds),
+        ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
+        "; ".join(summary.run.flags),
+    )
+
+
+def format_loss(loss: float | None) -> str:
+    """Return a loss to four digits, nothing when none was logged."""
+    return "" if loss is None else f"{loss:.4g}"
+
+
+@launch.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@json_option
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Compare two runs: losses and scores side by side, and the config keys on which they differ.
+
+    \b
+    Example:
+      lfc launch compare medical medical-slow
+    """
+    from launch.config import diff_values
+    from launch.runs import find_run
+    from launch.summary import list_figures, summarise_runs
+
+    pair = summarise_runs([find_run(first), find_run(second)])
+    differing = diff_values(pair[0].run.values, pair[1].run.values)
+    names = ("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags")
+    told = list(zip(names, *map(describe_run, pair), strict=True))
+    figures = list_figures(summary.score.side for summary in pair if summary.score)
+    rows = [
+        ("", *told[0][1:]),
+        *(row for row in told[1:] if any(row[1:])),
+        *((figure, *(format_figure(summary, figure) for summary in pair)) for figure in figures),
+        *(
+            (key, *("(not set)" if side is ... else format_setting(side) for side in sides))
+            for key, sides in differing.items()
+        ),
+    ]
+    settings = {key: [None if side is ... else side for side in sides] for key, sides in differing.items()}
+    print_result(
+        {"a": pair[0].as_dict(), "b": pair[1].as_dict(), "config": settings},
+        rows,
+        as_json=as_json,
+        title=f"{first} and {second}: {len(differing)} config keys differ",
+    )
+
+
+def format_figure(summary: "RunSummary", name: str) -> str:
+    """Return one figure of a run's evaluation with its change from the base."""
+    if summary.score is None or name not in summary.score.side.figures:
+        return ""
+    change = summary.score.side.changes.get(name)
+    return f"{summary.score.side.figures[name]:.2f}" + (f"  {change.format()}" if change else "")
+
+
+@launch.command("report")
+@click.argument("name")
+@click.option(
+    "-o", "--output", type=OUTPUT_FILE, help="The page to write; report.html in the run's folder if not given."
+)
+@json_option
+def report(name: str, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page of a run or a batch, to read offline and to pass on.
+
+    Loss curves, scores with their intervals, what the config sets otherwise than its preset, where the data came
+    from, answers side by side, and what was flagged. The page loads nothing and runs no script.
+
+    \b
+    Example:
+      lfc launch report medical -o medical.html
+    """
+    from launch.report import write_report
+
+    path = write_report(name, output)
+    print_result(
+        {"report": path.as_posix(), "bytes": path.stat().st_size},
+        [("open", path.absolute().as_uri()), ("bytes", f"{path.stat().st_size:,}")],
+        as_json=as_json,
+        title=f"report of {name}",
+    )
 
 
 @launch.command("webui")
@@ -800,20 +994,19 @@ def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -
     )
 
 
+fresh_option = click.option("--fresh", is_flag=True, help="Throw away what an earlier run made there; start over.")
+
+
 @lfc.command()
-@click.option(
-    "--to",
-    "folder",
-    type=FOLDER,
-    default="quickstart",
-    show_default=True,
-    help="The folder that everything lies in.",
-)
-@click.option("--fresh", is_flag=True, help="Throw away what an earlier quickstart made there, and start over.")
-@click.option("--dry-run", is_flag=True, help="Print the commands and run none.")
+@click.option("--to", "folder", type=FOLDER, default="quickstart", show_default=True, help="What all lies in.")
+@fresh_option
+@click.option("--from-hub", is_flag=True, help="Download the real datasets from ModelScope instead of the sample.")
+@dry_run_option
 @cli_option
 @click.pass_context
-def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, given_cli: str | None) -> None:
+def quickstart(
+    ctx: click.Context, folder: Path, fresh: bool, from_hub: bool, dry_run: bool, given_cli: str | None
+) -> None:
     """Go the whole way on the bundled sample: from raw files to a trained and compared adapter.
 
     A tiny Qwen3 is trained by the real llamafactory-cli on the CPU, with no hub and no GPU. Each step is a command
@@ -824,42 +1017,103 @@ def quickstart(ctx: click.Context, folder: Path, fresh: bool, dry_run: bool, giv
       lfc quickstart
       lfc quickstart --to /tmp/try --fresh
     """
-    from launch.command import find_llamafactory_cli
-    from launch.evaluate import read_comparison
-    from launch.quickstart import (
-        COMPARISON,
-        check_learning,
-        clear_outputs,
-        is_current,
-        mark_done,
-        plan_steps,
-        prepare_folder,
-    )
+    from launch.progress import check_learning
+    from launch.recipe import FROM_HUB, plan_recipe, read_recipe
 
-    steps = plan_steps()
+    steps = plan_recipe(read_recipe("quickstart", FROM_HUB if from_hub else ()))
     if dry_run:
-        click.echo("\n".join(step.format() for step in steps))
+        print_steps(steps)
         return
-    # Resolved before the folder changes: every step's command then finds the same program.
-    os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_llamafactory_cli(given_cli))
-    prepare_folder(folder, fresh=fresh)
+    run_steps(ctx, steps, folder, fresh=fresh, given_cli=given_cli)
+    output_dir = next(step for step in steps if step.name == "train").outputs[0]
     with contextlib.chdir(folder):
-        here, step_was_skipped = Path(), False
+        click.echo(f"In {folder}: {check_learning(Path(output_dir, 'trainer_log.jsonl'))}.")
+    click.echo(NEXT_COMMANDS)
+
+
+@lfc.command("run")
+@click.argument("recipe_name", metavar="RECIPE")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")
+@click.option("--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.")
+@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again.")
+@fresh_option
+@dry_run_option
+@cli_option
+@click.pass_context
+def run_recipe(
+    ctx: click.Context,
+    recipe_name: str,
+    pairs: tuple[str, ...],
+    folder: Path | None,
+    only: tuple[str, ...],
+    start: str | None,
+    fresh: bool,
+    dry_run: bool,
+    given_cli: str | None,
+) -> None:
+    """Go the whole way that a recipe describes: download, convert, mix, split, register, train, compare.
+
+    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, quickstart.
+    KEY=VALUE changes it. Steps whose command, inputs and outputs are unchanged are skipped.
+
+    \b
+    Examples:
+      lfc run medical-hybrid
+      lfc run medical-hybrid mix.medical=0.7 mix.chat=0.3 --from mix
+      lfc run customer-service sources.company.path=answers.csv --dry-run
+    """
+    from launch.recipe import plan_recipe, read_recipe
+    from launch.steps import choose_steps
+
+    recipe = read_recipe(recipe_name, pairs)
+    steps = plan_recipe(recipe)
+    chosen = choose_steps(steps, only=only, start=start)
+    if dry_run:
+        print_steps(chosen)
+        return
+    forced = {step.name for step in chosen} if only or start else set()
+    run_steps(ctx, chosen, folder or Path(recipe["name"]), fresh=fresh, given_cli=given_cli, forced=forced)
+
+
+def run_steps(
+    ctx: click.Context,
+    steps: "Sequence[Step]",
+    folder: Path,
+    *,
+    fresh: bool,
+    given_cli: str | None,
+    forced: Collection[str] = (),
+) -> None:
+    """Run steps as the commands that they are, inside their folder, and skip those that are current."""
+    from launch.evaluate import read_comparison
+    from launch.steps import StepFolder, prepare_folder
+
+    # Resolved before the folder changes: every step's command then finds the same program.
+    if any(step.argv[0] == "launch" for step in steps):
+        os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_cli(given_cli))
+    prepare_folder(folder, steps, ctx.command_path, fresh=fresh)
+    skipped = False
+    with contextlib.chdir(folder):
+        done = StepFolder(Path())
         for number, step in enumerate(steps, 1):
-            click.secho(f"\n[{number}/{len(steps)}] {step.title}", bold=True)
+            click.secho(f"\n[{number}/{len(steps)}] {step.title} ({step.name})", bold=True)
             click.echo(f"$ {step.format()}")
-            step_was_skipped = is_current(step, here)
-            if step_was_skipped:
+            skipped = step.name not in forced and done.is_current(step)
+            if skipped:
                 click.echo("  is current: nothing to do")
                 continue
-            clear_outputs(step, here)
+            done.clear_outputs(step)
             lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False, parent=ctx)
-            mark_done(step, here)
+            done.mark_done(step)
         click.secho("\nDone", bold=True)
-        click.echo(f"  In {folder}: {check_learning(here)}.")
-        if step_was_skipped:
-            print_comparison(read_comparison(here / COMPARISON))
-    click.echo(NEXT_COMMANDS)
+        if skipped and steps[-1].name == "eval":
+            print_comparison(read_comparison(Path(steps[-1].outputs[0])))
+
+
+def print_steps(steps: "Sequence[Step]") -> None:
+    """Print the commands of steps, one a line."""
+    click.echo("\n".join(step.format() for step in steps))
 
 
 def find_cli(given: str | None) -> Path:
@@ -1093,16 +1347,37 @@ def describe_configs(configs: Mapping[str, dict[str, Any]]) -> list[tuple[str, .
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print base and adapter side by side."""
-    figures = comparison.compare()
+    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    from launch.scores import FIGURES
+
+    heads = [
+        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+    ]
+    rows = [
+        (
+            figure.name,
+            *(
+                part
+                for side in comparison.sides
+                for part in (
+                    f"{side.figures[figure.name]:.2f}",
+                    *([side.changes[figure.name].format()] if side.changes else []),
+                )
+            ),
+            figure.meaning,
+        )
+        for figure in FIGURES
+        if figure.name in comparison.sides[0].figures
+    ]
     print_result(
         {},
-        [
-            ("", "base", "adapter", "change"),
-            *((name, f"{base:.2f}", f"{adapted:.2f}", f"{adapted - base:+.2f}") for name, base, adapted in figures),
-        ],
+        [("", *heads, ""), *rows],
         as_json=False,
-        title=f"{comparison.base.rows} held-out rows, 0 to 100 ({comparison.folder})",
+        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
+    )
+    click.echo(
+        "* the 95 % interval of the change excludes 0; rows that changed most: "
+        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
     )
 
 

@@ -76,6 +76,23 @@ def find_stack_python(cli: Path) -> Path:
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")
 
 
+def find_lm_eval() -> Path:
+    """Return lm-evaluation-harness's program, beside this Python or on the PATH; raises StackError."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("lm_eval", path=str(folder)) or shutil.which("lm_eval")
+    if found is None:
+        raise StackError(
+            "multiple-choice tasks need lm-evaluation-harness, which is not installed here",
+            hint="pip install 'llamafactory-companion[harness]', or: pip install 'lm-eval[hf]>=0.4.10'",
+        )
+    return Path(found).absolute()
+
+
+def build_harness_command(lm_eval: Path, config_path: Path, environ: Mapping[str, str]) -> Command:
+    """Return the command that lets lm-evaluation-harness run a YAML of its own."""
+    return Command((str(lm_eval), "run", "--config", str(config_path)), _child_environment(lm_eval.parent, environ))
+
+
 def build_llamafactory_command(
     cli: Path, action: str, config_path: Path, config: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Command:

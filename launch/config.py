@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.document import Document, Fault, Place, format_entry, format_value, load_document, parse_value
+from launch.lengths import choose_cutoff, measure_datasets
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
+from prep.cutoff import CutoffAdvice
 from prep.errors import ConfigError
 from prep.files import refuse_existing, write_text
 from prep.thinking import ThinkPolicy
@@ -125,8 +127,8 @@ def new_config(
     """Write a config from a preset: what the dataset and the model decide, then the overrides, win over it.
 
     `enable_thinking`, `mask_history` and `template` follow the think policy in the dataset's manifest and the
-    model's name; an override of the same key stays as it is. The result is checked for any machine; the schema
-    lies beside it, so that editors find it wherever the folder goes.
+    model's name, `cutoff_len` the rows' lengths; an override of the same key stays as it is. The result is
+    checked for any machine; the schema lies beside it, so that editors find it wherever the folder goes.
     Raises: ConfigError for a key or type that LLaMA-Factory does not take, RegistryError when a dataset is
     unknown, OutputError when the file stands already.
     """
@@ -142,6 +144,11 @@ def new_config(
     merged = {**values, **derived}
     for key, value in {**_follow_model(merged), **_follow_dataset(merged, notes)}.items():
         derived.setdefault(key, value)
+    cutoffs = measure_datasets({**values, **derived}, notes) if kind == "train" else {}
+    advised = choose_cutoff(cutoffs)
+    if advised is not None and "cutoff_len" not in derived:
+        derived["cutoff_len"] = advised
+        notes.append(f"cutoff_len {advised} follows from the rows, in the model's own tokens")
     if "output_dir" in values:
         derived.setdefault("output_dir", _name_output_dir({**values, **derived}, path.stem))
     values = {**values, **derived}
@@ -149,24 +156,32 @@ def new_config(
     schema = path.with_name(schema_name(kind))
     if not schema.is_file() or schema.read_text(encoding="utf-8") != read_schema_text(kind):
         write_text(schema, read_schema_text(kind))
-    return NewConfig(path, values, notes, check_values(values, kind, Machine(), path))
+    return NewConfig(path, values, notes, check_values(values, kind, Machine(), path, cutoffs))
 
 
-def check_config(path: Path, machine: Machine, kind: Kind | None = None) -> Check:
+def check_config(path: Path, machine: Machine, kind: Kind | None = None, *, measure: bool = False) -> Check:
     """Find everything that is wrong with a YAML config: keys, types, combinations, data, model and machine.
 
-    Shape: faults are in the order of the file's lines. Without a `kind` the keys tell whether it trains.
+    Shape: faults are in the order of the file's lines. Without a `kind` the keys tell whether it trains. To
+    `measure` is to read the datasets in the model's tokens, which takes seconds.
     Raises: ConfigError when the file is missing or is not one YAML mapping.
     """
     document = load_document(path)
     kind = kind or guess_kind(document.values)
-    faults = [*document.faults, *check_values(document.values, kind, machine, path)]
+    cutoffs = measure_datasets(document.values, []) if measure and kind == "train" else {}
+    faults = [*document.faults, *check_values(document.values, kind, machine, path, cutoffs)]
     check = Check(path, kind, faults, document.places)
     faults.sort(key=lambda fault: (not fault.fatal, check.place(fault)))
     return check
 
 
-def check_values(values: Mapping[str, Any], kind: Kind, machine: Machine, path: Path | None = None) -> list[Fault]:
+def check_values(
+    values: Mapping[str, Any],
+    kind: Kind,
+    machine: Machine,
+    path: Path | None = None,
+    cutoffs: Mapping[str, CutoffAdvice] | None = None,
+) -> list[Fault]:
     """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
     schema = read_schema(kind)
     extra_allowed = os.environ.get("ALLOW_EXTRA_ARGS", "0").lower() in ("1", "true", "y")
@@ -174,7 +189,7 @@ def check_values(values: Mapping[str, Any], kind: Kind, machine: Machine, path: 
     faults = list(find_schema_faults(known, schema))
     defaults = {key: item["default"] for key, item in schema["properties"].items()}
     wrong = frozenset(fault.key for fault in faults if fault.fatal)
-    return faults + find_rule_faults(Setting(values, defaults, machine, path, wrong))
+    return faults + find_rule_faults(Setting(values, defaults, machine, path, wrong, cutoffs or {}))
 
 
 def guess_kind(values: Mapping[str, Any]) -> Kind:
@@ -188,7 +203,11 @@ def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:
 
     Shape: a key that one side lacks has the value `...` there.
     """
-    left, right = _read_either(first).values, _read_either(second).values
+    return diff_values(_read_either(first).values, _read_either(second).values)
+
+
+def diff_values(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the keys on which two configs' values differ, as `diff_configs` does."""
     keys = [*left, *(key for key in right if key not in left)]
     pairs = {key: (left.get(key, ...), right.get(key, ...)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}

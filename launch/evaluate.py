@@ -1,24 +1,28 @@
-"""Base and adapter on the same held-out rows, generated alike and scored alike.
+"""Base and adapters on the same held-out rows, generated alike and scored alike.
 
 `llamafactory-cli eval` raises NotImplementedError in 0.9.5, so each side is a `train` run with `do_predict`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.changes import write_changed_rows
 from launch.config import RunConfig, format_config
+from launch.document import format_value
 from launch.process import Poll
 from launch.run import run_llamafactory
-from prep.errors import ConfigError, InputError, RecordError
-from prep.files import write_json
+from launch.scores import Change, Prediction, RowScores, average_scores, compare_scores, load_similarity, score_row
+from prep.errors import ConfigError, InputError
+from prep.files import write_json, write_text
 from prep.registry import find_dataset_file
-from prep.thinking import CLOSE_TAG, OPEN_TAG, split_thought
 
 COMPARISON_FILE = "comparison.json"
+SCORES_FILE = "scores.jsonl"
+BASE = "base"
 # What a prediction must share with the training run for the prompts to be the same tokens.
 _SHARED_KEYS = (
     "model_name_or_path", "trust_remote_code", "use_fast_tokenizer", "resize_vocab", "rope_scaling", "flash_attn",
@@ -27,43 +31,58 @@ _SHARED_KEYS = (
     "dataset_dir", "media_dir", "cutoff_len", "seed", "bf16", "fp16", "pure_bf16", "infer_dtype", "use_cpu",
     "preprocessing_num_workers", "dataloader_num_workers", "overwrite_cache", "report_to",
 )  # fmt: skip
+# What may differ between the trainings of one base: the first one's is taken for all.
+_FREE_KEYS = {"seed", "preprocessing_num_workers", "dataloader_num_workers", "overwrite_cache", "report_to"}
 # Qwen3's own advice for each mode.
 _THINKING = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20}
 _NOT_THINKING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How one side did; shares and metrics run from 0 to 100.
+class Entrant:
+    """One model that is going to answer: its name, what was trained ("" for the base), its prediction config."""
 
-    `bleu_4` and `rouge_*` are LLaMA-Factory's own, over whole outputs. `think_format` is the share of outputs
-    that begin with one whole think block where the held-out row does, and carry no tag where it does not;
-    `thinks` is the share with a thought in the block.
-    """
+    name: str
+    source: str
+    config: dict[str, Any]
 
+
+@dataclass(frozen=True)
+class Side:
+    """One model's figures, from 0 to 100, and how they moved from the base's; the base's own `changes` are none."""
+
+    name: str
+    source: str
+    figures: Mapping[str, float]
+    changes: Mapping[str, Change]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The base, then each adapter, on the same rows; `folder` holds the runs and the scores row by row."""
+
+    eval_dataset: str
     rows: int
-    bleu_4: float
-    rouge_1: float
-    rouge_2: float
-    rouge_l: float
-    think_format: float
-    thinks: float
+    sides: tuple[Side, ...]
+    folder: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `comparison.json` holds."""
+        sides = [
+            {**asdict(side), "changes": {name: _describe_change(change) for name, change in side.changes.items()}}
+            for side in self.sides
+        ]
+        return {"eval_dataset": self.eval_dataset, "rows": self.rows, "sides": sides}
 
 
 def write_prediction_config(
-    training: Mapping[str, Any], *, adapted: bool, eval_dataset: str, output_dir: str, overrides: Mapping[str, Any]
+    training: Mapping[str, Any], *, trained: str, eval_dataset: str, output_dir: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the config that lets the base, or the base with its adapter, answer the held-out rows.
+    """Return the config that lets a model answer the held-out rows.
 
-    Raises: ConfigError when the training config names no output to load.
+    `trained` is what the training made: an adapter's folder, the model's after a full fine-tune, "" for the base.
     """
-    config = {key: training[key] for key in _SHARED_KEYS if key in training}
-    if adapted:
-        trained = training.get("output_dir")
-        if not trained:
-            raise ConfigError("the training config has no output_dir: there is nothing to evaluate")
-        key = "model_name_or_path" if training.get("finetuning_type") == "full" else "adapter_name_or_path"
-        config[key] = trained
+    config = set_trained({key: training[key] for key in _SHARED_KEYS if key in training}, trained)
     config |= {
         "do_predict": True,
         "predict_with_generate": True,
@@ -76,111 +95,183 @@ def write_prediction_config(
     return {**config, **overrides}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Base and adapter side by side, and the folder that holds both runs."""
-
-    base: Scores
-    adapted: Scores
-    folder: Path
-
-    def compare(self) -> list[tuple[str, float, float]]:
-        """Return (figure, base, adapted) for every figure but the number of rows."""
-        pairs = zip(asdict(self.base).items(), asdict(self.adapted).values(), strict=True)
-        return [(name, before, after) for (name, before), after in pairs if name != "rows"]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return both sides' figures, as `comparison.json` holds them."""
-        return {"base": asdict(self.base), "adapter": asdict(self.adapted)}
+def set_trained(config: dict[str, Any], trained: str) -> dict[str, Any]:
+    """Return a config that loads what a training made: as the model after full fine-tuning, else as an adapter."""
+    if not trained:
+        return config
+    is_model = config.get("finetuning_type") in ("full", "freeze")
+    return {**config, "model_name_or_path" if is_model else "adapter_name_or_path": trained}
 
 
-def evaluate_adapter(
-    cli: Path,
-    training: Mapping[str, Any],
+def list_trained(configs: Mapping[str, Mapping[str, Any]], adapters: Sequence[Path] = ()) -> dict[str, str]:
+    """Return what is compared with the base, by name: the adapters given, else what each config's training made.
+
+    A single one is called `adapter`, several by their config's or folder's name.
+    Raises: ConfigError when a config names no output or a name comes twice, InputError for a missing adapter.
+    """
+    named = [(path.name, path.as_posix()) for path in adapters]
+    for path in adapters:
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(
+                f"{path} holds no adapter_config.json", hint="--adapter FOLDER, the output_dir of a training run"
+            )
+    if not adapters:
+        for name, training in configs.items():
+            if not training.get("output_dir"):
+                raise ConfigError(f"config {name} has no output_dir: there is nothing to evaluate")
+            named.append((name, str(training["output_dir"])))
+    if len(named) == 1:
+        return {"adapter": named[0][1]}
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1 or name == BASE:
+            raise ConfigError(f"two of the models compared would be called '{name}'", hint="rename one of them")
+    return dict(named)
+
+
+def plan_entrants(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
     eval_dataset: str,
     folder: Path,
     overrides: Mapping[str, Any],
-    on_side: Callable[[str, Path], AbstractContextManager[Poll]],
-) -> Comparison:
-    """Let base and adapter answer the rows of a registered dataset, one after the other, and score both.
+) -> list[Entrant]:
+    """Return the base and each trained model with its prediction config.
 
-    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
-    Raises: ConfigError, RegistryError, OutputError when `folder` holds runs already, ChildFailedError.
+    Shape: `configs` are training configs by name; `trained` comes from `list_trained`.
+    Raises: ConfigError when the configs do not share one base, RegistryError when the dataset is unknown.
     """
+
+    training = next(iter(configs.values()))
     find_dataset_file(eval_dataset, Path(str(training.get("dataset_dir", "data"))))
-    scores = {}
-    for side in ("base", "adapter"):
-        run = folder / side
+    check_shared_base(configs, overrides)
+
+    def plan(name: str, source: str) -> Entrant:
         config = write_prediction_config(
             training,
-            adapted=side == "adapter",
+            trained=source,
             eval_dataset=eval_dataset,
-            output_dir=(run / "predictions").as_posix(),
+            output_dir=(folder / name / "predictions").as_posix(),
             overrides=overrides,
         )
-        text = format_config(config, header=f"Prediction of the {side} on {eval_dataset}")
-        with on_side(side, run / "log.txt") as on_poll:
-            run_llamafactory(cli, "train", RunConfig(config, text), run, on_poll)
-        scores[side] = score_predictions(run / "predictions")
-    comparison = Comparison(scores["base"], scores["adapter"], folder)
+        return Entrant(name, source, config)
+
+    base = plan(BASE, "")
+    return [base, *(plan(name, source) for name, source in trained.items())]
+
+
+def evaluate(
+    cli: Path,
+    entrants: Sequence[Entrant],
+    folder: Path,
+    on_side: Callable[[str, Path], AbstractContextManager[Poll]],
+) -> Comparison:
+    """Let each entrant answer the held-out rows, one after the other, and score all alike.
+
+    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
+    Raises: StackError, OutputError when `folder` holds runs already, ChildFailedError.
+    """
+    load_similarity()  # Missing packages are to be known before the hours of generation.
+    for entrant in entrants:
+        run = folder / entrant.name
+        text = format_config(
+            entrant.config, header=f"Prediction of {entrant.name} on {entrant.config['eval_dataset']}"
+        )
+        with on_side(entrant.name, run / "log.txt") as on_poll:
+            run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll)
+    return score_entrants(entrants, folder)
+
+
+def score_entrants(entrants: Sequence[Entrant], folder: Path) -> Comparison:
+    """Score finished predictions: `comparison.json`, `scores.jsonl` and the rows that changed most.
+
+    Raises: InputError when a side's predictions are missing or are of other rows than the base's.
+    """
+    predictions = {entrant.name: read_predictions(Path(entrant.config["output_dir"])) for entrant in entrants}
+    _check_same_rows(predictions)
+    measure = load_similarity()
+    scores = {name: [score_row(row, measure) for row in rows] for name, rows in predictions.items()}
+    sides = tuple(
+        Side(
+            entrant.name,
+            entrant.source,
+            average_scores(scores[entrant.name]),
+            compare_scores(scores[BASE], scores[entrant.name]) if entrant.source else {},
+        )
+        for entrant in entrants
+    )
+    comparison = Comparison(str(entrants[0].config["eval_dataset"]), len(scores[BASE]), sides, folder)
+    write_text(folder / SCORES_FILE, _format_rows(scores))
+    write_changed_rows(folder, BASE, predictions, scores)
     write_json(folder / COMPARISON_FILE, comparison.as_dict())
     return comparison
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Return what an earlier `evaluate_adapter` wrote; raises InputError when it is not whole."""
+    """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
     path = folder / COMPARISON_FILE
     try:
-        sides = json.loads(path.read_text(encoding="utf-8"))
-        return Comparison(Scores(**sides["base"]), Scores(**sides["adapter"]), folder)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sides = tuple(
+            Side(**{**side, "changes": {name: _read_change(change) for name, change in side["changes"].items()}})
+            for side in content["sides"]
+        )
+        return Comparison(content["eval_dataset"], content["rows"], sides, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no comparison: {error}") from error
 
 
-def score_predictions(folder: Path) -> Scores:
-    """Return the scores of a finished prediction run's output folder; raises InputError when it has none."""
+def read_predictions(folder: Path) -> list[Prediction]:
+    """Return what a finished prediction run wrote; raises InputError when that is not whole."""
     try:
-        results = json.loads((folder / "predict_results.json").read_text(encoding="utf-8"))
-        outputs = list(_read_outputs(folder / "generated_predictions.jsonl"))
-        metrics = {
-            name: results[f"predict_{key}"]
-            for name, key in (
-                ("bleu_4", "bleu-4"),
-                ("rouge_1", "rouge-1"),
-                ("rouge_2", "rouge-2"),
-                ("rouge_l", "rouge-l"),
-            )
-        }
+        (folder / "predict_results.json").stat()  # Written before the predictions, when all are there.
+        return list(_iter_predictions(folder / "generated_predictions.jsonl"))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder} holds no whole prediction run: {error}") from error
-    return Scores(
-        rows=len(outputs),
-        **metrics,
-        think_format=_percent(sum(_is_formed_alike(*pair) for pair in outputs), len(outputs)),
-        thinks=_percent(sum(_has_thought(output) for output, _ in outputs), len(outputs)),
-    )
 
 
-def _read_outputs(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (what the model wrote, what the held-out row holds)."""
+def _iter_predictions(path: Path) -> Iterator[Prediction]:
     with path.open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            yield row["predict"], row["label"]
+            yield Prediction(row["prompt"], row["predict"], row["label"])
 
 
-def _is_formed_alike(output: str, label: str) -> bool:
-    try:
-        _, answer = split_thought(output)
-    except RecordError:
-        return False
-    return bool(answer.strip()) and output.startswith(OPEN_TAG) == label.startswith(OPEN_TAG)
+def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> None:
+    """Raise ConfigError when training configs do not put the same prompts to the same base model.
+
+    Shape: `configs` are training configs by name; a key set for all by `overrides` may differ.
+    """
+    first_name, first = next(iter(configs.items()))
+    for name, other in configs.items():
+        for key in _SHARED_KEYS:
+            if key in _FREE_KEYS or key in overrides or first.get(key) == other.get(key):
+                continue
+            raise ConfigError(
+                f"{first_name} and {name} do not share one base: "
+                f"`{key}` is {format_value(first.get(key))} and {format_value(other.get(key))}",
+                hint=f"evaluate them one by one, or set it for all: {key}=VALUE",
+            )
 
 
-def _has_thought(output: str) -> bool:
-    between = output.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
-    return bool(between.strip())
+def _check_same_rows(predictions: Mapping[str, Sequence[Prediction]]) -> None:
+    asked = {name: [(row.prompt, row.label) for row in rows] for name, rows in predictions.items()}
+    for name, rows in asked.items():
+        if rows != asked[BASE]:
+            raise InputError(f"{name} answered other rows than {BASE}: they cannot be compared row by row")
 
 
-def _percent(count: int, total: int) -> float:
-    return round(100 * count / total, 2) if total else 0.0
+def _format_rows(scores: Mapping[str, Sequence[RowScores]]) -> str:
+    lines = [
+        json.dumps({"row": number, **dict(zip(scores, row, strict=True))})
+        for number, row in enumerate(zip(*scores.values(), strict=True), 1)
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _describe_change(change: Change) -> dict[str, Any]:
+    return {**asdict(change), "is_clear": change.is_clear}
+
+
+def _read_change(content: Mapping[str, Any]) -> Change:
+    return Change(content["value"], content["low"], content["high"], content["rows"])

@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from prep.errors import UserError
+
 _BARS = "▁▂▃▄▅▆▇█"
 _TAIL_BYTES = 4_096
 # tqdm's line: ` 50%|█████     | 1/2 [00:00<00:00, …`
@@ -57,6 +59,16 @@ def describe_progress(progress: TrainingProgress) -> str:
     """Return one line: step, loss and its course, time spent and left."""
     loss = f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}, " if progress.losses else ""
     return f"step {progress.step}/{progress.total_steps}, {loss}{progress.elapsed} spent, {progress.remaining} left"
+
+
+def check_learning(trainer_log: Path) -> str:
+    """Return what a trainer's own log says of the loss; raises UserError when it did not fall to its half."""
+    losses = [entry["loss"] for entry in read_trainer_log(trainer_log) if entry.get("loss") is not None]
+    if len(losses) < 2 or losses[-1] > losses[0] / 2:
+        raise UserError(f"{trainer_log}: the loss did not fall to half of its first value")
+    return (
+        f"the loss fell from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps ({trainer_log.as_posix()})"
+    )
 
 
 def draw_sparkline(values: tuple[float, ...], width: int = 24) -> str:

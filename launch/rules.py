@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.document import Fault
 from launch.gpu import Gpu, GpuReport, read_gpus
@@ -19,6 +19,9 @@ from prep.errors import UserError
 from prep.files import Manifest, read_manifest
 from prep.registry import find_dataset_file, read_registry
 from prep.thinking import ThinkPolicy
+
+if TYPE_CHECKING:
+    from prep.cutoff import CutoffAdvice
 
 _SMALLEST_SHARE = 1e-6
 _FEWEST_STEPS = 10
@@ -79,7 +82,8 @@ class UnreadableError(Exception):
 class Setting:
     """A config with LLaMA-Factory's defaults behind it, as a rule sees it.
 
-    Shape: `setting["key"]` is the YAML's value, or the default; keys in `unreadable` raise UnreadableError.
+    Shape: `setting["key"]` is the YAML's value, or the default; keys in `unreadable` raise UnreadableError;
+    `cutoffs` holds what was measured of the datasets, by name: empty when nothing was.
     """
 
     values: Mapping[str, Any]
@@ -87,6 +91,7 @@ class Setting:
     machine: Machine
     path: Path | None = None
     unreadable: frozenset[str] = frozenset()
+    cutoffs: "Mapping[str, CutoffAdvice]" = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Any:
         if key in self.unreadable:
@@ -229,7 +234,10 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Fault]:
 
 @_any_rule
 def streaming_knows_its_length(setting: Setting) -> Iterator[Fault]:
-    """Parser: a stream has no length, so max_steps must end it, and shares of it cannot be taken."""
+    """Parser: a stream has no length, so max_steps must end it, and shares of it cannot be taken.
+
+    Run: data/loader.py cuts a file into dataloader_num_workers shards, and 0 shards are an empty StopIteration.
+    """
     if not setting["streaming"]:
         return
     if setting.trains and setting["max_steps"] == -1:
@@ -238,6 +246,10 @@ def streaming_knows_its_length(setting: Setting) -> Iterator[Fault]:
         yield Fault("val_size", "is a share, and a stream has no length", "val_size: 200, a number of rows")
     if setting["max_samples"] is not None:
         yield Fault("max_samples", "cannot be counted in a stream", "remove `max_samples`")
+    if setting.trains and setting["dataloader_num_workers"] == 0:
+        yield Fault(
+            "streaming", "streams nothing from a file with dataloader_num_workers 0", "dataloader_num_workers: 1"
+        )
 
 
 @_any_rule
@@ -342,13 +354,12 @@ def max_samples_keeps_all_rows(setting: Setting) -> Iterator[Fault]:
 @_train_rule
 def cutoff_keeps_the_answers(setting: Setting) -> Iterator[Fault]:
     """Run: a row longer than cutoff_len loses the end of its answer and its end-of-turn token, in silence."""
-    for name, manifest in _read_manifests(setting, "dataset").items():
-        longest = manifest.counts.get("max_tokens")
-        if isinstance(longest, int) and longest > setting["cutoff_len"]:
+    for name, advice in setting.cutoffs.items():
+        if advice.lossless > setting["cutoff_len"]:
             yield Fault(
                 "cutoff_len",
-                f"is {setting['cutoff_len']}, and the longest row of '{name}' has {longest:,} tokens",
-                f"cutoff_len: {longest}, or see lfc prep stats",
+                f"is {setting['cutoff_len']}, and the longest row of '{name}' has {advice.lossless:,} tokens",
+                f"cutoff_len: {advice.lossless} cuts no row, {advice.one_percent} at most one in a hundred",
                 fatal=False,
             )
 
@@ -421,6 +432,13 @@ def steps_are_countable(setting: Setting) -> Iterator[Fault]:
             "needs dataloader_num_workers above 0",
             _drop("dataloader_prefetch_factor"),
         )
+
+
+@_train_rule
+def seed_is_in_range(setting: Setting) -> Iterator[Fault]:
+    """Parser: transformers.set_seed, and numpy behind it: `Seed must be between 0 and 2**32 - 1`."""
+    if not 0 <= setting["seed"] < 1 << 32:
+        yield Fault("seed", f"is {setting['seed']}, allowed is 0 to {(1 << 32) - 1}", "seed: 42")
 
 
 @_train_rule
@@ -979,6 +997,8 @@ def read_dataset_manifest(name: str, dataset_dir: Path) -> Manifest | None:
 
 def _is_file_dataset(name: str, dataset_dir: Path) -> bool:
     """Whether a name's entry is one data file: hubs, scripts and folders are LLaMA-Factory's own matter."""
+    if str(dataset_dir) == "ONLINE" or str(dataset_dir).startswith("REMOTE:"):
+        return False
     entry = read_registry(dataset_dir).get(name)
     if entry is None:
         return True

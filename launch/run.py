@@ -69,15 +69,19 @@ def prepare_llamafactory(
     """
     added = dict(env or {})
     run = create_run_folder(folder)
-    write_text(run.config, config.text)
     command = build_llamafactory_command(cli, action, run.config, config.values, {**os.environ, **added})
-    command = command.with_env(added)
+    prepare_run(run, action, command.with_env(added), config, slot)
+    return run
+
+
+def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
+    """Write a command and its config into an empty run folder: it is then a queued run."""
+    write_text(run.config, config.text)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
     plan = {"action": action, "argv": command.argv, "env": dict(command.env), "values": config.values, "slot": slot}
     # Written last: without it the folder is no run, and may be written over.
     write_json(run.plan, plan)
-    return run
 
 
 def create_run_folder(path: Path) -> RunFolder:

@@ -765,12 +765,15 @@ def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
 @contextmanager
 def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
     """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
+    if not click.get_text_stream("stderr").isatty():
+        yield lambda _: None
+        return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn(f"{verb}: {{task.completed:,}} {unit}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(verb, total=None)
         yield lambda count: progress.advance(task, count)
 

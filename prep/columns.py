@@ -22,8 +22,11 @@ from prep.sources.conversation import ASSISTANT, SYSTEM, USER
 from prep.sources.sharegpt import ROLES
 from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
 
-_BATCH_ROWS = 500
-_BATCHES_AHEAD = 3
+# A batch and its lines stay below what the allocator gives back to the system after each use: faulting those
+# pages in again takes longer than all the rest.
+_BATCH_BYTES = 250_000
+_MAX_BATCH_ROWS = 1_000
+_BATCHES_AHEAD = 4
 # Blocks of 256 KB and more cost page faults.
 _BLOCK_BYTES = 100_000
 # A byte that JSON does not escape, in ASCII, so that a block of ASCII stays one; hardly any text holds it.
@@ -60,7 +63,8 @@ def _decode_ahead(plan: ConvertPlan, file: InputFile) -> Generator[Any, None, No
         try:
             with open_parquet(file.path) as parquet:
                 columns = _pick_columns(plan, parquet.schema_arrow.names)
-                for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
+                batch_rows = _count_batch_rows(parquet.metadata)
+                for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
                     batches.put((batch, _FastBatch.of(plan, batch)))
                     if stop.is_set():
                         return
@@ -88,6 +92,12 @@ def _drain(batches: "queue.Queue[Any]") -> None:
             batches.get_nowait()
         except queue.Empty:
             return
+
+
+def _count_batch_rows(metadata: Any) -> int:
+    sizes = [metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)]
+    mean_bytes = sum(sizes) / max(metadata.num_rows, 1)
+    return max(1, min(_MAX_BATCH_ROWS, int(_BATCH_BYTES / max(mean_bytes, 1))))
 
 
 def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:

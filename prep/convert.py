@@ -17,10 +17,10 @@ from typing import Any, Self
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
-from prep.files import AtomicFile, Manifest, explain_os_error, hash_file, read_manifest
+from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, hash_file
 from prep.filters import all_hold, parse_condition
-from prep.outputs import OutputSet, open_outputs
-from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_blocks, read_rows
+from prep.outputs import OutputSet, describe_output, open_outputs
+from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
 from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
 from prep.thinking import ThinkPolicy
@@ -31,6 +31,7 @@ Progress = Callable[[int], None]
 STDIN = Path("-")
 _PEEK_ROWS = 200
 _SHARD_ROWS = 500
+_BLOCKS_A_TASK = 8
 # Below this, starting processes takes longer than they save.
 _PARALLEL_BYTES = 48 << 20
 
@@ -218,10 +219,11 @@ class _Stream:
         digest = hashlib.sha256()
 
         def plan_tasks() -> Iterator[Task]:
-            for block in read_blocks(file.path):
-                digest.update(block.data)
-                path = file.path.as_posix()
-                yield Task(path, file.name, file.label, block.start, len(block.data), block.first_row)
+            blocks = read_blocks(file.path)
+            while together := [_note_block(block, digest) for block in islice(blocks, _BLOCKS_A_TASK)]:
+                start, first_row, _ = together[0]
+                size = sum(block_size for _, _, block_size in together)
+                yield Task(file.path.as_posix(), file.name, file.label, start, size, first_row)
 
         if self._pool is None:
             self._pool = self._stack.enter_context(WorkerPool(self.plan, self._workers))
@@ -362,28 +364,28 @@ class _Run:
                 options[name] = value
         if self._options.sample is not None:
             options["seed"] = self._options.seed
-        if path == self._names.tools:
-            # `lfc prep register` reads it here.
-            options["formatting"] = "sharegpt"
         return Manifest(
             step="convert",
             options=options,
             think_policy=plan.policy.value,
             inputs=inputs,
             counts=dict(self._counts) if path == self._names.main else {"records": self._counts["tool_records"]},
-            output={"path": path.name, "bytes": file.bytes_written, "sha256": file.sha256},
+            output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
         )
 
 
+def _note_block(block: Block, digest: Any) -> tuple[int, int, int]:
+    """Hash a block, and keep where it starts, its first row and its bytes."""
+    digest.update(block.data)
+    return block.start, block.first_row, len(block.data)
+
+
 def _describe_input(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {
+    return {
         "path": file.name,
         "label": file.label,
         "bytes": file.path.stat().st_size,
         "sha256": sha256,
         "rows": rows,
+        **describe_making(file.path, sha256),
     }
-    manifest = read_manifest(file.path)
-    if manifest is not None:
-        entry["manifest"] = manifest.__dict__
-    return entry

@@ -24,7 +24,15 @@ from prep import __version__
 from prep.catalog import Request
 from prep.errors import DownloadError, InterruptedDownloadError, OutputError
 from prep.files import explain_os_error, lock_file
-from prep.listing import RemoteFile, check_listing, check_selection, find_commit, select_files, show_paths
+from prep.listing import (
+    RemoteFile,
+    check_listing,
+    check_selection,
+    count_largest_folder,
+    find_commit,
+    select_files,
+    show_paths,
+)
 from prep.snapshot import (
     DownloadManifest,
     Staging,
@@ -39,6 +47,9 @@ _RESUME_HINT = "run the same command again: what has arrived is kept"
 _NAME_HINT = "check OWNER/NAME, and --model for a model; a private one needs --token-env"
 _NETWORK_HINT = "check the network and --endpoint, then run the same command again: what has arrived is kept"
 
+# A hub lists no more entries of one folder of a model, and does not say that it cut; the client then goes on
+# folder by folder, which does not help within one.
+_LISTING_LIMIT = 3000
 _DISK_HINT = "free some disk space or choose another --to; what has arrived is kept"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -330,12 +341,12 @@ class _Hub:
             )
         if not entries:
             self._explain_empty(request.repository, revision)
-        if getattr(getattr(self._api.legacy, "_read_state", None), "listing_incomplete", False):
+        files = check_listing(entries, request.repository)
+        if self.options.repo_type == "model" and count_largest_folder(entries) >= _LISTING_LIMIT:
             raise DownloadError(
                 f"{request.repository}: the hub cannot list all its files: a folder has 3,000 or more",
                 hint="ask the repository's owner to split the folder",
             )
-        files = check_listing(entries, request.repository)
         return _Listing(request, self.options.repo_type, self.endpoint, revision, find_commit(entries), files)
 
     def fetch(self, listing: _Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView) -> None:

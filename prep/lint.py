@@ -12,6 +12,7 @@ from typing import Any
 from prep.dataset import Dataset, Message, align_row
 from prep.errors import InputError, RecordError
 from prep.findings import Fault, Finding, OnFinding
+from prep.registry import ALPACA_COLUMNS
 from prep.repair import repair_row
 from prep.rows import BOM, check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.thinking import (
@@ -27,7 +28,6 @@ from prep.thinking import (
 from prep.tokens import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
-_ALPACA_COLUMNS = ("prompt", "query", "response", "system", "history", "tools")
 _SHAREGPT_COLUMNS = ("messages", "system", "tools")
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _FIX = "lfc prep lint --fix FILE -o NEW repairs it"
@@ -215,9 +215,12 @@ class _FileLinter:
         columns = self._dataset.columns
         is_alpaca = self._dataset.formatting == "alpaca"
         required = ["prompt", "response"] if is_alpaca else ["messages"]
-        if self._dataset.name:
+        if is_alpaca and self._dataset.policy:
+            # Our own file, by its manifest: the record schema asks for every column.
+            required = list(ALPACA_COLUMNS)
+        elif self._dataset.name:
             # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
-            read = _ALPACA_COLUMNS if is_alpaca else _SHAREGPT_COLUMNS
+            read = (*ALPACA_COLUMNS, "tools") if is_alpaca else _SHAREGPT_COLUMNS
             required = [name for name in columns if name in read]
         return [columns.get(name, name) for name in required if columns.get(name, name) not in row]
 
@@ -226,7 +229,10 @@ class _FileLinter:
         if not (type(prompt) is type(query) is type(response) is type(system) is str):
             self._report_wrong_types(number, row)
             return
-        is_asked = bool(prompt.strip() or query.strip())
+        if self._dataset.policy and type(row.get("origin", "")) is not str:
+            self._add(number, Fault.TYPE, "column 'origin' is not a string")
+        # The record schema asks for an instruction; LLaMA-Factory itself also takes an input alone.
+        is_asked = bool(prompt.strip() or (query.strip() and not self._dataset.policy))
         if not is_asked:
             self._add(number, Fault.EMPTY, "the question is empty")
         self._check_output(number, row, response)

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -111,6 +112,11 @@ def find_commit(entries: Iterable[dict[str, Any]]) -> str | None:
     newest = max((date for date, _ in dated), default=None)
     commits = [commit for date, commit in dated if date == newest]
     return commits[0] if len(commits) == 1 else None
+
+
+def count_largest_folder(entries: Iterable[dict[str, Any]]) -> int:
+    """Return how many entries the fullest folder of a checked listing holds itself."""
+    return max(Counter(str(entry.get("Path")).rpartition("/")[0] for entry in entries).values(), default=0)
 
 
 def show_paths(paths: Sequence[str]) -> str:

@@ -3,22 +3,20 @@
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
-from prep.errors import InputError, UserError
+from prep.errors import UserError
 from prep.files import Manifest, describe_input, read_manifest
 from prep.lines import KINDS, LineFile, form_of, kinds_of
 from prep.origins import Origin
-from prep.outputs import open_outputs
+from prep.outputs import describe_output, open_outputs
 
 Progress = Callable[[int], None]
-_ENCODED_TOGETHER = 256
 # Above any file's number of rows: a place in the mix is its part's number times this, plus its row.
 _PART = 1 << 40
 
@@ -77,7 +75,7 @@ def mix_files(
         files = {name: stack.enter_context(LineFile(path)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
-        check_same_form(files)
+        form = check_same_form(files)
         dropped = outputs.stage(duplicates_path)
         if options.dedup:
             for name, gone in _drop_duplicates(files, measured, options.dedup).items():
@@ -101,7 +99,7 @@ def mix_files(
             think_policy=policy,
             inputs=[{"name": name, **describe_input(path)} for name, path in parts.items()],
             counts={"records": len(places), "taken": taken, **counts},
-            output={"path": output.name, "bytes": out.bytes_written, "sha256": out.sha256},
+            output=describe_output(out, form),
         )
         outputs.publish({output: manifest}, without=() if dropped.bytes_written else (duplicates_path,))
     gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
@@ -138,12 +136,13 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
     return next(iter(policies.values()))
 
 
-def check_same_form(files: Mapping[str, LineFile]) -> None:
-    """Raise UserError when some parts hold Alpaca rows and some ShareGPT rows: one file can hold one form."""
+def check_same_form(files: Mapping[str, LineFile]) -> str:
+    """Return the form of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
     forms = {name: form_of(file.read_record(0)) for name, file in files.items()}
     if len(set(forms.values())) > 1:
         seen = ", ".join(f"{name} is {form}" for name, form in forms.items())
         raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
+    return next(iter(forms.values()))
 
 
 @dataclass
@@ -185,22 +184,12 @@ def _measure(file: LineFile, options: MixOptions, on_rows: Progress) -> _Measure
             yield _join_texts(record)
 
     if options.by == "tokens" and options.model is not None:
-        sizes = array("Q", _count_tokens(read_texts(), options.model))
+        from prep.tokens import count_tokens
+
+        sizes = array("Q", count_tokens(read_texts(), options.model))
     else:
         sizes = array("Q", (len(text) if options.by == "characters" else 1 for text in read_texts()))
     return _Measured(sizes, range(len(file)), sources)
-
-
-def _count_tokens(texts: Iterable[str], model: Path) -> Iterator[int]:
-    from tokenizers import Tokenizer
-
-    path = model / "tokenizer.json" if model.is_dir() else model
-    if not path.is_file():
-        raise InputError(f"{path} does not exist", hint="--model names a folder with a tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(path))
-    stream = iter(texts)
-    while texts_ahead := list(islice(stream, _ENCODED_TOGETHER)):
-        yield from (len(encoding.ids) for encoding in tokenizer.encode_batch(texts_ahead, add_special_tokens=False))
 
 
 def _join_texts(record: Mapping[str, Any]) -> str:

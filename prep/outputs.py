@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from prep.files import (
     AtomicFile,
@@ -64,6 +65,12 @@ def open_outputs(main: Path, others: Sequence[Path] = (), *, step: str, force: b
             if not force and path.exists() and not _is_left_over(path, step):
                 refuse_existing(path, force=force)
         yield OutputSet(main, stack)
+
+
+def describe_output(file: AtomicFile, formatting: str) -> dict[str, Any]:
+    """Return a manifest's entry of an output; `formatting` is LLaMA-Factory's, by which it is registered."""
+    entry: dict[str, Any] = {"path": file.path.name, "bytes": file.bytes_written, "sha256": file.sha256}
+    return entry if formatting == "alpaca" else {**entry, "formatting": formatting}
 
 
 def _is_left_over(path: Path, step: str) -> bool:

@@ -16,6 +16,7 @@ _FORMATTINGS = ("alpaca", "sharegpt", "openai")
 _REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LOOKED_AT_ROWS = 20
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
+_WHAT_IT_IS = 'write one object, {"name": {"file_name": …}, …}'
 _SAVE_AS_UTF8 = "save it as UTF-8 without a BOM"
 
 
@@ -28,8 +29,18 @@ def lint_registry(path: Path) -> list[Finding]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    file = path.as_posix()
-    findings = []
+    findings: list[Finding] = []
+    text = _decode(path.as_posix(), content, findings)
+    entries = _parse(path.as_posix(), text, findings) if text is not None else None
+    if text is not None and entries is not None:
+        linter = _EntryLinter(path, text, findings)
+        for name, entry in entries.items():
+            linter.check(name, entry)
+        linter.report_names_given_twice()
+    return findings
+
+
+def _decode(file: str, content: bytes, findings: list[Finding]) -> str | None:
     if content.startswith(BOM):
         message = "a byte order mark: LLaMA-Factory cannot read the file, and the WebUI's list stays empty"
         findings.append(Finding(file, 1, Fault.BOM, message, _SAVE_AS_UTF8, 1))
@@ -37,30 +48,34 @@ def lint_registry(path: Path) -> list[Finding]:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line, column = _find_place(content[: error.start].decode("utf-8"), error.start)
+        before = content[: error.start].decode("utf-8")
+        line, column = _find_place(before, len(before))
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        return [*findings, Finding(file, line, Fault.ENCODING, message, _SAVE_AS_UTF8, column)]
+        findings.append(Finding(file, line, Fault.ENCODING, message, _SAVE_AS_UTF8, column))
+        return None
     if not text.isascii():
         place = next(place for place, sign in enumerate(text) if not sign.isascii())
+        line, column = _find_place(text, place)
         message = f"{text[place]!r} is not ASCII: LLaMA-Factory reads the file in the locale's encoding"
         mend = f"write it as {json.dumps(text[place])}"
-        findings.append(
-            Finding(file, _find_place(text, place)[0], Fault.ENCODING, message, mend, _find_place(text, place)[1])
-        )
+        findings.append(Finding(file, line, Fault.ENCODING, message, mend, column))
+    return text
+
+
+def _parse(file: str, text: str, findings: list[Finding]) -> dict[str, Any] | None:
     try:
         entries = json.loads(text)
     except json.JSONDecodeError as error:
-        return [*findings, _explain_json_error(file, text, error)]
+        findings.append(_explain_json_error(file, text, error))
+        return None
     except RecursionError:
-        return [*findings, Finding(file, 1, Fault.JSON, "nested too deeply", "write {name: {…}, …}", 1)]
+        findings.append(Finding(file, 1, Fault.JSON, "nested too deeply", _WHAT_IT_IS, 1))
+        return None
     if not isinstance(entries, dict):
         message = f"a JSON {type(entries).__name__}, not an object of entries"
-        return [*findings, Finding(file, 1, Fault.NOT_OBJECT, message, "write {name: {…}, …}", 1)]
-    linter = _EntryLinter(path, text, findings)
-    for name, entry in entries.items():
-        linter.check(name, entry)
-    linter.report_names_given_twice()
-    return findings
+        findings.append(Finding(file, 1, Fault.NOT_OBJECT, message, _WHAT_IT_IS, 1))
+        return None
+    return entries
 
 
 class _EntryLinter:
@@ -180,7 +195,10 @@ class _EntryLinter:
 
     def _add(self, name: str, kind: Fault, message: str, mend: str) -> None:
         line, column = self._places[name]
-        self._findings.append(Finding(self._path.as_posix(), line, kind, f"'{name}': {message}", mend, column))
+        # JSON can spell half a character, which no terminal prints.
+        printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
+        finding = Finding(self._path.as_posix(), line, kind, f"'{printable}': {message}", mend, column)
+        self._findings.append(finding)
 
 
 def _explain_json_error(file: str, text: str, error: json.JSONDecodeError) -> Finding:

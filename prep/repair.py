@@ -8,7 +8,7 @@ from typing import Any
 
 from prep.dataset import find_dataset
 from prep.errors import InputError, RecordError, RejectsError
-from prep.files import Manifest, describe_input, open_atomic, refuse_existing, write_manifest
+from prep.files import AtomicFile, Manifest, describe_input, open_atomic, refuse_existing, write_manifest
 from prep.records import AlpacaRecord, Exchange, write_record
 from prep.rows import iter_json_rows
 from prep.thinking import (
@@ -70,26 +70,12 @@ def repair_file(
                 on_rows(_PROGRESS_ROWS)
         if run.counts["rejects"] > options.max_rejects:
             rejects.publish()
-            raise RejectsError(
-                f"{run.counts['rejects']} of {run.counts['rows']} rows cannot be repaired without guessing; "
-                f"the first: {run.first_reject}",
-                hint=f"see {rejects_path}, or leave them out with --max-rejects {run.counts['rejects']}",
-            )
+            raise run.describe_rejects(rejects_path)
         if not run.counts["records"]:
             raise InputError(f"no rows in {path}")
     if not run.counts["rejects"]:
         rejects_path.unlink()
-    write_manifest(
-        output,
-        Manifest(
-            step="lint-fix",
-            options={},
-            think_policy=run.policy.value,
-            inputs=[describe_input(path)],
-            counts=dict(run.counts),
-            output={"path": output.name, "bytes": out.bytes_written, "sha256": out.sha256},
-        ),
-    )
+    write_manifest(output, run.describe(out))
     has_rejects = run.counts["rejects"] > 0
     unused = sorted(run.unused_columns)
     return RepairResult(run.policy, dict(run.counts), unused, output, rejects_path if has_rejects else None)
@@ -139,6 +125,25 @@ class _Repair:
         self.unused_columns |= row.keys() - set(AlpacaRecord._fields)
         self._count(record, row)
         return record
+
+    def describe_rejects(self, rejects_path: Path) -> RejectsError:
+        """Return the error of too many rejects."""
+        return RejectsError(
+            f"{self.counts['rejects']} of {self.counts['rows']} rows cannot be repaired without guessing; "
+            f"the first: {self.first_reject}",
+            hint=f"see {rejects_path}, or leave them out with --max-rejects {self.counts['rejects']}",
+        )
+
+    def describe(self, out: AtomicFile) -> Manifest:
+        """Return the manifest of the repaired file."""
+        return Manifest(
+            step="lint-fix",
+            options={},
+            think_policy=self.policy.value,
+            inputs=[describe_input(self._path)],
+            counts=dict(self.counts),
+            output={"path": out.path.name, "bytes": out.bytes_written, "sha256": out.sha256},
+        )
 
     def _count(self, record: AlpacaRecord, row: dict[str, Any]) -> None:
         self.counts["records"] += 1

@@ -11,9 +11,9 @@ from typing import Any
 
 from prep.errors import UserError
 from prep.files import Manifest, describe_input, read_manifest
-from prep.lines import KINDS, LineFile, kinds_of
+from prep.lines import KINDS, LineFile, form_of, kinds_of
 from prep.origins import Origin
-from prep.outputs import open_outputs
+from prep.outputs import describe_output, open_outputs
 from prep.questions import hash_question, hash_text
 from prep.readers import SourceRow, read_rows
 from prep.registry import FILE_NAME, read_registry
@@ -86,11 +86,11 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
                 counts.update(rows.kinds[place])
             manifests[target] = Manifest(
                 step="split",
-                options={**_describe_options(options, manifest), "side": side},
+                options={**_describe_options(options), "side": side},
                 think_policy=manifest.think_policy if manifest else None,
                 inputs=[source],
                 counts={"records": len(sides[side]), **counts},
-                output={"path": target.name, "bytes": out.bytes_written, "sha256": out.sha256},
+                output=describe_output(out, form_of(file.read_record(0))),
             )
         unmade = [target for side, target in targets.items() if side not in made and options.force]
         outputs.publish(manifests, without=unmade)
@@ -255,10 +255,8 @@ def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], 
     return {place for place, group in enumerate(rows.groups) if group in overlapping}
 
 
-def _describe_options(options: SplitOptions, manifest: Manifest | None) -> dict[str, Any]:
+def _describe_options(options: SplitOptions) -> dict[str, Any]:
     described: dict[str, Any] = {"test": options.sizes.test, "val": options.sizes.val, "seed": options.seed}
     if options.drop_overlap:
         described["drop_overlap"] = True
-    if manifest is not None and manifest.options.get("formatting"):
-        described["formatting"] = manifest.options["formatting"]
     return described

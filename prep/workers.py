@@ -18,9 +18,12 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from prep.errors import InputError
+from prep.readers import BLOCK_BYTES, count_lines
 from prep.shards import ConvertPlan, ShardResult, convert_block
 
-_TASKS_AHEAD = 3
+_TASKS_AHEAD = 2
+# Of one worker's shards, each of a block: what one task makes, and a little more.
+_RESULTS_AHEAD = 12
 # Linux alone lets a pipe be larger than its default; elsewhere the number is ignored.
 _PIPE_BYTES = 1 << 20
 _MAX_WORKERS = 4
@@ -71,7 +74,7 @@ class WorkerPool:
                 break
         received = 0
         while received < sent:
-            yield self._workers[received % len(self._workers)].receive()
+            yield from self._workers[received % len(self._workers)].receive()
             received += 1
             for place, task in waiting:
                 self._workers[place % len(self._workers)].send(task)
@@ -86,21 +89,25 @@ class _Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES
         )
-        self._results: queue.Queue[ShardResult | None] = queue.Queue()
+        self._results: queue.Queue[tuple[ShardResult, bool] | None] = queue.Queue(_RESULTS_AHEAD)
         self._send_line(plan.to_json())
         threading.Thread(target=self._read_results, daemon=True).start()
 
     def send(self, task: Task) -> None:
         self._send_line(task._asdict())
 
-    def receive(self) -> ShardResult:
-        result = self._results.get()
-        if result is None:
-            code = self._process.wait()
-            raise InputError(
-                f"a conversion process ended early, with exit code {code}", hint="run again with --workers 1"
-            )
-        return result
+    def receive(self) -> Iterator[ShardResult]:
+        """Yield the shards of the next task."""
+        last = False
+        while not last:
+            item = self._results.get()
+            if item is None:
+                code = self._process.wait()
+                raise InputError(
+                    f"a conversion process ended early, with exit code {code}", hint="run again with --workers 1"
+                )
+            result, last = item
+            yield result
 
     def stop(self) -> None:
         self._process.kill()
@@ -135,22 +142,37 @@ def serve() -> None:
     try:
         for line in lines:
             task = Task(**json.loads(line))
-            with Path(task.path).open("rb") as stream:
-                stream.seek(task.start)
-                data = stream.read(task.bytes)
-            _write_result(out, convert_block(plan, data, task.first_row, task.name, task.label))
+            for data, first_row, last in _read_range(task):
+                _write_result(out, convert_block(plan, data, first_row, task.name, task.label), last=last)
     except BrokenPipeError:
         # The process that asked has gone. Python would complain once more when it closes stdout.
         os._exit(1)
 
 
-def _write_result(stream: IO[bytes], result: ShardResult) -> None:
+def _read_range(task: Task) -> Iterator[tuple[bytes, int, bool]]:
+    """Yield a task's lines in blocks: (bytes, the first line's number, whether they are the last)."""
+    first_row, left = task.first_row, task.bytes
+    with Path(task.path).open("rb") as stream:
+        stream.seek(task.start)
+        while left:
+            data = stream.read(min(left, BLOCK_BYTES))
+            if not data:
+                raise InputError(f"{task.name} became shorter while it was read")
+            if len(data) < left and not data.endswith(b"\n"):
+                data += stream.readline()
+            left -= len(data)
+            yield data, first_row, not left
+            first_row += count_lines(data)
+
+
+def _write_result(stream: IO[bytes], result: ShardResult, *, last: bool) -> None:
     payload = (result.records, result.tool_records, result.rejects)
     header = {
         "sizes": [len(part) for part in payload],
         "counts": dict(result.counts),
         "columns": sorted(result.columns),
         "first_reject": result.first_reject,
+        "last": last,
     }
     stream.write(json.dumps(header).encode() + b"\n")
     for part in payload:
@@ -158,7 +180,7 @@ def _write_result(stream: IO[bytes], result: ShardResult) -> None:
     stream.flush()
 
 
-def _read_result(stream: IO[bytes]) -> ShardResult | None:
+def _read_result(stream: IO[bytes]) -> tuple[ShardResult, bool] | None:
     """Read one result, or return None at the end, be it the pipe's or a killed process's."""
     try:
         header = json.loads(stream.readline() or "null")
@@ -170,9 +192,9 @@ def _read_result(stream: IO[bytes]) -> ShardResult | None:
     if [len(part) for part in parts] != header["sizes"]:
         return None
     records, tool_records, rejects = parts
-    return ShardResult(
-        records, tool_records, rejects, Counter(header["counts"]), set(header["columns"]), header["first_reject"]
-    )
+    counts, columns = Counter(header["counts"]), set(header["columns"])
+    result = ShardResult(records, tool_records, rejects, counts, columns, header["first_reject"])
+    return result, header["last"]
 
 
 def _close_quietly(stream: Any) -> None:

@@ -311,14 +311,16 @@ class _Handler(BaseHTTPRequestHandler):
         position, stop = start, size
         if fault and fault.cut_after is not None:
             stop = min(size, start + fault.cut_after)
-        step = _BLOCK_BYTES if self.hub.bytes_per_s is None else max(1, int(self.hub.bytes_per_s * 0.02))
         while position < stop:
+            # A test may change it on the way.
+            bytes_per_s = self.hub.bytes_per_s
+            step = _BLOCK_BYTES if bytes_per_s is None else max(1, int(bytes_per_s * 0.02))
             block = body.read(position, min(step, stop - position))
             if fault and fault.flip and position == start:
                 block = bytes([block[0] ^ 1]) + block[1:]
             self.wfile.write(block)
             position += len(block)
-            if self.hub.bytes_per_s is not None:
-                time.sleep(len(block) / self.hub.bytes_per_s)
+            if bytes_per_s is not None:
+                time.sleep(len(block) / bytes_per_s)
         if stop < size:
             self.close_connection = True

@@ -208,6 +208,18 @@ def test_an_update_brings_the_new_state_and_keeps_the_users_own_files(hub: Hub, 
     assert [path.name for path in (tmp_path / ".lfc").iterdir()] == ["set.lock"]
 
 
+def test_an_update_that_only_removes_a_file_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
+    hub.add("o/set", {"a": b"a", "sub/b": b"b"})
+    download(tmp_path, "o/set")
+    requests = hub.count_requests("/repo")
+    hub.add("o/set", {"a": b"a"})
+    (result,) = download(tmp_path, "o/set")
+    assert (result["state"], result["removed"], result["fetched_bytes"]) == ("updated", ["sub/b"], 0)
+    assert read_tree(tmp_path) == {"set/a": b"a"}
+    assert not (tmp_path / "set/sub").exists()
+    assert hub.count_requests("/repo") == requests
+
+
 def test_a_file_that_is_gone_upstream_but_was_changed_here_stays(hub: Hub, tmp_path: Path) -> None:
     hub.add("o/set", OLD)
     download(tmp_path, "o/set")

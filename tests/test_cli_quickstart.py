@@ -70,17 +70,19 @@ def test_a_second_run_reuses_everything_and_says_so(quickstart: tuple[Path, str]
 
 @pytest.mark.stack
 def test_a_changed_step_redoes_what_depends_on_it(quickstart: tuple[Path, str]) -> None:
-    from launch.quickstart import is_current, plan_steps
+    from launch.recipe import plan_recipe, read_recipe
+    from launch.steps import StepFolder
 
     folder, _ = quickstart
     test_rows = folder / "data/hybrid_test.jsonl"
     before = test_rows.read_bytes()
     try:
         test_rows.write_bytes(before.splitlines(keepends=True)[0])
-        stale = [step.title for step in plan_steps() if not is_current(step, folder)]
+        done = StepFolder(folder)
+        stale = [step.name for step in plan_recipe(read_recipe("quickstart")) if not done.is_current(step)]
     finally:
         test_rows.write_bytes(before)
-    assert stale == ["Hold out a test set", "Register the test rows", "Compare base and adapter"]
+    assert stale == ["split", "register-test", "eval"]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

@@ -149,3 +149,23 @@ def test_read_config_refuses_a_key_given_twice(tmp_path: Path) -> None:
 def test_write_config_without_a_preset_writes_header_and_keys(tmp_path: Path) -> None:
     write_config(tmp_path / "a.yaml", {"stage": "sft", "n": "1e-4"}, header="one\ntwo")
     assert (tmp_path / "a.yaml").read_text(encoding="utf-8") == "# one\n# two\nstage: sft\nn: '1e-4'\n"
+
+
+def test_the_cutoff_follows_the_rows_of_a_local_model(tmp_path: Path, qwen3_folder: Path) -> None:
+    row = {"instruction": "q" * 3, "input": "", "output": "word " * 700, "system": "", "history": []}
+    make_dataset(tmp_path / "data", "mine")
+    (tmp_path / "data" / "mine.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    model = f"model_name_or_path={qwen3_folder.as_posix()}"
+    values = write_new(tmp_path, "dataset=mine", "template=qwen3", model)
+    assert values["cutoff_len"] > 700
+    assert values["cutoff_len"] % 64 == 0
+
+
+def test_an_own_cutoff_stays_and_what_it_cuts_is_said(tmp_path: Path, qwen3_folder: Path) -> None:
+    row = {"instruction": "q", "input": "", "output": "word " * 700, "system": "", "history": []}
+    make_dataset(tmp_path / "data", "mine")
+    (tmp_path / "data" / "mine.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    overrides = {"dataset": "mine", "cutoff_len": 128, "template": "qwen3", "model_name_or_path": str(qwen3_folder)}
+    written = new_config(find_preset("cpu-smoke"), tmp_path / "run.yaml", overrides, dataset_dir=tmp_path / "data")
+    assert written.values["cutoff_len"] == 128
+    assert "cutoff_keeps_the_answers" in [fault.rule for fault in written.faults]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from prep.convert import ConvertOptions, ConvertResult, convert_files
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.files import hash_file, read_manifest
+from prep.registry import register_dataset
 from prep.thinking import ThinkPolicy
 from tests.shapes import (
     SHAPES,
@@ -223,7 +224,9 @@ def test_tool_calls_become_rows_that_llamafactory_trains_on(tmp_path: Path) -> N
     assert len(read_rows(result)) == 1
     manifest = read_manifest(result.tools_output)
     assert manifest is not None
-    assert (manifest.options["formatting"], manifest.counts) == ("sharegpt", {"records": 2})
+    assert (manifest.output["formatting"], manifest.counts) == ("sharegpt", {"records": 2})
+    entry = register_dataset(result.tools_output, "tools", tmp_path).entry
+    assert (entry["formatting"], entry["columns"]["tools"]) == ("sharegpt", "tools")
 
 
 def test_when_every_row_calls_tools_there_is_no_alpaca_file(tmp_path: Path) -> None:
@@ -493,6 +496,46 @@ ROWS = st.lists(
     min_size=1,
     max_size=30,
 )
+
+
+MEDICAL_VALUES = TEXTS | st.none() | st.sampled_from(["q", "a", 3])
+MEDICAL_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"question": MEDICAL_VALUES, "answer": MEDICAL_VALUES},
+        optional={"think": MEDICAL_VALUES, "system": MEDICAL_VALUES, "other": st.just(1)},
+    )
+    | st.fixed_dictionaries({"question": TEXTS, "think": TEXTS, "answer": st.sampled_from(["a", " b\u3000"])}),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=MEDICAL_ROWS, policy=st.sampled_from(list(ThinkPolicy)), system=st.sampled_from(["", " Be kind. "]))
+def test_the_short_way_for_lines_gives_the_bytes_of_the_general_one(
+    rows: list[dict[str, Any]], policy: ThinkPolicy, system: str, tmp_path: Path
+) -> None:
+    (tmp_path / "in.json").write_text(json.dumps(rows), encoding="utf-8")
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    made = []
+    for name in ("in.json", "in.jsonl"):
+        options = ConvertOptions(policy=policy, system=system, max_rejects=len(rows), force=True)
+        for old in tmp_path.glob("out*"):
+            old.unlink()
+        try:
+            convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
+        except InputError as error:
+            made.append({"error": str(error).encode()})
+            continue
+        made.append({file.name: file.read_bytes() for file in tmp_path.glob("out*.jsonl")})
+    assert made[0] == {name: content.replace(b"in.jsonl", b"in.json") for name, content in made[1].items()}
+
+
+def test_plain_lines_never_take_the_general_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", medical_rows()[:2])
+    expected = read_rows(convert(path, tmp_path))
+    monkeypatch.setattr("prep.shards.parse_line", None)
+    assert read_rows(convert(path, tmp_path)) == expected
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,12 +9,14 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from prep.dataset import Dataset, find_dataset
 from prep.errors import InputError
 from prep.files import Manifest, write_manifest
 from prep.findings import Fault, Finding
 from prep.lint import lint_dataset
+from prep.records import RECORD_SCHEMA
 from prep.registry import register_dataset
 from prep.thinking import ThinkPolicy, join_thought
 
@@ -109,6 +111,26 @@ def test_any_mixture_of_planted_faults_is_found(
     path = write_lines(tmp_path_factory.mktemp("lint") / "a.jsonl", *rows)
     write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"bytes": path.stat().st_size}))
     assert set(places(lint(path, ignore={"duplicate-question"}))) == expected
+
+
+odd_values = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.lists(st.text(max_size=2), max_size=3))
+odd_rows = st.builds(
+    lambda row, changes, gone: {key: value for key, value in {**row, **changes}.items() if key not in gone},
+    st.just(make_row(1)),
+    st.dictionaries(st.sampled_from(sorted(make_row(1))), odd_values, max_size=3),
+    st.sets(st.sampled_from(sorted(make_row(1))), max_size=2),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(row=odd_rows)
+def test_whatever_the_record_schema_refuses_lint_finds(
+    tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any]
+) -> None:
+    path = write_lines(tmp_path_factory.getbasetemp() / "schema.jsonl", row)
+    findings: list[Finding] = []
+    lint_dataset(Dataset((path,), policy=ThinkPolicy.TAGGED), findings.append)
+    assert findings or Draft202012Validator(RECORD_SCHEMA).is_valid(row)
 
 
 def test_sound_rows_have_no_findings_and_progress_adds_up(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from prep.errors import DownloadError
-from prep.listing import RemoteFile, check_listing, check_selection, find_commit, select_files
+from prep.listing import (
+    RemoteFile,
+    check_listing,
+    check_selection,
+    count_largest_folder,
+    find_commit,
+    select_files,
+)
 
 SHA = "a" * 64
 
@@ -139,6 +146,13 @@ def test_the_commit_is_the_newest_that_touched_a_file() -> None:
         entry("folder", Type="tree"),
     ]
     assert find_commit(listed) == "new"
+
+
+def test_the_fullest_folder_counts_its_own_entries_alone() -> None:
+    assert (
+        count_largest_folder([entry("a"), entry("b/c"), entry("b/d"), entry("b", Type="tree"), entry("b/e/f")]) == 2
+    )
+    assert count_largest_folder([]) == 0
 
 
 @pytest.mark.parametrize(

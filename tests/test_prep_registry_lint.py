@@ -88,6 +88,11 @@ def test_a_comma_in_a_name_and_a_missing_file_are_both_told(tmp_path: Path) -> N
     ]
 
 
+def test_a_name_that_no_terminal_can_print_is_told_escaped(tmp_path: Path) -> None:
+    found = lint_text(tmp_path, r'{"\ud800": {"hf_hub_url": "a/b"}}')
+    assert [message[:12] for _, _, message in found] == [r"'\ud800': the"[:12]]
+
+
 def test_a_byte_order_mark_is_told_and_the_rest_is_still_checked(tmp_path: Path) -> None:
     kinds = [kind for _, kind, _ in lint_text(tmp_path, b'\xef\xbb\xbf{"a": {}}')]
     assert kinds == ["bom", "missing-file"]

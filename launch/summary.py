@@ -1,0 +1,233 @@
+"""What one run amounts to: its losses, its scores, the data it was trained on, and how its config differs."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.config import diff_values
+from launch.evaluate import COMPARISON_FILE, Comparison, Side, read_comparison
+from launch.presets import Preset, list_presets
+from launch.progress import read_trainer_log
+from launch.rules import read_dataset_manifest, split_names
+from launch.runs import RUNS, Run, list_runs
+from launch.scores import FIGURES
+from prep.errors import UserError
+
+# What one number of a table says of an evaluation: the first of these that it has.
+_HEADLINES = ("maths", "rouge_l")
+_PRESET = re.compile(r"^# .*\(preset ([\w.-]+)\)$", re.MULTILINE)
+_OVERRIDDEN = re.compile(r"^# (.+?\.ya?ml) with ", re.MULTILINE)
+# Keys that every config sets for itself.
+_OWN_KEYS = {"output_dir", "dataset", "dataset_dir", "model_name_or_path"}
+
+Losses = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """A dataset that a run trained on, as its manifest tells it; `sources` are what it was first made from."""
+
+    name: str
+    rows: int | None
+    think_policy: str | None
+    counts: Mapping[str, Any]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation said of a run: the whole comparison, and which of its sides the run is."""
+
+    comparison: Comparison
+    side: Side
+
+    @property
+    def headline(self) -> str:
+        """The one figure that a table shows."""
+        return next((name for name in _HEADLINES if name in self.side.figures), next(iter(self.side.figures), ""))
+
+    def format(self) -> str:
+        """Return the headline figure with its change, starred when its interval excludes 0."""
+        change = self.side.changes.get(self.headline)
+        moved = f" ({change.value:+.2f}{'*' if change.is_clear else ''})" if change else ""
+        return f"{self.headline} {self.side.figures[self.headline]:.2f}{moved}"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run with what its output says; `losses` and `eval_losses` are (step, loss) in order."""
+
+    run: Run
+    losses: Losses
+    eval_losses: Losses
+    data: tuple[DataSummary, ...]
+    score: Score | None
+
+    @property
+    def kind(self) -> str:
+        """What the run did: train, predict, export, …"""
+        return "predict" if self.run.values.get("do_predict") else self.run.action
+
+    @property
+    def best_loss(self) -> float | None:
+        """The lowest loss on validation rows where there are any, else the lowest training loss."""
+        return min((loss for _, loss in self.eval_losses or self.losses), default=None)
+
+    @property
+    def last_loss(self) -> float | None:
+        """The training loss logged last."""
+        return self.losses[-1][1] if self.losses else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `lfc launch runs --json` shows of it."""
+        return {
+            "name": self.run.name,
+            "kind": self.kind,
+            "state": str(self.run.state),
+            "best_loss": self.best_loss,
+            "last_loss": self.last_loss,
+            "score": asdict(self.score.side) if self.score else None,
+            "started_at": self.run.started_at,
+            "seconds": self.run.seconds,
+            "exit_code": self.run.exit_code,
+            "data": [asdict(data) for data in self.data],
+            "flags": self.run.flags,
+            "output_dir": self.run.values.get("output_dir"),
+        }
+
+
+def summarise_runs(runs: Iterable[Run], root: Path = RUNS) -> list[RunSummary]:
+    """Return each run with its losses, its newest evaluation under `root`, and its data."""
+    comparisons = list_comparisons(root)
+    return [_summarise(run, comparisons) for run in runs]
+
+
+def summarise_all(root: Path = RUNS) -> list[RunSummary]:
+    """Return every run under `root`, the newest first; runs that never started come last."""
+    summaries = summarise_runs(list_runs(root), root)
+    return sorted(summaries, key=lambda summary: summary.run.started_at or "", reverse=True)
+
+
+def list_comparisons(root: Path = RUNS) -> list[Comparison]:
+    """Return the finished evaluations under a folder, the newest first."""
+    found = sorted(root.rglob(COMPARISON_FILE), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [read_comparison(path.parent) for path in found]
+
+
+def _summarise(run: Run, comparisons: Iterable[Comparison]) -> RunSummary:
+    predicts = bool(run.values.get("do_predict")) or run.action != "train"
+    entries = [] if predicts else read_trainer_log(run.trainer_log)
+    return RunSummary(
+        run=run,
+        losses=tuple(_read_losses(entries, "loss")),
+        eval_losses=tuple(_read_losses(entries, "eval_loss")),
+        data=tuple(summarise_data(run)),
+        score=None if predicts else _find_score(run, comparisons),
+    )
+
+
+def _read_losses(entries: Iterable[Mapping[str, Any]], key: str) -> Iterator[tuple[float, float]]:
+    for entry in entries:
+        if entry.get(key) is not None:
+            yield float(entry["current_steps"]), float(entry[key])
+
+
+def _find_score(run: Run, comparisons: Iterable[Comparison]) -> Score | None:
+    for comparison in comparisons:
+        for side in comparison.sides:
+            if side.source and Path(side.source).resolve() == run.output_dir.resolve():
+                return Score(comparison, side)
+    return None
+
+
+def summarise_data(run: Run) -> Iterator[DataSummary]:
+    """Yield a run's training datasets: by the manifests kept at its start, else by those beside the data now."""
+    kept = run.plan.get("datasets") or {}
+    folder = Path(str(run.values.get("dataset_dir") or "data"))
+    for name in split_names(run.values.get("dataset")):
+        manifest = kept.get(name) or _read_manifest_now(name, folder)
+        if manifest is None:
+            yield DataSummary(name, None, None, {}, ())
+            continue
+        counts = dict(manifest.get("counts", {}))
+        yield DataSummary(
+            name,
+            counts.get("records"),
+            manifest.get("think_policy"),
+            counts,
+            tuple(dict.fromkeys(_trace_sources(manifest))),
+        )
+
+
+def _read_manifest_now(name: str, folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = read_dataset_manifest(name, folder)
+    except UserError:  # The data may be gone long after the run; the run itself still tells its story.
+        return None
+    return dict(manifest.__dict__) if manifest else None
+
+
+def _trace_sources(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the data was first made from: `repository@commit`, or a file with the start of its sha256."""
+    for entry in manifest.get("inputs", ()):
+        if entry.get("manifest"):
+            yield from _trace_sources(entry["manifest"])
+        elif entry.get("download"):
+            origin = entry["download"]
+            changed = ", changed since" if origin.get("changed_since") else ""
+            yield f"{origin['repository']}@{(origin.get('commit') or origin['revision'])[:12]}{changed}"
+        else:
+            yield f"{entry['path']} {entry['sha256'][:12]}"
+
+
+def find_run_preset(run: Run) -> Preset | None:
+    """Return the preset that a run's config was written from, as the config's own header says; None if unknown."""
+    try:
+        text = run.folder.config.read_text(encoding="utf-8")
+        overridden = _OVERRIDDEN.search(text)
+        if overridden:
+            text = Path(overridden[1]).read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = _PRESET.search(text)
+    return next((preset for preset in list_presets() if found and preset.name == found[1]), None)
+
+
+def compare_to_preset(run: Run, preset: Preset) -> dict[str, tuple[Any, Any]]:
+    """Return what a run set otherwise than its preset, without the model, the data and the folders."""
+    differing = diff_values(preset.values, run.values)
+    return {key: pair for key, pair in differing.items() if key not in _OWN_KEYS}
+
+
+def find_varied_keys(runs: Iterable[Run]) -> list[str]:
+    """Return the config keys that are not the same in all of several runs, their own folders apart."""
+    configs = [run.values for run in runs]
+    keys = {key: None for values in configs for key in values}
+    return [
+        key
+        for key in keys
+        if key != "output_dir" and any(values.get(key) != configs[0].get(key) for values in configs)
+    ]
+
+
+def list_figures(sides: Iterable[Side]) -> list[str]:
+    """Return the figures that any of some sides has, in their usual order."""
+    present = {name for side in sides for name in side.figures}
+    return [figure.name for figure in FIGURES if figure.name in present]
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Return a duration: `42 s`, `3 min 5 s`, `2 h 10 min`; nothing for None.
+
+    >>> format_seconds(185)
+    '3 min 5 s'
+    """
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,68 @@
+"""The rows that changed most, ranked and written to be read."""
+
+from pathlib import Path
+
+from launch.changes import format_changes, rank_changes, read_changed_rows, read_question, write_changed_rows
+from launch.scores import Prediction
+
+PROMPT = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nfirst<|im_end|>\n<|im_start|>assistant\nno<|im_end|>\n"
+    "<|im_start|>user\nWhat is it?\nSay.<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def rows(*outputs: str) -> list[Prediction]:
+    return [Prediction(PROMPT, output, f"label {number}\n") for number, output in enumerate(outputs, 1)]
+
+
+def scores(*values: float) -> list[dict[str, float]]:
+    return [{"bleu_4": 50.0, "rouge_l": value, "think_format": 100.0} for value in values]
+
+
+PREDICTIONS = {"base": rows("a", "b", "c"), "adapter": rows("d", "e", "c")}
+SCORES = {"base": scores(10, 80, 50), "adapter": scores(30, 20, 50)}
+
+
+def test_the_greatest_step_up_or_down_comes_first_and_unchanged_rows_are_left_out() -> None:
+    ranked = rank_changes("base", PREDICTIONS, SCORES)
+    assert [(row["row"], row["change"]) for row in ranked] == [(2, -30.0), (1, 10.0)]
+    assert ranked[0]["question"] == "What is it?\nSay."
+    assert ranked[0]["wanted"] == "label 2"
+    assert ranked[0]["outputs"] == {"base": "b", "adapter": "e"}
+
+
+def test_of_several_adapters_the_one_that_moved_a_row_most_ranks_it() -> None:
+    predictions = {**PREDICTIONS, "other": rows("f", "g", "h")}
+    ranked = rank_changes("base", predictions, {**SCORES, "other": scores(10, 80, 100)})
+    assert [(row["row"], row["change"]) for row in ranked] == [(2, -30.0), (3, 25.0), (1, 10.0)]
+
+
+def test_at_most_twenty_rows_are_shown() -> None:
+    predictions = {"base": rows(*"x" * 30), "adapter": rows(*"y" * 30)}
+    ranked = rank_changes("base", predictions, {"base": scores(*[0] * 30), "adapter": scores(*range(30))})
+    assert [row["row"] for row in ranked] == list(range(30, 10, -1))
+
+
+def test_the_markdown_fences_what_a_model_wrote() -> None:
+    predictions = {"base": rows("a"), "adapter": rows("````text\n# no heading\n````")}
+    text = format_changes(rank_changes("base", predictions, {"base": scores(0), "adapter": scores(50)}))
+    assert text.startswith(
+        "# The 1 rows that changed most\n\n## Row 1: +25.0\n\n**Question**\n\n```text\nWhat is it?\n"
+    )
+    assert "**base** (bleu_4 50.0, rouge_l 0.0, think_format 100.0)\n\n```text\na\n```\n" in text
+    assert "`````text\n````text\n# no heading\n````\n`````\n" in text
+
+
+def test_both_files_are_written_and_the_rows_are_read_back(tmp_path: Path) -> None:
+    line_separator = {"base": rows("a\u2028b", "b", "c"), "adapter": PREDICTIONS["adapter"]}
+    write_changed_rows(tmp_path, "base", line_separator, SCORES)
+    assert read_changed_rows(tmp_path) == rank_changes("base", line_separator, SCORES)
+    assert (tmp_path / "changed_rows.md").read_text(encoding="utf-8").count("## Row ") == 2
+
+
+def test_a_folder_without_changes_has_none(tmp_path: Path) -> None:
+    assert read_changed_rows(tmp_path) == []
+
+
+def test_a_prompt_of_another_template_is_shown_whole() -> None:
+    assert read_question("Human: hi\nAssistant:") == "Human: hi\nAssistant:"
