@@ -154,9 +154,11 @@ def test_a_training_started_on_the_page_ends_well_and_is_listed(webui: Webui) ->
     assert FAILED not in webui.page.text
     folder = webui.folder / "saves/tiny-qwen3/lora/tagged"
     assert (folder / "adapter_model.safetensors").stat().st_size > 0
-    (run,) = list_webui_runs(webui.folder / "saves")
-    assert (run.name, run.action, run.state) == ("tiny-qwen3/lora/tagged", "train", "finished")
-    assert run.values["dataset"] == "tagged"
+    (run,) = json.loads(run_lfc(webui.folder, "launch", "runs", "--json"))["runs"]
+    assert (run["name"], run["kind"], run["state"]) == ("tiny-qwen3/lora/tagged", "train", "finished")
+    assert run["last_loss"] > 0
+    assert run["flags"] == ["started in the WebUI"]
+    assert [data["name"] for data in run["data"]] == ["tagged"]
     imported = webui.folder / "configs/again.yaml"
     run_lfc(webui.folder, "launch", "config", "import", str(folder / "llamaboard_config.yaml"), "-o", str(imported))
     values = yaml.safe_load(imported.read_text(encoding="utf-8"))
