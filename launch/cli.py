@@ -953,6 +953,8 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     from launch.webui import LOAD_BUTTONS, can_open_browser
 
     click.echo(f"WebUI: {opened.url}")
+    if opened.public_url:
+        click.echo(f"Public link: {opened.public_url}")
     if plan.settings is not None and opened.is_filled:
         click.echo(f"Everything of {plan.settings.as_posix()} is filled in.")
     elif plan.settings is not None:

@@ -6,6 +6,7 @@ is built in another way it starts as it is, with a model that it knows, and the 
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -69,7 +70,8 @@ _SECRET_VARIABLES = {
     "hub_token": "HF_TOKEN",
     "ms_hub_token": "MODELSCOPE_API_TOKEN",
 }
-_SHOWN_FAULTS = 5
+# gradio's words for a public link that it made or could not make.
+_SHARED = re.compile(r"public URL: (\S+)|Could not create share link")
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Opened:
-    """A page that answers; `reason` says why it could not be filled in, "" when it was."""
+    """A page that answers; `reason` says why it could not be filled in, "" when it was.
+
+    `public_url` is gradio's link for --share, "" without it or when gradio could not make one.
+    """
 
     url: str
     is_filled: bool
     reason: str = ""
+    public_url: str = ""
 
 
 def read_request(config: Path | None, pairs: tuple[str, ...], dataset_dir: Path | None) -> dict[str, Any]:
@@ -199,9 +205,9 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
         nonlocal opened
         if opened:
             return
-        if STATUS.is_file() and answers(plan.url):
+        if STATUS.is_file() and answers(plan.url) and (link := _read_public_url(plan)) is not None:
             opened = True
-            on_open(_open_page(plan))
+            on_open(_open_page(plan, link))
         elif time.monotonic() - started > _START_S:
             raise StackError(f"the WebUI does not answer at {plan.url}", hint=f"its log: {LOG}")
 
@@ -381,11 +387,19 @@ def _describe_server(address: Address, port: int) -> dict[str, str]:
     }
 
 
-def _open_page(plan: Plan) -> Opened:
+def _read_public_url(plan: Plan) -> str | None:
+    """Return gradio's public link, "" when there is none to come, None while it is being made."""
+    if plan.command.env.get("GRADIO_SHARE") != "true":
+        return ""
+    found = _SHARED.search(LOG.read_text(encoding="utf-8", errors="replace"))
+    return (found[1] or "") if found else None
+
+
+def _open_page(plan: Plan, public_url: str) -> Opened:
     """Return how the page opened; where it could not be filled in, its settings are made loadable by hand."""
     status = json.loads(STATUS.read_text(encoding="utf-8"))
     if not status["is_filled"] and plan.settings is not None:
         page = make_plain(plan.page)
         write_settings(plan.settings, format_settings(page, plan.source), force=True)
         merge_user_config(CACHE_DIR, plan.language, page)
-    return Opened(plan.url, is_filled=status["is_filled"], reason=status["reason"])
+    return Opened(plan.url, status["is_filled"], status["reason"], public_url)

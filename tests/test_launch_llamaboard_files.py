@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from launch.config import RunConfig
 from launch.llamaboard import EXTRA_ARGS, FIELDS, MODEL_NAME, MODEL_PATH
 from launch.llamaboard_files import (
     find_model_path,
@@ -21,6 +22,7 @@ from launch.llamaboard_files import (
     write_run_settings,
     write_settings,
 )
+from launch.run import run_llamafactory
 from prep.errors import ConfigError, OutputError
 from tests.test_launch_llamaboard import BASE
 
@@ -126,6 +128,15 @@ def test_a_terminal_run_gets_all_87_settings_beside_it(tmp_path: Path) -> None:
     assert set(settings) == set(FIELDS)
     assert "secret" not in path.read_text(encoding="utf-8")
     assert write_run_settings({**BASE, "do_train": False}) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for llamafactory-cli is a script")
+def test_a_training_in_the_terminal_leaves_its_settings_for_the_page(tmp_path: Path) -> None:
+    stand_in = write(tmp_path / "bin/llamafactory-cli", "#!/bin/sh\nexit 0\n")
+    stand_in.chmod(0o755)
+    run_llamafactory(stand_in, "train", RunConfig(dict(BASE), yaml.safe_dump(BASE)), Path("runs/mine"))
+    settings = read_settings(Path(str(BASE["output_dir"])) / "llamaboard_config.yaml")
+    assert (settings[MODEL_NAME], settings["train.dataset"]) == ("tiny-qwen3", ["medical"])
 
 
 def save_run(folder: Path, *, steps: int, total: int, is_done: bool) -> None:

@@ -230,7 +230,9 @@ sys.exit("OSError: Cannot find empty port in range: 7860-7860.")
 """
 
 
-def serve(planned: Plan, reason: str = "", seconds: float = 60, on_open: Any = None) -> list[Opened]:
+def serve(
+    planned: Plan, reason: str = "", seconds: float = 60, on_open: Any = None, prelude: str = ""
+) -> list[Opened]:
     opened: list[Opened] = []
 
     def note(page: Opened) -> None:
@@ -240,8 +242,9 @@ def serve(planned: Plan, reason: str = "", seconds: float = 60, on_open: Any = N
 
     webui.write_plan(planned)
     port = planned.url.rstrip("/").rpartition(":")[2]
-    argv = (sys.executable, "-c", SERVER, str(webui.STATUS), port, reason, str(seconds))
-    served = Plan(**{**planned.__dict__, "command": Command(argv, {})})
+    argv = (sys.executable, "-c", prelude + SERVER, str(webui.STATUS), port, reason, str(seconds))
+    env = {"GRADIO_SHARE": planned.command.env["GRADIO_SHARE"]}
+    served = Plan(**{**planned.__dict__, "command": Command(argv, env)})
     with contextlib.suppress(KeyboardInterrupt):
         webui.serve_webui(served, note, Path("told").touch)
     return opened
@@ -265,6 +268,12 @@ def test_a_page_that_cannot_be_filled_in_gets_settings_to_load_by_hand(cli: Path
     settings = yaml.safe_load(Path("llamaboard_config/mine.yaml").read_text(encoding="utf-8"))
     assert settings["top.model_name"] == "Custom"
     assert settings["train.output_dir"] == "saves/tiny-qwen3/lora/run"
+
+
+def test_a_shared_page_opens_with_its_public_link(cli: Path) -> None:
+    said = "print('* Running on public URL: https://abc.gradio.live', flush=True)\n"
+    (opened,) = serve(plan(cli, address=Address(share=True)), on_open=interrupt, prelude=said)
+    assert opened.public_url == "https://abc.gradio.live"
 
 
 def test_a_webui_that_ends_by_itself_says_why(cli: Path) -> None:
