@@ -160,7 +160,7 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
 
         notes += check_datasets(request.values)
         page, env = _plan_page(request, language, notes)
-        settings = CONFIG_DIR / f"{request.name or request.config.stem}.yaml"
+        settings = _name_settings(request.config, request.name)
     notes += _describe_saved_faults(settings)
     if address.host not in _LOCAL_HOSTS:
         notes.append(f"--host {address.host}: everybody who reaches this machine can use the page and its files")
@@ -313,6 +313,12 @@ def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[
     else:
         check_model_is_reachable(filled.page[MODEL_PATH], os.environ)
     return {LANGUAGE: language, **filled.page}, env
+
+
+def _name_settings(config: Path, name: str | None) -> Path:
+    """Return where the page's settings go; those that the user saved on the page stay as they are."""
+    path = CONFIG_DIR / f"{name or config.stem}.yaml"
+    return path.with_stem(f"{path.stem}-opened") if path.resolve() == config.resolve() else path
 
 
 def _hide_secrets(values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import launch.rules
 from launch import webui
+from launch.cli import lfc
 from launch.command import Command
 from launch.config import write_config
 from launch.rules import Machine
@@ -164,9 +167,13 @@ def test_settings_saved_on_the_page_under_the_same_name_stay(cli: Path) -> None:
 def test_saved_settings_can_be_opened_as_they_are(cli: Path) -> None:
     webui.write_plan(plan(cli, "lora_rank=24"))
     saved = Path("llamaboard_config/mine.yaml")
-    request = Request(saved, read_request(saved, ("cutoff_len=300",), None), name="copy")
-    page = plan_webui(request, Address(), cli, {}).page
+    before = saved.read_bytes()
+    planned = plan_webui(Request(saved, read_request(saved, ("cutoff_len=300",), None)), Address(), cli, {})
+    page = planned.page
     assert (page["train.lora_rank"], page["train.cutoff_len"], page["train.output_dir"]) == (24, 300, "run")
+    assert planned.settings == Path("llamaboard_config/mine-opened.yaml")
+    webui.write_plan(planned)
+    assert saved.read_bytes() == before
 
 
 def test_without_a_config_the_webui_opens_as_it_is(cli: Path) -> None:
@@ -209,6 +216,24 @@ def test_an_import_without_a_model_path_asks_for_it(cli: Path) -> None:
     assert imported.notes == ["swanlab_api_key is a secret and is left out: it goes by SWANLAB_API_KEY"]
     kept = import_settings(path, {"model_name_or_path": "m"}, keep_secrets=True)
     assert kept.values["swanlab_api_key"] == "k"
+
+
+def test_the_command_says_what_is_broken_scrubs_when_asked_and_starts_nothing(cli: Path) -> None:
+    Path("llamaboard_config").mkdir()
+    old = Path("llamaboard_config/old.yaml")
+    old.write_text("train.swanlab_api_key: k\n", encoding="utf-8")
+    argv = ["launch", "webui", "configs/mine.yaml", "bf16=true", "--llamafactory-cli", str(cli), "--scrub"]
+    cli.chmod(0o755)
+    result = CliRunner().invoke(lfc, argv, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "llamaboard_config/old.yaml: train.swanlab_api_key emptied\n"
+        "Error: configs/mine.yaml cannot be trained here:\n"
+        "  bf16: needs a GPU, and there is none here\n"
+        "    Mend: bf16: false\n"
+    )
+    assert old.read_text(encoding="utf-8") == "train.swanlab_api_key: ''\n"
+    assert not Path("llamaboard_cache").exists()
 
 
 # A server in the place of the WebUI: it says how it started, answers, and ends by itself or when it is asked to.
@@ -321,8 +346,6 @@ def test_a_llamaboard_of_another_build_starts_as_it_is_and_says_so(tmp_path: Pat
 
 def test_a_background_start_can_still_be_interrupted(cli: Path) -> None:
     """A shell's script starts what it puts in the background with SIGINT ignored."""
-    import signal
-
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         started = time.monotonic()
@@ -331,3 +354,42 @@ def test_a_background_start_can_still_be_interrupted(cli: Path) -> None:
         assert Path("interrupted").exists()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class Trainer:
+    """A training in the place of LlamaBoard's child: it ends a moment after it was asked to."""
+
+    asked = 0
+
+    def poll(self) -> int | None:
+        return 0 if self.asked > 1 else None
+
+
+class Runner:
+    """LlamaBoard's runner, as far as an end needs it."""
+
+    trainer: Trainer | None = None
+
+    def set_abort(self) -> None:
+        assert self.trainer is not None
+        self.trainer.asked += 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_the_webui_asks_its_training_to_save_before_it_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from launch import webui_page
+
+    runner = Runner()
+    runner.trainer = Trainer()
+    monkeypatch.setattr("launch.webui_page.time.sleep", lambda _: setattr(runner.trainer, "asked", 2))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        webui_page.stop_softly([type("Engine", (), {"runner": runner})])
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), getattr(signal, name))
+            signal.sigtimedwait([], 1)
+        assert runner.trainer.asked == 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
