@@ -762,7 +762,9 @@ def is_setting(word: str) -> bool:
 @launch.command("runs")
 @json_option
 def runs_table(as_json: bool) -> None:
-    """List all runs in runs/, the newest first: state, losses, score, time, data and flags.
+    """List all runs, the newest first: state, losses, score, time, data and flags.
+
+    They are those of the terminal in runs/, and those that were started in the WebUI in saves/.
 
     The best loss is that on validation rows where there are any. The score is that of the newest evaluation; a
     star means that the 95 % interval of its change from the base excludes 0.
@@ -781,7 +783,7 @@ def runs_table(as_json: bool) -> None:
         if rows
         else [("no run yet",)],
         as_json=as_json,
-        title=f"{len(rows)} runs in {RUNS}",
+        title=f"{len(rows)} runs",
     )
 
 
@@ -949,6 +951,8 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     from launch.webui import LOAD_BUTTONS, can_open_browser
 
     click.echo(f"WebUI: {opened.url}")
+    if opened.public_url:
+        click.echo(f"Public link: {opened.public_url}")
     if plan.settings is not None and opened.is_filled:
         click.echo(f"Everything of {plan.settings.as_posix()} is filled in.")
     elif plan.settings is not None:

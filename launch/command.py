@@ -113,8 +113,12 @@ def build_python_command(
     python: Path, script: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
 ) -> Command:
     """Return the command that runs one of our scripts under the Python that has the training stack."""
-    # Run directly, the script's folder would stand first on the path and our modules hide others' names.
-    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    # Run directly, the script's folder would stand first on the path and our modules hide others' names; `-c` puts
+    # the working folder there, whose files would do the same.
+    code = (
+        "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     return Command((str(python), "-c", code, str(script), *arguments), _child_environment(python.parent, environ))
 
 
