@@ -136,8 +136,8 @@ def config_new(
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
     and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
-    is a folder on this machine. What is written is checked, and what must still be
-    mended before a run, such as a model that is not there yet, is said.
+    is a folder on this machine. What is written is checked, and what must still be mended before a run, such as
+    a model that is not there yet, is said.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def config_new(
     for note in written.notes:
         click.echo(f"Note: {note}", err=True)
     for fault in written.faults:
-        click.echo(f"{'To mend' if fault.fatal else 'Note'}: `{fault.key}` {fault.message}", err=True)
+        click.echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
         click.echo(f"  Try: {fault.mend}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
@@ -221,7 +221,7 @@ def print_faults(path: Path, check: "Check", target: str) -> None:
     for fault in check.faults:
         line, column = check.place(fault)
         what = "error" if fault.fatal else "warning"
-        click.echo(f"{path}:{line}:{column}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}")
+        click.echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
         click.echo(f"  Try: {fault.mend}")
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
@@ -781,7 +781,7 @@ def runs_table(as_json: bool) -> None:
         {"runs": [summary.as_dict() for summary in summaries]},
         [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
         if rows
-        else [],
+        else [("no run yet",)],
         as_json=as_json,
         title=f"{len(rows)} runs",
     )
@@ -800,7 +800,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         summary.score.format() if summary.score else "",
         format_seconds(summary.run.seconds),
         ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
-        "; ".join(summary.run.flags),
+        "; ".join(summary.flags),
     )
 
 
@@ -857,9 +857,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
 
 @launch.command("report")
 @click.argument("name")
-@click.option(
-    "-o", "--output", type=OUTPUT_FILE, help="The page to write; report.html in the run's folder if not given."
-)
+@click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option
 def report(name: str, output: Path | None, as_json: bool) -> None:
     """Write one HTML page of a run or a batch, to read offline and to pass on.

@@ -73,6 +73,9 @@ def find_stack_python(cli: Path) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
+    first_line = cli.read_bytes()[:4096].partition(b"\n")[0]
+    if first_line.startswith(b"#!") and Path(os.fsdecode(first_line[2:].strip())).is_file():
+        return Path(os.fsdecode(first_line[2:].strip()))
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")
 
 

@@ -90,9 +90,14 @@ def write_prediction_config(
         "output_dir": output_dir,
         "per_device_eval_batch_size": 8,
         "max_new_tokens": 2048,
-        **(_NOT_THINKING if training.get("enable_thinking") is False else _THINKING),
+        **(_THINKING if _thinks(training) else _NOT_THINKING),
     }
     return {**config, **overrides}
+
+
+def _thinks(training: Mapping[str, Any]) -> bool:
+    """Tell whether a model is asked to think: a template such as qwen3_nothink never does."""
+    return training.get("enable_thinking") is not False and not str(training.get("template")).endswith("_nothink")
 
 
 def set_trained(config: dict[str, Any], trained: str) -> dict[str, Any]:
@@ -218,7 +223,9 @@ def read_comparison(folder: Path) -> Comparison:
         )
         return Comparison(content["eval_dataset"], content["rows"], sides, folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} holds no comparison: {error}") from error
+        raise InputError(
+            f"{path} holds no comparison: {error}", hint=f"remove {folder.as_posix()} and evaluate again"
+        ) from error
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

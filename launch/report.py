@@ -4,6 +4,7 @@ All text passes through launch/markup.py, so that what a model wrote cannot beco
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ _EXAMPLES_OPEN = 3
 
 
 def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Path:
-    """Write the page of a run or a batch and return its path, `report.html` in its folder if none is given.
+    """Write the page of a run or a batch and return its path, `NAME.html` beside its folder if none is given.
 
+    Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
     folder = root / name
@@ -49,7 +51,7 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
         run = find_run(name, root)
         folder = run.path
         page = build_run_page(summarise_runs([run], root)[0])
-    path = output or folder / "report.html"
+    path = output or folder.with_name(f"{folder.name}.html")
     write_text(path, page)
     return path
 
@@ -68,7 +70,7 @@ def build_run_page(summary: RunSummary) -> str:
         run.name,
         _build_heading(summary),
         _build_tiles(summary),
-        _build_flags(run.flags),
+        _build_flags(summary.flags),
         _build_losses(summary),
         _build_scores(summary.score),
         _build_config(summary),
@@ -82,7 +84,7 @@ def build_batch_page(name: str, summaries: Sequence[RunSummary]) -> str:
     """Return the page of a batch: the table of its runs, and all their loss curves."""
     done = sum(summary.run.state is RunState.FINISHED for summary in summaries)
     curves = [Curve(summary.run.path.name, summary.losses) for summary in summaries]
-    flags = [f"{summary.run.path.name}: {flag}" for summary in summaries for flag in summary.run.flags]
+    flags = [f"{summary.run.path.name}: {flag}" for summary in summaries for flag in summary.flags]
     return _build_page(
         name,
         tag("h1", name),
@@ -132,13 +134,18 @@ def _build_heading(summary: RunSummary) -> Html:
         summary.kind,
     ]
     if run.started_at:
-        facts.append(f"started {run.started_at}")
+        facts.append(f"started {_format_time(run.started_at)}")
     return join(
         [
             tag("h1", run.name),
             tag("p", _show_state(run.state), " · ".join(filter(None, facts)), class_="quiet"),
         ]
     )
+
+
+def _format_time(written: str) -> str:
+    """Return a time of a run's files for people: `2026-11-22T08:00:05+00:00` → `2026-11-22 08:00 UTC`."""
+    return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _show_state(state: RunState) -> Html:
@@ -206,7 +213,7 @@ def _build_scores(score: Score | None) -> Html:
         "Below each figure its change from the base, with the 95 % interval of a paired bootstrap over the rows; "
         "coloured and starred where that excludes 0."
     )
-    heads = ("", *(side.name for side in comparison.sides))
+    heads = ("", *(f"{side.name}, this run" if side is score.side else side.name for side in comparison.sides))
     return _section("Scores", tag("p", words, class_="quiet"), _table(heads, rows))
 
 

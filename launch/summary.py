@@ -59,13 +59,17 @@ class Score:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run with what its output says; `losses` and `eval_losses` are (step, loss) in order."""
+    """One run with what its output says; `losses` and `eval_losses` are (step, loss) in order.
+
+    `flags` are the run's own, and what of its output cannot be read.
+    """
 
     run: Run
     losses: Losses
     eval_losses: Losses
     data: tuple[DataSummary, ...]
     score: Score | None
+    flags: tuple[str, ...]
 
     @property
     def kind(self) -> str:
@@ -95,7 +99,7 @@ class RunSummary:
             "seconds": self.run.seconds,
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
-            "flags": self.run.flags,
+            "flags": list(self.flags),
             "output_dir": self.run.values.get("output_dir"),
         }
 
@@ -123,20 +127,25 @@ def list_comparisons(root: Path = RUNS) -> list[Comparison]:
 
 def _summarise(run: Run, comparisons: Iterable[Comparison]) -> RunSummary:
     predicts = bool(run.values.get("do_predict")) or run.action != "train"
-    entries = [] if predicts else read_trainer_log(run.trainer_log)
+    faults, entries = [], []
+    try:
+        entries = [] if predicts else read_trainer_log(run.trainer_log)
+    except ValueError as error:  # Half a line, where a killed run was resumed.
+        faults.append(f"{run.trainer_log.as_posix()} cannot be read: {error}")
     return RunSummary(
         run=run,
-        losses=tuple(_read_losses(entries, "loss")),
-        eval_losses=tuple(_read_losses(entries, "eval_loss")),
+        losses=_read_losses(entries, "loss"),
+        eval_losses=_read_losses(entries, "eval_loss"),
         data=tuple(summarise_data(run)),
         score=None if predicts else _find_score(run, comparisons),
+        flags=(*run.flags, *faults),
     )
 
 
-def _read_losses(entries: Iterable[Mapping[str, Any]], key: str) -> Iterator[tuple[float, float]]:
-    for entry in entries:
-        if entry.get(key) is not None:
-            yield float(entry["current_steps"]), float(entry[key])
+def _read_losses(entries: Iterable[Mapping[str, Any]], key: str) -> Losses:
+    """Return (step, loss) in order; of a step that a resumed run logged again, what it logged last."""
+    losses = {float(entry["current_steps"]): float(entry[key]) for entry in entries if entry.get(key) is not None}
+    return tuple(sorted(losses.items()))
 
 
 def _find_score(run: Run, comparisons: Iterable[Comparison]) -> Score | None:

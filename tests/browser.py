@@ -1,122 +1,51 @@
-"""A headless Chromium on LlamaBoard's page, read as a user reads it: by labels."""
+"""A headless Chromium for tests, where one is installed: Debian's packages are chromium and chromium-driver."""
 
-import os
+import base64
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Debian's packages chromium and chromium-driver; given by path, so that selenium downloads nothing.
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-
-# The first of several inputs with one label is that of the Train tab, which stands before the others.
-_READ = """
-const shown = {};
-for (const block of document.querySelectorAll('.block')) {
-  const title = block.querySelector('[data-testid=block-info], label > span');
-  const input = block.querySelector('input, textarea');
-  if (!title || !input || title.innerText.trim() in shown) continue;
-  const chosen = [...block.querySelectorAll('.token span')].map(token => token.innerText.trim());
-  shown[title.innerText.trim()] =
-    input.type == 'checkbox' ? input.checked : block.querySelector('.token') ? chosen : input.value;
-}
-return shown;
-"""
-_PRESS = """
-const button = [...document.querySelectorAll('button')].find(button => button.innerText.trim() == arguments[0]);
-if (!button) return false;
-button.click();
-return true;
-"""
-
-
-class Page:
-    """One browser window."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def open(self, url: str, *, until: str) -> None:
-        """Open LlamaBoard and wait until the labels are in their language; `until` is one of them."""
-        self.driver.get(url)
-        self.wait(lambda: until in self.read())
-        # gradio answers the page's own first events after it has drawn the fields.
-        time.sleep(3)
-
-    def read(self) -> dict[str, Any]:
-        """Return what every field shows, by its label."""
-        shown: dict[str, Any] = self.driver.execute_script(_READ)
-        return shown
-
-    def press(self, label: str) -> None:
-        """Press a button."""
-        assert self.driver.execute_script(_PRESS, label), f"there is no button {label}"
-
-    def preview(self, label: str) -> str:
-        """Press the button that previews the command, and return the command."""
-        self.press(label)
-        self.wait(lambda: "llamafactory-cli train" in self.text)
-        time.sleep(1)
-        return "\n".join(element.text for element in self.driver.find_elements("css selector", "code"))
-
-    def choose(self, label: str, value: str) -> None:
-        """Type a value into a box with a list, and take it."""
-        from selenium.webdriver.common.keys import Keys
-
-        block = next(
-            block
-            for block in self.driver.find_elements("css selector", ".block")
-            if block.find_elements("css selector", f"input[aria-label='{label}']")
-        )
-        box = block.find_element("css selector", "input")
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
-        box.click()
-        box.send_keys(Keys.CONTROL, "a")
-        box.send_keys(value)
-        time.sleep(0.5)
-        box.send_keys(Keys.ENTER)
-
-    @property
-    def text(self) -> str:
-        """Everything that the page shows in words."""
-        return str(self.driver.find_element("tag name", "body").text)
-
-    def count_errors(self) -> int:
-        """Return how many fields and messages are marked as errors."""
-        return len(self.driver.find_elements("css selector", "span.error, .toast-body.error"))
-
-    def wait(self, is_so: Callable[[], bool], timeout_s: float = 120) -> None:
-        """Wait until something is so."""
-        deadline = time.monotonic() + timeout_s
-        while not is_so():
-            assert time.monotonic() < deadline, f"not so after {timeout_s} s; the page says:\n{self.text[-2000:]}"
-            time.sleep(0.5)
-
-    def save_picture(self, path: Path) -> None:
-        """Save what the window shows as a PNG."""
-        self.driver.save_screenshot(str(path))
-
 
 @contextmanager
-def open_browser(width: int = 1400, height: int = 2600) -> Iterator[Page]:
-    """Start a headless Chromium of a window's size."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
+def open_browser(*, width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Any]:
+    """Start a browser with a screen of this size; a narrow one is a phone. Skips the test when there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    service = pytest.importorskip("selenium.webdriver.chrome.service")
+    # Both given by path: selenium would look for them, and on a miss download them.
+    driver_path, browser_path = shutil.which("chromedriver"), find_browser()
+    if driver_path is None or browser_path is None:
+        pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    # Without a sandbox: the tests also run as root, in containers.
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    for flag in (*flags, f"--window-size={width},{height}", "--no-proxy-server", "--lang=en"):
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+    for flag in (*flags, "--no-proxy-server", "--lang=en"):
         options.add_argument(flag)
-    os.environ.setdefault("SE_OFFLINE", "true")
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    options.binary_location = browser_path
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=service.Service(driver_path))
     try:
-        yield Page(driver)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        set_screen(driver, width, height)
+        yield driver
     finally:
         driver.quit()
+
+
+def find_browser() -> str | None:
+    """Return the path of Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def set_screen(driver: Any, width: int, height: int) -> None:
+    """Give a page another screen."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def save_picture(driver: Any, path: Path) -> None:
+    """Write what the screen shows as a PNG."""
+    path.write_bytes(base64.b64decode(driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))

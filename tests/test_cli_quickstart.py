@@ -41,11 +41,15 @@ def test_the_adapter_was_trained_by_llamafactory_and_learned(quickstart: tuple[P
 @pytest.mark.stack
 def test_base_and_adapter_are_compared_on_the_held_out_rows(quickstart: tuple[Path, str]) -> None:
     folder, printed = quickstart
-    sides = json.loads((folder / "runs/hybrid-eval/comparison.json").read_text(encoding="utf-8"))
-    assert sides["base"]["rows"] == sides["adapter"]["rows"] == 24
-    assert sides["adapter"]["rouge_l"] > sides["base"]["rouge_l"] + 20
-    assert sides["adapter"]["think_format"] > 90
-    assert re.search(rf"rouge_l +{sides['base']['rouge_l']:.2f} +{sides['adapter']['rouge_l']:.2f} ", printed)
+    comparison = json.loads((folder / "runs/hybrid-eval/comparison.json").read_text(encoding="utf-8"))
+    base, adapter = comparison["sides"]
+    assert (base["name"], adapter["name"], comparison["rows"]) == ("base", "adapter", 24)
+    assert adapter["figures"]["rouge_l"] > base["figures"]["rouge_l"] + 20
+    assert adapter["changes"]["rouge_l"]["is_clear"]
+    assert adapter["figures"]["think_format"] > 90
+    assert re.search(
+        rf"rouge_l +{base['figures']['rouge_l']:.2f} +{adapter['figures']['rouge_l']:.2f} +\+.*\]\* ", printed
+    )
     assert "Loaded adapter" in (folder / "runs/hybrid-eval/adapter/log.txt").read_text(encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from launch.cli import lfc
 from launch.llamaboard_files import list_webui_runs
-from tests.browser import Page, needs_browser, open_browser
+from tests.llamaboard_page import Page, needs_browser, open_page
 
 ROOT = Path(__file__).parent.parent
 # LlamaBoard's own words, in the language that the fixture asks for.
@@ -68,7 +68,7 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     folder = tmp_path_factory.mktemp("webui")
     prepare_folder(folder)
     start = start_webui(folder, "configs/tagged.yaml", *SETTINGS[:4], SETTINGS[5], "--lang", "zh")
-    with start as (process, url), open_browser() as page:
+    with start as (process, url), open_page() as page:
         page.open(url, until="模型名称")
         yield Webui(folder, process, url, page)
 

@@ -78,6 +78,10 @@ def test_each_mode_samples_as_qwen3_advises(thinking: bool | None, sampling: tup
     assert (config["temperature"], config["top_p"], config["top_k"]) == sampling
 
 
+def test_a_template_that_never_thinks_samples_as_qwen3_advises_without_thinking() -> None:
+    assert predict({**TRAINING, "template": "qwen3_nothink"}, adapted=False)["temperature"] == 0.7
+
+
 def test_overrides_win() -> None:
     assert predict(TRAINING, adapted=False, max_new_tokens=5)["max_new_tokens"] == 5
 

@@ -6,7 +6,7 @@ Needs chromium and chromedriver. Run from the repository's root: python -m docs.
 import tempfile
 from pathlib import Path
 
-from tests.browser import open_browser
+from tests.llamaboard_page import open_page
 from tests.test_cli_webui import prepare_folder, start_webui
 
 PICTURE = Path(__file__).with_name("webui.png")
@@ -18,7 +18,7 @@ def make_picture() -> None:
         prepare_folder(folder)
         with (
             start_webui(folder, "configs/tagged.yaml", "--lang", "en") as (_, url),
-            open_browser(1280, 1500) as page,
+            open_page(1280, 1500) as page,
         ):
             page.open(url, until="Model name")
             page.save_picture(PICTURE)
