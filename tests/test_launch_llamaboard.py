@@ -270,6 +270,6 @@ def test_read_page_says_what_llamaboard_itself_would_run(tmp_path: Path) -> None
     )
     assert told["defaults"] == {key: fresh[key] for key in told["defaults"]}
     for page, args in zip(pages, told["arguments"], strict=True):
-        ours = read_page(page)
-        theirs = {key: value for key, value in args.items() if key != "cache_dir"}
-        assert ours == theirs
+        # An empty box is "" there and null here: LlamaBoard drops both on the way to the trainer.
+        theirs = {key: None if value == "" else value for key, value in args.items() if key != "cache_dir"}
+        assert read_page(page) == theirs
