@@ -1,6 +1,6 @@
 """Make docs/webui.png: LlamaBoard as `lfc launch webui` opens it, on the sample and a tiny Qwen3.
 
-Needs chromium and chromedriver. Run from the repository's root: python -m docs.make_webui_picture
+Needs chromium and chromedriver. Run from the repository's root: python -m benchmarks.make_webui_picture
 """
 
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.llamaboard_page import open_page
 from tests.test_cli_webui import prepare_folder, start_webui
 
-PICTURE = Path(__file__).with_name("webui.png")
+PICTURE = Path(__file__).parent.parent / "docs" / "webui.png"
 
 
 def make_picture() -> None:

@@ -68,6 +68,8 @@ _FIXED = {
 }
 # Of these, what changes no training: left as the page has it unless the YAML says otherwise.
 _HARMLESS = ("plot_loss", "ddp_timeout", "include_num_input_tokens_seen")
+# The page needs a number of rows, and has no word for all of them.
+_ALL_ROWS = 1_000_000_000
 # The page drops null, false and "" on the way to the trainer, but not of these.
 _KEPT_WHEN_EMPTY = (
     *("packing", "enable_thinking", "use_reentrant_gc", "double_quantization"),
@@ -260,6 +262,12 @@ class Filled:
     page: dict[str, Any]
     lost: list[Loss]
 
+    @property
+    def shadowed(self) -> list[str]:
+        """The keys that `extra_args` says although they have a field: what the field shows does not count."""
+        own = {field.key for field in _FIRST}
+        return [key for key in read_extra_args(self.page) if key in own]
+
 
 def fill_page(values: Mapping[str, Any]) -> Filled:
     """Return the page that runs what a training YAML runs: LLaMA-Factory's defaults where the YAML is silent.
@@ -360,6 +368,8 @@ def import_page(page: Mapping[str, Any]) -> dict[str, Any]:
     """
     args = read_page(page)
     values = {key: value for key, value in args.items() if key in _KEPT_WHEN_EMPTY or not _is_empty(value)}
+    if values.get("max_samples") == _ALL_ROWS:
+        del values["max_samples"]
     for field in _PLAIN:
         shown = page.get(field.id, field.default)
         if field.key not in args and shown != field.default:
@@ -386,6 +396,8 @@ def complete_values(values: Mapping[str, Any]) -> dict[str, Any]:
         complete["lora_alpha"] = complete["lora_rank"] * 2
     if complete.get("packing") is None or complete.get("neat_packing"):
         complete["packing"] = complete["stage"] == "pt" or bool(complete.get("neat_packing"))
+    if complete.get("max_samples") == _ALL_ROWS and not complete.get("streaming"):
+        complete["max_samples"] = None
     for key in ("dataset", "eval_dataset"):
         if isinstance(complete.get(key), str):
             complete[key] = ",".join(name.strip() for name in complete[key].split(","))
@@ -474,6 +486,8 @@ def _fill_special(wanted: Mapping[str, Any], page: Mapping[str, Any]) -> dict[st
         "auto",
     )
     filled[PRECISION] = next((name for name in ("pure_bf16", "bf16", "fp16") if wanted[name]), "fp32")
+    if wanted["max_samples"] is None and not wanted["streaming"]:
+        filled["train.max_samples"] = str(_ALL_ROWS)
     if wanted["enable_thinking"] is None:
         filled["train.enable_thinking"] = True
     if wanted.get("adapter_name_or_path") and wanted["finetuning_type"] in _PEFT:

@@ -27,6 +27,7 @@ from launch.llamaboard import (
     MODEL_PATH,
     OUTPUT_DIR,
     PLAIN_MODEL,
+    Filled,
     fill_page,
     locate_save,
 )
@@ -269,7 +270,7 @@ def export_settings(path: Path, source: Path, values: Mapping[str, Any], *, forc
     notes: list[str] = []
     filled = fill_page(_hide_secrets(values, notes))
     write_settings(path, format_settings(filled.page, source.as_posix()), force=True)
-    return Carried(filled.page, notes + [f"not on the page: {loss.describe()}" for loss in filled.lost])
+    return Carried(filled.page, notes + _describe_filled(filled))
 
 
 def import_settings(
@@ -307,12 +308,22 @@ def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[
     values = _free_output_dir(_hide_secrets(request.values, notes), notes)
     _check_values(values, request.config)
     filled = fill_page(values)
-    notes += [f"not on the page: {loss.describe()}" for loss in filled.lost]
+    notes += _describe_filled(filled)
     if is_local_model(filled.page[MODEL_PATH]):
         env.setdefault("HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "1"))
     else:
         check_model_is_reachable(filled.page[MODEL_PATH], os.environ)
     return {LANGUAGE: language, **filled.page}, env
+
+
+def _describe_filled(filled: Filled) -> list[str]:
+    """Return what the user should know of a page: what it cannot say, and which fields do not count."""
+    notes = [f"not on the page: {loss.describe()}" for loss in filled.lost]
+    if filled.shadowed:
+        notes.append(
+            f"on the page, extra_args says {', '.join(filled.shadowed)}: change it there, not in its field"
+        )
+    return notes
 
 
 def _name_settings(config: Path, name: str | None) -> Path:

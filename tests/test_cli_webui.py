@@ -148,6 +148,13 @@ def test_the_page_would_run_what_the_yaml_runs(webui: Webui) -> None:
     assert "trust_remote_code" not in found
 
 
+def test_the_chosen_dataset_can_be_previewed_row_by_row(webui: Webui) -> None:
+    webui.page.press("预览数据集")
+    webui.page.wait(lambda: "history" in webui.page.text)
+    assert "root=[" not in webui.page.text
+    webui.page.press("关闭")
+
+
 def test_a_training_started_on_the_page_ends_well_and_is_listed(webui: Webui) -> None:
     webui.page.press(START)
     webui.page.wait(lambda: DONE in webui.page.text or FAILED in webui.page.text, timeout_s=500)

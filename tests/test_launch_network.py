@@ -38,6 +38,8 @@ def test_a_port_in_use_is_refused_with_a_free_one(used_port: int) -> None:
 def test_without_a_port_the_first_free_one_is_taken() -> None:
     port = choose_port("127.0.0.1", None)
     with socket.socket() as server:
+        # As the WebUI itself does: what was closed a moment ago does not stand in the way.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", port))
         server.listen()
         assert choose_port("127.0.0.1", None) > port
