@@ -323,21 +323,21 @@ def _build_repeat(summary: RunSummary) -> Html:
 def _build_batch_table(summaries: Sequence[RunSummary]) -> Html:
     varied = find_varied_keys(summary.run for summary in summaries)
     best = min((summary.best_loss for summary in summaries if summary.best_loss is not None), default=None)
+    is_scored = any(summary.score for summary in summaries)
     rows = []
     for summary in summaries:
         loss = _format_loss(summary.best_loss)
-        rows.append(
-            (
-                summary.run.path.name,
-                _show_state(summary.run.state),
-                tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
-                _format_loss(summary.last_loss),
-                summary.score.format() if summary.score else "",
-                format_seconds(summary.run.seconds),
-                *(_show_value(summary.run.values.get(key, ...)) for key in varied),
-            )
-        )
-    return _table(("run", "state", "best loss", "last loss", "score", "time", *varied), rows)
+        cells = [
+            summary.run.path.name,
+            _show_state(summary.run.state),
+            tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
+            _format_loss(summary.last_loss),
+            format_seconds(summary.run.seconds),
+            *(_show_value(summary.run.values.get(key, ...)) for key in varied),
+        ]
+        rows.append([*cells, summary.score.format() if summary.score else ""] if is_scored else cells)
+    heads = ("run", "state", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
+    return _table(heads, rows)
 
 
 def _build_batch_scores(summaries: Sequence[RunSummary]) -> Html:
