@@ -35,7 +35,7 @@ from launch.schema import read_schema
 # Rules that no parser shares: each names its own evidence of a later failure in launch/rules.py.
 LATE_RULES = {
     *("unsloth_does_not_pack", "unsloth_has_one_gpu", "unsloth_goes_without_oft", "datasets_are_readable"),
-    *("thinking_follows_the_policy", "template_is_the_models", "warmup_is_shorter_than_training"),
+    *("thinking_follows_the_policy", "warmup_is_shorter_than_training"),
     *("model_folder_is_complete", "packages_are_installed", "export_has_what_it_needs"),
 }
 ODD_VALUES: list[Any] = [

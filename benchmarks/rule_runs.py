@@ -2,7 +2,8 @@
 
 `python -m benchmarks.rule_runs cpu` trains every mended config for a step in one process; `… gpu` starts
 `llamafactory-cli train` on one GPU with the broken and with the mended config of the rules that need one.
-Names of rules behind it run those alone. Prints one line a case to stderr; exit code 1 when something went another way than tests/rule_cases.py says.
+Names of rules behind it run those alone. One line a case goes to stderr; exit code 1 when something went
+another way than tests/rule_cases.py says.
 """
 
 import json

@@ -136,8 +136,8 @@ def config_new(
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
     and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
-    is a folder on this machine. What is written is checked, and what must still be
-    mended before a run, such as a model that is not there yet, is said.
+    is a folder on this machine. What is written is checked, and what must still be mended before a run, such as
+    a model that is not there yet, is said.
 
     \b
     Examples:
@@ -152,7 +152,7 @@ def config_new(
     for note in written.notes:
         click.echo(f"Note: {note}", err=True)
     for fault in written.faults:
-        click.echo(f"{'To mend' if fault.fatal else 'Note'}: `{fault.key}` {fault.message}", err=True)
+        click.echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
         click.echo(f"  Try: {fault.mend}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
@@ -221,7 +221,7 @@ def print_faults(path: Path, check: "Check", target: str) -> None:
     for fault in check.faults:
         line, column = check.place(fault)
         what = "error" if fault.fatal else "warning"
-        click.echo(f"{path}:{line}:{column}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}")
+        click.echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
         click.echo(f"  Try: {fault.mend}")
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
@@ -762,7 +762,9 @@ def is_setting(word: str) -> bool:
 @launch.command("runs")
 @json_option
 def runs_table(as_json: bool) -> None:
-    """List all runs in runs/, the newest first: state, losses, score, time, data and flags.
+    """List all runs, the newest first: state, losses, score, time, data and flags.
+
+    They are those of the terminal in runs/, and those that were started in the WebUI in saves/.
 
     The best loss is that on validation rows where there are any. The score is that of the newest evaluation; a
     star means that the 95 % interval of its change from the base excludes 0.
@@ -781,7 +783,7 @@ def runs_table(as_json: bool) -> None:
         if rows
         else [("no run yet",)],
         as_json=as_json,
-        title=f"{len(rows)} runs in {RUNS}",
+        title=f"{len(rows)} runs",
     )
 
 
@@ -949,6 +951,8 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     from launch.webui import LOAD_BUTTONS, can_open_browser
 
     click.echo(f"WebUI: {opened.url}")
+    if opened.public_url:
+        click.echo(f"Public link: {opened.public_url}")
     if plan.settings is not None and opened.is_filled:
         click.echo(f"Everything of {plan.settings.as_posix()} is filled in.")
     elif plan.settings is not None:

@@ -73,6 +73,9 @@ def find_stack_python(cli: Path) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
+    first_line = cli.read_bytes()[:4096].partition(b"\n")[0]
+    if first_line.startswith(b"#!") and Path(os.fsdecode(first_line[2:].strip())).is_file():
+        return Path(os.fsdecode(first_line[2:].strip()))
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")
 
 
@@ -110,8 +113,12 @@ def build_python_command(
     python: Path, script: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
 ) -> Command:
     """Return the command that runs one of our scripts under the Python that has the training stack."""
-    # Run directly, the script's folder would stand first on the path and our modules hide others' names.
-    code = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    # Run directly, the script's folder would stand first on the path and our modules hide others' names; `-c` puts
+    # the working folder there, whose files would do the same.
+    code = (
+        "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     return Command((str(python), "-c", code, str(script), *arguments), _child_environment(python.parent, environ))
 
 

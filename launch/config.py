@@ -4,17 +4,18 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.document import Document, Fault, Place, format_entry, format_value, load_document, parse_value
-from launch.lengths import choose_cutoff, measure_datasets
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
-from prep.cutoff import CutoffAdvice
 from prep.errors import ConfigError
 from prep.files import refuse_existing, write_text
 from prep.thinking import ThinkPolicy
+
+if TYPE_CHECKING:
+    from prep.cutoff import CutoffAdvice
 
 # A fault of a key that is not in the file is shown at its start.
 _NO_PLACE = Place(1, 1)
@@ -144,11 +145,7 @@ def new_config(
     merged = {**values, **derived}
     for key, value in {**_follow_model(merged), **_follow_dataset(merged, notes)}.items():
         derived.setdefault(key, value)
-    cutoffs = measure_datasets({**values, **derived}, notes) if kind == "train" else {}
-    advised = choose_cutoff(cutoffs)
-    if advised is not None and "cutoff_len" not in derived:
-        derived["cutoff_len"] = advised
-        notes.append(f"cutoff_len {advised} follows from the rows, in the model's own tokens")
+    cutoffs = _follow_lengths(values, derived, notes) if kind == "train" else {}
     if "output_dir" in values:
         derived.setdefault("output_dir", _name_output_dir({**values, **derived}, path.stem))
     values = {**values, **derived}
@@ -168,7 +165,11 @@ def check_config(path: Path, machine: Machine, kind: Kind | None = None, *, meas
     """
     document = load_document(path)
     kind = kind or guess_kind(document.values)
-    cutoffs = measure_datasets(document.values, []) if measure and kind == "train" else {}
+    cutoffs: dict[str, CutoffAdvice] = {}
+    if measure and kind == "train":
+        from launch.lengths import measure_datasets
+
+        cutoffs = measure_datasets(document.values, [])
     faults = [*document.faults, *check_values(document.values, kind, machine, path, cutoffs)]
     check = Check(path, kind, faults, document.places)
     faults.sort(key=lambda fault: (not fault.fatal, check.place(fault)))
@@ -180,7 +181,7 @@ def check_values(
     kind: Kind,
     machine: Machine,
     path: Path | None = None,
-    cutoffs: Mapping[str, CutoffAdvice] | None = None,
+    cutoffs: "Mapping[str, CutoffAdvice] | None" = None,
 ) -> list[Fault]:
     """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
     schema = read_schema(kind)
@@ -250,6 +251,20 @@ def _follow_dataset(values: Mapping[str, Any], notes: list[str]) -> dict[str, An
         # Qwen3's own template drops the thoughts of earlier turns; so does LLaMA-Factory, with this alone.
         decided["mask_history"] = True
     return decided
+
+
+def _follow_lengths(
+    values: Mapping[str, Any], derived: dict[str, Any], notes: list[str]
+) -> "dict[str, CutoffAdvice]":
+    """Measure the rows and set the `cutoff_len` that they need, unless an override did."""
+    from launch.lengths import choose_cutoff, measure_datasets
+
+    measured = measure_datasets({**values, **derived}, notes)
+    advised = choose_cutoff(measured)
+    if advised is not None and "cutoff_len" not in derived:
+        derived["cutoff_len"] = advised
+        notes.append(f"cutoff_len {advised} follows from the rows, in the model's own tokens")
+    return measured
 
 
 def _name_output_dir(values: Mapping[str, Any], name: str) -> str:

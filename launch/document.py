@@ -53,6 +53,10 @@ class Fault:
     fatal: bool = True
     rule: str = "schema"
 
+    def describe(self) -> str:
+        """Return the key and what is wrong with it, in one line."""
+        return f"`{self.key}` {self.message}" if self.key else self.message
+
 
 @dataclass(frozen=True)
 class Document:

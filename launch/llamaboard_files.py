@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from launch.llamaboard import (
     find_page_faults,
     read_extra_args,
 )
+from launch.runs import Run, RunState
 from prep.errors import ConfigError, OutputError
 from prep.files import lock_file, write_text
 
@@ -40,22 +40,7 @@ _FRESH_USER: dict[str, Any] = {
 _SECRET_KEY = re.compile(r"(_token|_key|_secret|password)$")
 _LOCK_TIMEOUT_S = 30
 _QUIET_S = 600
-
-
-@dataclass(frozen=True)
-class WebuiRun:
-    """A run that was started on the page, as its folder tells it.
-
-    Shape: `state` is finished, stopped, running or lost; `values` are the YAML that ran.
-    """
-
-    name: str
-    path: Path
-    action: str
-    state: str
-    values: dict[str, Any]
-    started_at: str
-    seconds: float | None
+_WEBUI_FLAG = "started in the WebUI"
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -149,10 +134,10 @@ def merge_user_config(folder: Path, language: str | None, page: Mapping[str, Any
         write_text(path, yaml.safe_dump(plan_user_config(folder, language, page)))
 
 
-def list_webui_runs(saves: Path = SAVES) -> list[WebuiRun]:
-    """Return the runs that were started on the page, newest first; other folders under saves/ are left out."""
+def list_webui_runs(saves: Path = SAVES) -> list[Run]:
+    """Return the runs that were started on the page, the newest first; other folders under saves/ are left out."""
     runs = [_read_run(path.parent, saves) for path in saves.glob(f"*/*/*/{RUN_ARGUMENTS}")]
-    return sorted(runs, key=lambda run: run.started_at, reverse=True)
+    return sorted(runs, key=lambda run: run.started_at or "", reverse=True)
 
 
 def find_secrets(root: Path) -> dict[Path, list[str]]:
@@ -204,32 +189,37 @@ def find_model_path(path: Path, page: Mapping[str, Any]) -> str | None:
     return str(model) if model else None
 
 
-def _read_run(folder: Path, saves: Path) -> WebuiRun:
+def _read_run(folder: Path, saves: Path) -> Run:
     values = _read_quietly(folder / RUN_ARGUMENTS)
     results = _read_quietly(folder / "all_results.json")
     seconds = results.get("train_runtime") or results.get("predict_runtime")
     started = datetime.fromtimestamp((folder / RUN_ARGUMENTS).stat().st_mtime, UTC)
-    return WebuiRun(
+    return Run(
         name=folder.relative_to(saves).as_posix(),
         path=folder,
-        action="train" if values.get("do_train") else "eval",
+        action="train",
         state=_tell_state(folder, is_done=bool(results)),
         values=values,
+        plan={},
         started_at=started.isoformat(timespec="seconds"),
         seconds=float(seconds) if seconds else None,
+        exit_code=None,
+        flags=[_WEBUI_FLAG],
     )
 
 
-def _tell_state(folder: Path, *, is_done: bool) -> str:
+def _tell_state(folder: Path, *, is_done: bool) -> RunState:
     from launch.progress import read_trainer_log
 
     entries = read_trainer_log(folder / "trainer_log.jsonl")
     if is_done:
         steps = [entry for entry in entries if "current_steps" in entry and "total_steps" in entry]
-        return "stopped" if steps and steps[-1]["current_steps"] < steps[-1]["total_steps"] else "finished"
+        is_whole = not steps or steps[-1]["current_steps"] >= steps[-1]["total_steps"]
+        return RunState.FINISHED if is_whole else RunState.STOPPED
     # Nothing but the age of what it wrote last tells a run that goes on from one whose process is gone.
     newest = max(path.stat().st_mtime for path in folder.iterdir())
-    return "running" if datetime.now(UTC).timestamp() - newest < _QUIET_S else "lost"
+    is_recent = datetime.now(UTC).timestamp() - newest < _QUIET_S
+    return RunState.RUNNING if is_recent else RunState.LOST
 
 
 def _list_saved(root: Path) -> Iterator[Path]:

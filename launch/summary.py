@@ -8,6 +8,8 @@ from typing import Any
 
 from launch.config import diff_values
 from launch.evaluate import COMPARISON_FILE, Comparison, Side, read_comparison
+from launch.llamaboard import SAVES
+from launch.llamaboard_files import list_webui_runs
 from launch.presets import Preset, list_presets
 from launch.progress import read_trainer_log
 from launch.rules import read_dataset_manifest, split_names
@@ -108,9 +110,12 @@ def summarise_runs(runs: Iterable[Run], root: Path = RUNS) -> list[RunSummary]:
     return [_summarise(run, comparisons) for run in runs]
 
 
-def summarise_all(root: Path = RUNS) -> list[RunSummary]:
-    """Return every run under `root`, the newest first; runs that never started come last."""
-    summaries = summarise_runs(list_runs(root), root)
+def summarise_all(root: Path = RUNS, saves: Path = SAVES) -> list[RunSummary]:
+    """Return every run under `root`, and under `saves` those of the WebUI, the newest first.
+
+    Runs that never started come last.
+    """
+    summaries = summarise_runs([*list_runs(root), *list_webui_runs(saves)], root)
     return sorted(summaries, key=lambda summary: summary.run.started_at or "", reverse=True)
 
 

@@ -6,6 +6,8 @@ is built in another way it starts as it is, with a model that it knows, and the 
 
 import json
 import os
+import re
+import signal
 import sys
 import time
 import urllib.error
@@ -68,7 +70,8 @@ _SECRET_VARIABLES = {
     "hub_token": "HF_TOKEN",
     "ms_hub_token": "MODELSCOPE_API_TOKEN",
 }
-_SHOWN_FAULTS = 5
+# gradio's words for a public link that it made or could not make.
+_SHARED = re.compile(r"public URL: (\S+)|Could not create share link")
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Opened:
-    """A page that answers; `reason` says why it could not be filled in, "" when it was."""
+    """A page that answers; `reason` says why it could not be filled in, "" when it was.
+
+    `public_url` is gradio's link for --share, "" without it or when gradio could not make one.
+    """
 
     url: str
     is_filled: bool
     reason: str = ""
+    public_url: str = ""
 
 
 def read_request(config: Path | None, pairs: tuple[str, ...], dataset_dir: Path | None) -> dict[str, Any]:
@@ -153,7 +160,7 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
 
         notes += check_datasets(request.values)
         page, env = _plan_page(request, language, notes)
-        settings = CONFIG_DIR / f"{request.name or request.config.stem}.yaml"
+        settings = _name_settings(request.config, request.name)
     notes += _describe_saved_faults(settings)
     if address.host not in _LOCAL_HOSTS:
         notes.append(f"--host {address.host}: everybody who reaches this machine can use the page and its files")
@@ -188,6 +195,9 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
     Ctrl-C asks a running training to save and stop, waits for it, and ends the page; then it is raised again.
     Raises: ChildFailedError when the WebUI ended by itself, StackError when it does not answer in ten minutes.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's script starts what it puts in the background deaf to Ctrl-C: the page could not be stopped.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     STATUS.unlink(missing_ok=True)
     started, opened = time.monotonic(), False
 
@@ -195,9 +205,9 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
         nonlocal opened
         if opened:
             return
-        if STATUS.is_file() and answers(plan.url):
+        if STATUS.is_file() and answers(plan.url) and (link := _read_public_url(plan)) is not None:
             opened = True
-            on_open(_open_page(plan))
+            on_open(_open_page(plan, link))
         elif time.monotonic() - started > _START_S:
             raise StackError(f"the WebUI does not answer at {plan.url}", hint=f"its log: {LOG}")
 
@@ -305,6 +315,12 @@ def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[
     return {LANGUAGE: language, **filled.page}, env
 
 
+def _name_settings(config: Path, name: str | None) -> Path:
+    """Return where the page's settings go; those that the user saved on the page stay as they are."""
+    path = CONFIG_DIR / f"{name or config.stem}.yaml"
+    return path.with_stem(f"{path.stem}-opened") if path.resolve() == config.resolve() else path
+
+
 def _hide_secrets(values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     shown = hide_secrets(values)
     hidden = [key for key in values if key not in shown]
@@ -377,11 +393,19 @@ def _describe_server(address: Address, port: int) -> dict[str, str]:
     }
 
 
-def _open_page(plan: Plan) -> Opened:
+def _read_public_url(plan: Plan) -> str | None:
+    """Return gradio's public link, "" when there is none to come, None while it is being made."""
+    if plan.command.env.get("GRADIO_SHARE") != "true":
+        return ""
+    found = _SHARED.search(LOG.read_text(encoding="utf-8", errors="replace"))
+    return (found[1] or "") if found else None
+
+
+def _open_page(plan: Plan, public_url: str) -> Opened:
     """Return how the page opened; where it could not be filled in, its settings are made loadable by hand."""
     status = json.loads(STATUS.read_text(encoding="utf-8"))
     if not status["is_filled"] and plan.settings is not None:
         page = make_plain(plan.page)
         write_settings(plan.settings, format_settings(page, plan.source), force=True)
         merge_user_config(CACHE_DIR, plan.language, page)
-    return Opened(plan.url, is_filled=status["is_filled"], reason=status["reason"])
+    return Opened(plan.url, status["is_filled"], status["reason"], public_url)

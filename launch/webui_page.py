@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 _POLL_S = 0.2
-# Their change events set the path, the template, the checkpoints, the datasets: they must stand before these.
 _ENGINE = "llamafactory.webui.engine"
 _MODEL_NAME, _MODEL_PATH, _TEMPLATE, _LANGUAGE = "top.model_name", "top.model_path", "top.template", "top.lang"
 
@@ -46,7 +45,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the values of a `llamaboard_config` file."""
     yaml = importlib.import_module("yaml")
     values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
+    return {**values, "train.config_path": path.name}
 
 
 def remember_engine(engines: list[Any]) -> None:
@@ -82,12 +81,27 @@ def fill_page(values: dict[str, Any]) -> None:
 
     def resume_filled(self: Any) -> Iterator[dict[Any, Any]]:
         updates = resume(self)
+        shown = {key: {"value": item} for key, item in values.items()}
+        if values.get("train.dataset"):
+            # LlamaBoard frees this button when the user chooses a dataset; here it is chosen already.
+            shown["train.data_preview_btn"] = {"interactive": True}
+        known = {key: update for key, update in shown.items() if has_field(self.manager, key)}
         # Only the first: what follows restores a training that runs.
-        yield {**next(updates), **self._update_component({key: {"value": item} for key, item in values.items()})}
+        yield {**next(updates), **self._update_component(known)}
         yield from updates
 
     manager.add_elems = add_filled
     engine.resume = resume_filled
+
+
+def has_field(manager: Any, key: str) -> bool:
+    """Tell whether this LlamaBoard has a field of that name."""
+    try:
+        manager.get_elem_by_id(key)
+    except KeyError:
+        sys.stdout.write(f"This LlamaBoard has no field {key}: it was not filled in\n")
+        return False
+    return True
 
 
 def register_model(values: dict[str, Any]) -> None:

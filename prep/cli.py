@@ -1,6 +1,7 @@
 """The `lfc prep` commands: parse, call, print. The only click in prep/."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -765,7 +766,7 @@ def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
 @contextmanager
 def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
     """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
-    if not click.get_text_stream("stderr").isatty():
+    if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

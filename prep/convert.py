@@ -356,6 +356,10 @@ class _Run:
             return f"no rows in {names}"
         return f"no rows to write from {names}: {counts['filtered']:,} filtered, {counts['rejects']:,} rejected"
 
+    def _count_tool_records(self) -> dict[str, int]:
+        counts = self._counts
+        return {"records": counts["tool_records"], "with_history": counts["tool_records_with_history"]}
+
     def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
         file = self._files[path]
         options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
@@ -369,7 +373,7 @@ class _Run:
             options=options,
             think_policy=plan.policy.value,
             inputs=inputs,
-            counts=dict(self._counts) if path == self._names.main else {"records": self._counts["tool_records"]},
+            counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
             output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
         )
 

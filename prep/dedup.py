@@ -99,7 +99,7 @@ def _hash_question_in_context(record: Mapping[str, Any]) -> bytes:
 
 def _count_record(record: Mapping[str, Any]) -> Counter[str]:
     if "conversations" in record:
-        return Counter(tool_records=1)
+        return Counter(tool_records=1, tool_records_with_history=len(record["conversations"]) > 2)
     counts = Counter(records=1, with_system=bool(record["system"]), with_history=bool(record["history"]))
     counts["reasoning" if has_thought(record["output"]) else "chat"] += 1
     return counts

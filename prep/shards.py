@@ -87,7 +87,7 @@ class ShardBuilder:
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
-        self._rows = self._reasoning = self._with_system = self._with_history = 0
+        self._rows = self._reasoning = self._with_system = self._with_history = self._tools_with_history = 0
 
     def add(self, row: SourceRow | BadRow) -> None:
         """Convert one row, or count it as filtered or rejected."""
@@ -134,7 +134,9 @@ class ShardBuilder:
             with_history=self._with_history,
         )
         if self._tool_records:
-            result.counts["tool_records"] = len(self._tool_records)
+            result.counts.update(
+                tool_records=len(self._tool_records), tool_records_with_history=self._tools_with_history
+            )
         return result
 
     def _convert(self, row: SourceRow) -> None:
@@ -154,6 +156,7 @@ class ShardBuilder:
                 self._with_history += record.history != []
             else:
                 self._tool_records.append(line)
+                self._tools_with_history += len(record.conversations) > 2
 
     def _write(self, exchange: Exchange | ToolExchange, origin: str) -> AlpacaRecord | ToolRecord:
         if self._plan.system and not exchange.system.strip():

@@ -20,8 +20,9 @@ def open_browser(*, width: int = 1280, height: int = 900, dark: bool = False) ->
     if driver_path is None or browser_path is None:
         pytest.skip("needs chromium and chromedriver")
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
+    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+    for flag in (*flags, "--no-proxy-server", "--lang=en"):
+        options.add_argument(flag)
     options.binary_location = browser_path
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=service.Service(driver_path))

@@ -62,7 +62,7 @@ CASES = [
     Case("thinking_follows_the_policy", {"enable_thinking": False}, {"enable_thinking": True}, parser=False),
     Case("thinking_follows_the_policy", {"dataset": "masked"}, {"enable_thinking": None}, parser=False),
     Case("history_loses_its_thoughts", {"dataset": "turns"}, {"mask_history": True}, parser=False, fatal=False),
-    Case("template_is_the_models", {"template": ...}, {"template": "qwen3"}, parser=False),
+    Case("template_is_the_models", {"template": ...}, {"template": "qwen3"}, parser=False, fatal=False),
     Case("template_is_the_models", {"template": "qwen3_nothink"}, {"template": "qwen3"}, parser=False, fatal=False),
     Case("max_samples_keeps_all_rows", {"max_samples": 5}, {"max_samples": ...}, parser=False, fatal=False),
     Case("prediction_generates", {"do_predict": True, "eval_dataset": "mini"}, {"do_predict": False}),

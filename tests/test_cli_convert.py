@@ -40,6 +40,7 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
             "with_system": 0,
             "with_history": 0,
             "tool_records": 2,
+            "tool_records_with_history": 1,
         },
         "unused_columns": [],
         "left_out": [],

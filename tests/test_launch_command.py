@@ -126,3 +126,15 @@ def test_a_script_run_by_the_stacks_python_sees_its_arguments_and_not_our_folder
     result = subprocess.run(command.argv, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("['a', 'b c']")
     assert str(tmp_path) not in result.stdout
+
+
+def test_files_in_the_working_folder_do_not_stand_in_for_packages(tmp_path: Path) -> None:
+    import subprocess
+
+    (tmp_path / "filecmp.py").write_text("raise SystemExit('the wrong module')", encoding="utf-8")
+    script = tmp_path / "script" / "say.py"
+    script.parent.mkdir()
+    script.write_text("import filecmp; print(filecmp.cmp.__name__)", encoding="utf-8")
+    command = build_python_command(Path(sys.executable), script, (), os.environ)
+    result = subprocess.run(command.argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.returncode) == ("cmp\n", 0), result.stderr

@@ -169,3 +169,16 @@ def test_an_own_cutoff_stays_and_what_it_cuts_is_said(tmp_path: Path, qwen3_fold
     written = new_config(find_preset("cpu-smoke"), tmp_path / "run.yaml", overrides, dataset_dir=tmp_path / "data")
     assert written.values["cutoff_len"] == 128
     assert "cutoff_keeps_the_answers" in [fault.rule for fault in written.faults]
+
+
+def test_a_mapping_is_written_as_a_block_and_reads_back(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "data", "mine")
+    values = write_new(tmp_path, "dataset=mine", preset="multi-gpu-zero2")
+    text = (tmp_path / "run.yaml").read_text(encoding="utf-8")
+    assert "\n  zero_optimization:\n    stage: 2\n" in text
+    assert read_config(tmp_path / "run.yaml") == values
+
+
+def test_an_inference_preset_gets_no_dataset_and_no_output_dir(tmp_path: Path) -> None:
+    values = write_new(tmp_path, "model_name_or_path=Qwen/Qwen3-8B", preset="infer-nothink")
+    assert set(values) & {"dataset", "output_dir", "cutoff_len"} == set()

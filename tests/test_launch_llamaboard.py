@@ -74,12 +74,12 @@ def list_other_values(key: str) -> list[Any]:
     from launch.schema import read_schema
 
     item = read_schema("train")["properties"][key]
+    others: dict[str, list[Any]] = {
+        "boolean": [True, False], "integer": [3, 7], "number": [0.25, 3], "string": ["some-text"]
+    }  # fmt: skip
     values: list[Any] = []
     for part in item.get("anyOf", [item]):
-        values += part.get("enum", [])
-        values += {"boolean": [True, False], "integer": [3, 7], "number": [0.25, 3], "string": ["some-text"]}.get(
-            part.get("type", ""), []
-        )
+        values += part.get("enum", []) + others.get(part.get("type", ""), [])
     return [value for value in values if value != item["default"]][:3]
 
 

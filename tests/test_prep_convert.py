@@ -224,7 +224,7 @@ def test_tool_calls_become_rows_that_llamafactory_trains_on(tmp_path: Path) -> N
     assert len(read_rows(result)) == 1
     manifest = read_manifest(result.tools_output)
     assert manifest is not None
-    assert (manifest.output["formatting"], manifest.counts) == ("sharegpt", {"records": 2})
+    assert (manifest.output["formatting"], manifest.counts) == ("sharegpt", {"records": 2, "with_history": 1})
     entry = register_dataset(result.tools_output, "tools", tmp_path).entry
     assert (entry["formatting"], entry["columns"]["tools"]) == ("sharegpt", "tools")
 
