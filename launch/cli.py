@@ -386,6 +386,12 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would 
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
+@click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
+@click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
+@click.option("--node-rank", type=click.IntRange(0), default=0, show_default=True, help="Which one this is.")
+@click.option("--master-addr", metavar="ADDRESS", help="The first machine's address, for all.")
+@click.option("--master-port", type=click.IntRange(1, 65535), help="Its port; a free one on a single machine.")
+@click.option("--ray", is_flag=True, help="Let Ray place the workers; ray_num_workers stands in the config.")
 @no_check_option
 @dry_run_option
 @cli_option
@@ -393,6 +399,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would 
 @click.pass_context
 def train(
     ctx: click.Context,
+    /,
     config_path: Path,
     pairs: tuple[str, ...],
     name: str | None,
@@ -403,6 +410,7 @@ def train(
     dry_run: bool,
     given_cli: str | None,
     as_json: bool,
+    **cluster: Any,
 ) -> None:
     """Train with llamafactory-cli: checked first, then one run in runs/NAME.
 
@@ -414,8 +422,11 @@ def train(
       lfc launch train configs/medical.yaml
       lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
       lfc launch train configs/medical.yaml --resume --detach
+      lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
+    from launch.command import Cluster, find_free_port
     from launch.config import read_run_config
+    from launch.process import stop_signals_raise
     from launch.retry import set_aside
     from launch.run import begin_again, finish_run, start_llamafactory
 
@@ -425,8 +436,9 @@ def train(
     output_dir = Path(str(config.values.get("output_dir", "")))
     folder = RUNS / (name or config_path.stem)
     cli = find_cli(given_cli)
+    env = Cluster(**cluster).build_environment(find_free_port())
     if dry_run:
-        print_dry_run(cli, "train", config_path, pairs, config)
+        print_dry_run(cli, "train", config_path, pairs, config, env)
         return
     if resume:
         config = resume_from(config, output_dir)
@@ -436,12 +448,13 @@ def train(
         click.echo(f"Note: {output_dir} was renamed to {aside}", err=True)
     if not no_check:
         refuse_faults(ctx, config_path, config)
-    run = start_llamafactory(cli, "train", config, folder)
-    if detach:
-        print_detached(run, as_json=as_json)
-        return
-    with show_training(output_dir / "trainer_log.jsonl") as on_poll:
-        finish_run(run, on_poll)
+    with stop_signals_raise():
+        run = start_llamafactory(cli, "train", config, folder, env)
+        if detach:
+            print_detached(run, as_json=as_json)
+            return
+        with show_training(output_dir / "trainer_log.jsonl") as on_poll:
+            finish_run(run, on_poll)
     print_trained(read_run(run.path), as_json=as_json)
 
 
@@ -1200,6 +1213,7 @@ def run_in_terminal(
     """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours."""
     from launch.command import build_llamafactory_command
     from launch.config import read_run_config
+    from launch.gpu import read_gpus
     from launch.process import run_interactive
 
     config = read_run_config(config_path, pairs)
@@ -1207,16 +1221,27 @@ def run_in_terminal(
     if dry_run:
         print_dry_run(cli, action, config_path, pairs, config)
         return
-    command = build_llamafactory_command(cli, action, config_path, config.values, os.environ)
+    gpus = read_gpus().gpus or ()
+    command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
     click.get_current_context().exit(run_interactive(command.with_arguments(pairs)))
 
 
-def print_dry_run(cli: Path, action: str, path: Path, pairs: tuple[str, ...], config: "RunConfig") -> None:
-    """Print the command of a run, ready to paste."""
+def print_dry_run(
+    cli: Path,
+    action: str,
+    path: Path,
+    pairs: tuple[str, ...],
+    config: "RunConfig",
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
     from launch.command import build_llamafactory_command
+    from launch.gpu import read_gpus
 
-    command = build_llamafactory_command(cli, action, path, config.values, os.environ)
-    click.echo(command.with_arguments(pairs).format())
+    gpus = read_gpus().gpus or ()
+    environ = {**os.environ, **(env or {})}
+    command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
+    click.echo(command.with_env(env or {}).with_arguments(pairs).format())
 
 
 def print_detached(run: RunFolder, *, as_json: bool) -> None:

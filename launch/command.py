@@ -4,12 +4,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prep.errors import StackError
+from launch.gpu import Gpu
+from prep.errors import ConfigError, StackError
 
 CLI_VARIABLE = "LFC_LLAMAFACTORY_CLI"
 _SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "COOKIE", "CREDENTIAL")
@@ -73,9 +74,9 @@ def find_stack_python(cli: Path) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-    first_line = cli.read_bytes()[:4096].partition(b"\n")[0]
-    if first_line.startswith(b"#!") and Path(os.fsdecode(first_line[2:].strip())).is_file():
-        return Path(os.fsdecode(first_line[2:].strip()))
+    named = Path(os.fsdecode(cli.read_bytes()[:4096].partition(b"\n")[0].removeprefix(b"#!").strip()))
+    if named.name.startswith("python") and named.is_file():
+        return named
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")
 
 
@@ -97,16 +98,66 @@ def build_harness_command(lm_eval: Path, config_path: Path, environ: Mapping[str
 
 
 def build_llamafactory_command(
-    cli: Path, action: str, config_path: Path, config: Mapping[str, Any], environ: Mapping[str, str]
+    cli: Path,
+    action: str,
+    config_path: Path,
+    config: Mapping[str, Any],
+    environ: Mapping[str, str],
+    gpus: Sequence[Gpu] = (),
 ) -> Command:
     """Return the command that runs one LLaMA-Factory action on a config.
 
-    Unsloth works on exactly one visible GPU: with more, LLaMA-Factory would start torchrun.
+    Unsloth works on exactly one visible GPU, or LLaMA-Factory would start torchrun: of `gpus`, in the driver's
+    order, the one with the most free memory, unless the user has chosen.
     """
     env = _child_environment(cli.parent, environ)
     if config.get("use_unsloth") and "CUDA_VISIBLE_DEVICES" not in environ:
-        env["CUDA_VISIBLE_DEVICES"] = "0"
+        emptiest = max(range(len(gpus)), key=lambda number: gpus[number].free_bytes, default=0)
+        # CUDA's own order is by speed, the driver's by bus.
+        env |= {"CUDA_VISIBLE_DEVICES": str(emptiest), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return Command((str(cli), action, str(config_path)), env)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where one training runs when it takes more than one process; None leaves LLaMA-Factory's own choice."""
+
+    gpus: str | None = None
+    nnodes: int = 1
+    node_rank: int = 0
+    master_addr: str | None = None
+    master_port: int | None = None
+    ray: bool = False
+
+    def build_environment(self, free_port: int) -> dict[str, str]:
+        """Return the variables that LLaMA-Factory's launcher reads; `free_port` is used where none was given.
+
+        Raises: ConfigError when several machines are asked for without an address that they all reach.
+        """
+        env = {"CUDA_VISIBLE_DEVICES": self.gpus, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if self.gpus else {}
+        if self.ray:
+            return {**env, "USE_RAY": "1"}
+        several = self.nnodes > 1
+        if several and not (self.master_addr and self.master_port):
+            raise ConfigError(
+                f"{self.nnodes} machines need one address and port that all of them reach",
+                hint="--master-addr ADDRESS --master-port PORT, the same on each, and --node-rank 0, 1, …",
+            )
+        if several or "," in (self.gpus or ""):
+            env |= {"MASTER_PORT": str(self.master_port or free_port), "FORCE_TORCHRUN": "1"}
+            env |= {"MASTER_ADDR": self.master_addr} if self.master_addr else {}
+        if several:
+            env |= {"NNODES": str(self.nnodes), "NODE_RANK": str(self.node_rank)}
+        return env
+
+
+def find_free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def build_python_command(

@@ -21,6 +21,7 @@ class Gpu:
     memory_bytes: int
     capability: tuple[int, int]
     uuid: str = ""
+    free_bytes: int = 0
 
     @property
     def has_bf16(self) -> bool:
@@ -95,4 +96,4 @@ def _describe_gpu(nvml: Any, number: int) -> Gpu:
     nvml.nvmlDeviceGetUUID(handle, uuid, _BUFFER_BYTES)
     nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory))
     nvml.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor))
-    return Gpu(name.value.decode(), memory.total, (major.value, minor.value), uuid.value.decode())
+    return Gpu(name.value.decode(), memory.total, (major.value, minor.value), uuid.value.decode(), memory.free)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from launch.command import Command, build_llamafactory_command, record_environment
 from launch.config import RunConfig
+from launch.evidence import find_flags, read_dataset_manifests, read_versions
+from launch.gpu import read_gpus
 from launch.llamaboard_files import write_run_settings
 from launch.process import (
     GRACE_S,
@@ -45,12 +47,15 @@ def run_llamafactory(
 
     Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
     """
-    return finish_run(start_llamafactory(cli, action, config, folder), on_poll)
+    with stop_signals_raise():
+        return finish_run(start_llamafactory(cli, action, config, folder), on_poll)
 
 
-def start_llamafactory(cli: Path, action: str, config: RunConfig, folder: Path) -> RunFolder:
-    """Start one LLaMA-Factory action in a new run folder and return as soon as it runs."""
-    run = prepare_llamafactory(cli, action, config, folder)
+def start_llamafactory(
+    cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
+) -> RunFolder:
+    """Start one LLaMA-Factory action in a new run folder and return as soon as it runs; `env` adds variables."""
+    run = prepare_llamafactory(cli, action, config, folder, env)
     start_supervisor(run)
     return run
 
@@ -69,7 +74,8 @@ def prepare_llamafactory(
     """
     added = dict(env or {})
     run = create_run_folder(folder)
-    command = build_llamafactory_command(cli, action, run.config, config.values, {**os.environ, **added})
+    environ = {**os.environ, **added}
+    command = build_llamafactory_command(cli, action, run.config, config.values, environ, read_gpus().gpus or ())
     prepare_run(run, action, command.with_env(added), config, slot)
     return run
 
@@ -79,7 +85,15 @@ def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig
     write_text(run.config, config.text)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
-    plan = {"action": action, "argv": command.argv, "env": dict(command.env), "values": config.values, "slot": slot}
+    plan = {
+        "action": action,
+        "argv": command.argv,
+        "env": dict(command.env),
+        "values": config.values,
+        "slot": slot,
+        "versions": read_versions(Path(command.argv[0])),
+        "datasets": read_dataset_manifests(config.values),
+    }
     # Written last: without it the folder is no run, and may be written over.
     write_json(run.plan, plan)
 
@@ -113,11 +127,17 @@ def start_supervisor(run: RunFolder) -> None:
     words = run.path / "supervisor.txt"
     process = start_detached([sys.executable, "-c", _SUPERVISE, str(_ROOT), str(run.path)], words)
     deadline = time.monotonic() + _START_S
-    while not run.process.exists() and not run.result.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            said = words.read_text(encoding="utf-8", errors="replace").strip()
-            raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
-        time.sleep(0.02)
+    try:
+        while not run.process.exists() and not run.result.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = words.read_text(encoding="utf-8", errors="replace").strip()
+                raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
+            time.sleep(0.02)
+    except (KeyboardInterrupt, StoppedError):
+        # Seen by the supervisor as soon as its child has begun.
+        write_text(run.stop_request, "")
+        process.wait()
+        raise
 
 
 def supervise(folder: str) -> None:
@@ -150,7 +170,8 @@ def supervise(folder: str) -> None:
             write_text(run.log, f"{error}\n")
             exit_code = 127
         result = {"exit_code": exit_code, "stopped": stopped, "seconds": round(time.monotonic() - started, 1)}
-        write_json(run.result, {**result, "flags": []})
+        log = run.log.read_text(encoding="utf-8", errors="replace")
+        write_json(run.result, {**result, "flags": find_flags(log, plan["values"], plan["datasets"])})
 
 
 def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:

@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 
 from launch.command import (
+    Cluster,
     Command,
     build_llamafactory_command,
     build_python_command,
+    find_free_port,
     find_llamafactory_cli,
     find_stack_python,
     is_secret,
     record_environment,
 )
-from prep.errors import StackError
+from launch.gpu import Gpu
+from prep.errors import ConfigError, StackError
 
 
 def make_program(path: Path) -> Path:
@@ -138,3 +141,57 @@ def test_files_in_the_working_folder_do_not_stand_in_for_packages(tmp_path: Path
     command = build_python_command(Path(sys.executable), script, (), os.environ)
     result = subprocess.run(command.argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.stdout, result.returncode) == ("cmp\n", 0), result.stderr
+
+
+def test_of_several_gpus_unsloth_gets_the_one_with_the_most_free_memory() -> None:
+    gpus = [Gpu("H200", 100, (9, 0), free_bytes=free) for free in (10, 90, 50)]
+    command = build_llamafactory_command(
+        Path("/e/bin/cli"), "train", Path("c.yaml"), {"use_unsloth": True}, {}, gpus
+    )
+    assert command.env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert command.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [
+        (Cluster(), {}),
+        (Cluster(gpus="2"), {"CUDA_VISIBLE_DEVICES": "2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}),
+        (
+            Cluster(gpus="0,1"),
+            {
+                "CUDA_VISIBLE_DEVICES": "0,1",
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                "MASTER_PORT": "4242",
+                "FORCE_TORCHRUN": "1",
+            },
+        ),
+        (
+            Cluster(nnodes=2, node_rank=1, master_addr="10.0.0.1", master_port=29500),
+            {
+                "MASTER_PORT": "29500",
+                "FORCE_TORCHRUN": "1",
+                "MASTER_ADDR": "10.0.0.1",
+                "NNODES": "2",
+                "NODE_RANK": "1",
+            },
+        ),
+        (Cluster(ray=True), {"USE_RAY": "1"}),
+    ],
+)
+def test_a_cluster_becomes_the_variables_that_llamafactory_reads(
+    cluster: Cluster, expected: dict[str, str]
+) -> None:
+    assert cluster.build_environment(4242) == expected
+
+
+def test_several_machines_need_one_address() -> None:
+    with pytest.raises(ConfigError, match="2 machines need one address"):
+        Cluster(nnodes=2).build_environment(4242)
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", find_free_port()))
