@@ -15,7 +15,7 @@ from launch.chart import Curve, draw_chart
 from launch.document import format_value
 from launch.evaluate import Side
 from launch.markup import Html, join, tag
-from launch.runs import RUNS, RunState, find_run, list_runs
+from launch.runs import RUNS, Run, RunState, find_run, list_runs
 from launch.scores import FIGURES, Figure
 from launch.summary import (
     DataSummary,
@@ -43,20 +43,18 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
     Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
-    folder = root / name
-    if (folder / PLAN_FILE).is_file():
-        summaries = summarise_runs(_list_batch(folder, root), root)
-        page = build_batch_page(name, summaries)
+    batch = next((path for path in (root / name, Path(name)) if (path / PLAN_FILE).is_file()), None)
+    if batch:
+        folder, page = batch, build_batch_page(batch.name, summarise_runs(_list_batch(batch, root), root))
     else:
         run = find_run(name, root)
-        folder = run.path
-        page = build_run_page(summarise_runs([run], root)[0])
+        folder, page = run.path, build_run_page(summarise_runs([run], root)[0])
     path = output or folder.with_name(f"{folder.name}.html")
     write_text(path, page)
     return path
 
 
-def _list_batch(folder: Path, root: Path) -> list[Any]:
+def _list_batch(folder: Path, root: Path) -> list[Run]:
     runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
         raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")

@@ -133,6 +133,11 @@ def test_a_run_that_never_logged_or_was_scored_still_has_a_page(work_folder: Pat
     assert "Scores" not in text
 
 
+@pytest.mark.parametrize("name", ["medical", "sweep", "runs/medical", "runs/sweep"])
+def test_a_run_or_a_batch_is_called_by_its_name_or_its_folder(work_folder: Path, name: str) -> None:
+    assert write_report(name) == Path("runs", f"{Path(name).name}.html")
+
+
 def test_an_unknown_name_is_refused_with_the_names_there_are(work_folder: Path) -> None:
     with pytest.raises(InputError, match=r"no run is called 'nope' in runs; there are medical, sweep/lr-1"):
         write_report("nope")
