@@ -6,6 +6,7 @@ is. Needs the training stack, selenium, chromium and chromedriver; about five mi
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,10 @@ def draw_live_view(trainer_log: Path, picture: Path) -> None:
     console = Console(record=True, width=100, file=open(os.devnull, "w", encoding="utf-8"), force_terminal=True)  # noqa: SIM115, PTH123
     console.print("[bold]$[/bold] lfc launch train configs/hybrid.yaml")
     console.print(Spinner("dots", text=describe_progress(progress)))
-    console.save_svg(str(picture), title="lfc launch train")
+    drawing = console.export_svg(title="lfc launch train")
+    # Rich names fonts on a server and itself: a picture in docs/ is to load nothing.
+    drawing = re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", drawing, flags=re.DOTALL)
+    picture.write_text("\n".join(filter(str.strip, drawing.splitlines())) + "\n", encoding="utf-8")
     print(picture)
 
 

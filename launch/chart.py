@@ -11,7 +11,8 @@ Point = tuple[float, float]
 
 # As many as the colours of report.css; later curves take them again, dashed.
 COLOURS = 8
-_MOST_POINTS = 160
+_MOST_POINTS = 2_000
+_MOST_LABELS = 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
 
 
@@ -44,7 +45,7 @@ def draw_chart(curves: Sequence[Curve], label: str) -> Html:
 
     Points that are not finite are left out; a curve without any is named in the legend alone.
     """
-    curves = [Curve(curve.name, _thin(_keep_finite(curve.points))) for curve in curves]
+    curves = [Curve(curve.name, _keep_finite(curve.points)) for curve in curves]
     if not any(curve.points for curve in curves):
         return tag("p", "No loss was logged.", class_="quiet")
     drawings = [
@@ -94,10 +95,10 @@ def _draw_axes(frame: _Frame, ticks: Sequence[float]) -> Html:
 
 
 def _draw_curve(curve: Curve, style: str, frame: _Frame) -> tuple[Html, Html]:
-    """Return the line, and above all lines the points with the labels that hovering shows."""
-    path = " ".join(f"{frame.x(step)},{frame.y(loss)}" for step, loss in curve.points)
+    """Return the line, and, to lie above all lines, some of its points with the labels that hovering shows."""
+    path = " ".join(f"{frame.x(step)},{frame.y(loss)}" for step, loss in _thin(curve.points))
     line = tag("polyline", points=path, class_=f"line {style}")
-    return line, join([_draw_point(curve.name, point, style, frame) for point in curve.points])
+    return line, join([_draw_point(curve.name, point, style, frame) for point in _pick(curve.points)])
 
 
 def _draw_point(name: str, point: Point, style: str, frame: _Frame) -> Html:
@@ -145,6 +146,12 @@ def _share(value: float, span: Point) -> float:
 
 def _keep_finite(points: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(point for point in points if math.isfinite(point[1]))
+
+
+def _pick(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Return at most `_MOST_LABELS` of the points, evenly apart, the last one always."""
+    stride = -(-len(points) // _MOST_LABELS) if points else 1
+    return points[::-1][::stride][::-1]
 
 
 def _thin(points: tuple[Point, ...]) -> tuple[Point, ...]:

@@ -15,7 +15,7 @@ from launch.chart import Curve, draw_chart
 from launch.document import format_value
 from launch.evaluate import Side
 from launch.markup import Html, join, tag
-from launch.runs import RUNS, RunState, find_run, list_runs
+from launch.runs import RUNS, Run, RunState, find_run, list_runs
 from launch.scores import FIGURES, Figure
 from launch.summary import (
     DataSummary,
@@ -43,20 +43,18 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
     Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
-    folder = root / name
-    if (folder / PLAN_FILE).is_file():
-        summaries = summarise_runs(_list_batch(folder, root), root)
-        page = build_batch_page(name, summaries)
+    batch = next((path for path in (root / name, Path(name)) if (path / PLAN_FILE).is_file()), None)
+    if batch:
+        folder, page = batch, build_batch_page(batch.name, summarise_runs(_list_batch(batch, root), root))
     else:
         run = find_run(name, root)
-        folder = run.path
-        page = build_run_page(summarise_runs([run], root)[0])
+        folder, page = run.path, build_run_page(summarise_runs([run], root)[0])
     path = output or folder.with_name(f"{folder.name}.html")
     write_text(path, page)
     return path
 
 
-def _list_batch(folder: Path, root: Path) -> list[Any]:
+def _list_batch(folder: Path, root: Path) -> list[Run]:
     runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
         raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")
@@ -323,21 +321,21 @@ def _build_repeat(summary: RunSummary) -> Html:
 def _build_batch_table(summaries: Sequence[RunSummary]) -> Html:
     varied = find_varied_keys(summary.run for summary in summaries)
     best = min((summary.best_loss for summary in summaries if summary.best_loss is not None), default=None)
+    is_scored = any(summary.score for summary in summaries)
     rows = []
     for summary in summaries:
         loss = _format_loss(summary.best_loss)
-        rows.append(
-            (
-                summary.run.path.name,
-                _show_state(summary.run.state),
-                tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
-                _format_loss(summary.last_loss),
-                summary.score.format() if summary.score else "",
-                format_seconds(summary.run.seconds),
-                *(_show_value(summary.run.values.get(key, ...)) for key in varied),
-            )
-        )
-    return _table(("run", "state", "best loss", "last loss", "score", "time", *varied), rows)
+        cells = [
+            summary.run.path.name,
+            _show_state(summary.run.state),
+            tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
+            _format_loss(summary.last_loss),
+            format_seconds(summary.run.seconds),
+            *(_show_value(summary.run.values.get(key, ...)) for key in varied),
+        ]
+        rows.append([*cells, summary.score.format() if summary.score else ""] if is_scored else cells)
+    heads = ("run", "state", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
+    return _table(heads, rows)
 
 
 def _build_batch_scores(summaries: Sequence[RunSummary]) -> Html:

@@ -161,7 +161,7 @@ def summarise_data(run: Run) -> Iterator[DataSummary]:
     kept = run.plan.get("datasets") or {}
     folder = Path(str(run.values.get("dataset_dir") or "data"))
     for name in split_names(run.values.get("dataset")):
-        manifest = kept.get(name) or _read_manifest_now(name, folder)
+        manifest = kept[name] if name in kept else _read_manifest_now(name, folder)
         if manifest is None:
             yield DataSummary(name, None, None, {}, ())
             continue

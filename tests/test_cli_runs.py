@@ -42,7 +42,7 @@ def test_runs_is_one_line_a_run() -> None:
     result = run("runs")
     assert result.exit_code == 0
     assert cells(result) == [
-        ["2 runs in runs"],
+        ["2 runs"],
         ["run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"],
         ["fast", "train", "finished", "1.25", "1.25", "rouge_l 80.00 (+69.00*)", "2 min 5 s", "raw/r1.jsonl 111111111111"],
         ["slow", "train", "failed", "3", "3", "2 min 5 s", "raw/r1.jsonl 111111111111", "Unsloth fell back"],
@@ -66,7 +66,7 @@ def test_without_runs_the_table_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path / "empty")
     result = run("runs")
     assert result.exit_code == 0
-    assert result.stdout.split() == ["0", "runs", "in", "runs", "no", "run", "yet"]
+    assert result.stdout.split() == ["0", "runs", "no", "run", "yet"]
 
 
 def test_compare_shows_losses_scores_and_the_keys_that_differ() -> None:

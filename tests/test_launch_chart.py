@@ -32,10 +32,18 @@ def test_both_drawings_are_well_formed_and_hold_every_point() -> None:
     assert [entry.text for entry in root.iter("b")] == ["0.5"]
 
 
-def test_many_points_are_averaged_and_the_last_step_stays() -> None:
-    chart = draw_chart([Curve("a", tuple((float(step), 1.0) for step in range(1, 5001)))], "losses")
-    assert chart.count("<title>") == 2 * 160
-    assert "at step 5000" in chart
+def test_of_many_points_some_have_labels_and_these_are_real_ones() -> None:
+    chart = draw_chart([Curve("a", tuple((float(step), 5 - step / 1000) for step in range(1, 5001)))], "losses")
+    assert chart.count("<title>") == 2 * 157  # every 32nd of 5,000, counted from the last
+    assert "a: 0 at step 5000</title>" in chart
+    assert "a: 0.032 at step 4968</title>" in chart
+    line = re.findall(r'points="([^"]*)"', chart)[0].split()
+    assert len(line) == 2000
+
+
+def test_the_legend_says_what_was_logged_last() -> None:
+    chart = draw_chart([Curve("a", tuple((float(step), float(step % 7)) for step in range(1, 5001)))], "losses")
+    assert "a <b>2</b>" in chart  # 5000 % 7
 
 
 def test_losses_that_are_not_numbers_are_left_out() -> None:

@@ -111,10 +111,19 @@ def test_the_page_needs_nothing_but_itself(page: TextReader, work_folder: Path) 
 def test_a_batch_has_one_table_and_all_its_curves(work_folder: Path) -> None:
     page = TextReader(write_report("sweep", work_folder / "sweep.html").read_text(encoding="utf-8"))
     assert "sweep 2 of 3 runs finished" in page.text
-    assert "run state best loss last loss score time learning_rate" in page.text
+    assert "run state best loss last loss time learning_rate lr-1" in page.text
     assert "lr-2 finished 2 best 2 2 min 5 s 0.0002" in page.text
     assert "lr-3 failed 2 min 5 s 0.0003" in page.text
     assert "lr-1 2.5 lr-2 2 lr-3 no loss logged" in page.text
+
+
+def test_a_scored_batch_shows_each_runs_score(work_folder: Path) -> None:
+    outputs = {"base": ["x"] * 12, "adapter": ["good"] * 12}
+    write_evaluation(Path("runs/lr-2-eval"), "saves/m/lr-2", outputs, "good")
+    text = TextReader(write_report("sweep").read_text(encoding="utf-8")).text
+    assert "time learning_rate score lr-1" in text
+    assert "lr-2 finished 2 best 2 2 min 5 s 0.0002 rouge_l 80.00 (+69.00*)" in text
+    assert "Scores run rouge_l think_format cut_off lr-2 80.00 100.00 0.00" in text
 
 
 def test_a_run_that_never_logged_or_was_scored_still_has_a_page(work_folder: Path) -> None:
@@ -122,6 +131,11 @@ def test_a_run_that_never_logged_or_was_scored_still_has_a_page(work_folder: Pat
     assert "failed" in text
     assert "No loss was logged." in text
     assert "Scores" not in text
+
+
+@pytest.mark.parametrize("name", ["medical", "sweep", "runs/medical", "runs/sweep"])
+def test_a_run_or_a_batch_is_called_by_its_name_or_its_folder(work_folder: Path, name: str) -> None:
+    assert write_report(name) == Path("runs", f"{Path(name).name}.html")
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(work_folder: Path) -> None:

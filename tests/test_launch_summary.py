@@ -122,6 +122,8 @@ def test_the_manifest_kept_at_the_start_wins_over_the_one_beside_the_data_now() 
     write_json(run / "run.json", {"action": "train", "values": VALUES, "datasets": {"medical": kept}})
     [data] = summarise_all()[0].data
     assert (data.rows, data.think_policy, data.sources) == (7, "strip", ("krisfu/medical@abcdef012345",))
+    write_json(run / "run.json", {"action": "train", "values": VALUES, "datasets": {"medical": None}})
+    assert summarise_all()[0].data[0].rows is None
 
 
 def test_a_run_whose_data_is_gone_still_has_its_name() -> None:
