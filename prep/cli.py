@@ -201,6 +201,18 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
 @click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
 @seed_option
 @dedup_option
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    help="The most tokens of a row through LLaMA-Factory's qwen3 template; needs --model.",
+)
+@click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
+@click.option(
+    "--on-long",
+    type=click.Choice(["drop", "reject", "keep"]),
+    help="What becomes of a row above --max-tokens: drop writes it to OUTPUT.too-long.jsonl, reject (the default) "
+    "counts it among the rejects, keep only counts it.",
+)
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
@@ -212,6 +224,7 @@ def convert(
     output: Path,
     think_policy: str,
     column_map: tuple[str, ...],
+    on_long: str | None,
     as_json: bool,
     **rest: Any,
 ) -> None:
@@ -226,13 +239,17 @@ def convert(
       lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
+      lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
     from prep.convert import ConvertOptions, convert_files
     from prep.thinking import ThinkPolicy
 
+    if rest["max_tokens"] is None and (rest["model"] or on_long):
+        raise click.UsageError("--model and --on-long go with --max-tokens")
     options = ConvertOptions(
         format=rest.pop("format_name"),
+        on_long=on_long or "reject",
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
         **rest,
@@ -244,6 +261,7 @@ def convert(
         "tools_output": result.tools_output,
         "rejects": result.rejects,
         "duplicates": result.duplicates,
+        "too_long": result.too_long,
     }
     rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
     rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]

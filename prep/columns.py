@@ -148,7 +148,7 @@ class _FastBatch(NamedTuple):
         """
         import pyarrow as pa
 
-        if plan.source != "sharegpt" or plan.where:
+        if plan.source != "sharegpt" or plan.where or plan.length_limit is not None:
             return None
         column = map_columns(SOURCES["sharegpt"], batch.schema.names, plan.column_map)
         if set(column) != {"conversations"}:

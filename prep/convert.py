@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
@@ -25,6 +25,9 @@ from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, conver
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
 from prep.thinking import ThinkPolicy
 from prep.workers import Task, WorkerPool, count_workers
+
+if TYPE_CHECKING:
+    from prep.long_rows import LengthLimit
 
 Progress = Callable[[int], None]
 
@@ -40,7 +43,8 @@ _PARALLEL_BYTES = 48 << 20
 class ConvertOptions:
     """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
 
-    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`.
+    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
+    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
     """
 
     format: str | None = None
@@ -53,6 +57,9 @@ class ConvertOptions:
     sample: int | None = None
     seed: int = 42
     dedup: str | None = None
+    max_tokens: int | None = None
+    model: Path | None = None
+    on_long: str = "reject"
     max_rejects: int = 0
     workers: int | None = None
     force: bool = False
@@ -73,6 +80,7 @@ class ConvertResult:
     rejects: Path | None
     tools_output: Path | None = None
     duplicates: Path | None = None
+    too_long: Path | None = None
     left_out: list[Path] = field(default_factory=list)
 
 
@@ -90,7 +98,9 @@ def convert_files(
         source, columns = _recognise(files, options)
         names = _OutputNames.of(output)
         outputs = stack.enter_context(
-            open_outputs(output, (names.tools, names.duplicates), step="convert", force=options.force)
+            open_outputs(
+                output, (names.tools, names.duplicates, names.too_long), step="convert", force=options.force
+            )
         )
         stream = _Stream(_make_plan(source, output.stem, options), files, options, stack)
         run = _Run(names, outputs, options, columns)
@@ -161,7 +171,19 @@ def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertP
         prefix=prefix,
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
+        length_limit=_make_length_limit(options),
     )
+
+
+def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
+    if options.max_tokens is None:
+        return None
+    from prep.long_rows import LengthLimit, LengthMeter
+
+    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model)
+    # A tokenizer that cannot be used is told of here, before other processes fail on it.
+    LengthMeter(limit, options.policy)
+    return limit
 
 
 class _Stream:
@@ -276,6 +298,7 @@ class _OutputNames:
     tools: Path
     rejects: Path
     duplicates: Path
+    too_long: Path
 
     @classmethod
     def of(cls, main: Path) -> Self:
@@ -284,6 +307,7 @@ class _OutputNames:
             main.with_name(f"{main.stem}_tools.jsonl"),
             main.with_name(f"{main.name}.rejects.jsonl"),
             main.with_name(f"{main.name}{DUPLICATES_SUFFIX}"),
+            main.with_name(f"{main.name}.too-long.jsonl"),
         )
 
 
@@ -297,10 +321,13 @@ class _Run:
         self._options = options
         self._columns = set(columns)
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        if options.max_tokens is not None and options.on_long != "reject":
+            self._counts["too_long"] = 0
         self._first_reject = ""
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
         self._files: dict[Path, AtomicFile] = {
-            path: outputs.stage(path) for path in (names.main, names.tools, names.rejects, names.duplicates)
+            path: outputs.stage(path)
+            for path in (names.main, names.tools, names.rejects, names.duplicates, names.too_long)
         }
 
     def take(self, place: int, shard: ShardResult) -> None:
@@ -312,6 +339,7 @@ class _Run:
         self._write(self._names.main, shard.records)
         self._write(self._names.tools, shard.tool_records)
         self._files[self._names.rejects].write(shard.rejects)
+        self._files[self._names.too_long].write(shard.too_long)
 
     def finish(self, plan: ConvertPlan, inputs: list[dict[str, Any]], left_out: list[Path]) -> ConvertResult:
         """Publish the outputs that hold something; raises RejectsError or InputError without them."""
@@ -337,6 +365,7 @@ class _Run:
             rejects=kept[names.rejects],
             tools_output=kept[names.tools],
             duplicates=kept[names.duplicates],
+            too_long=kept[names.too_long],
             left_out=left_out,
         )
 
@@ -354,7 +383,10 @@ class _Run:
         counts = self._counts
         if not counts["rows"]:
             return f"no rows in {names}"
-        return f"no rows to write from {names}: {counts['filtered']:,} filtered, {counts['rejects']:,} rejected"
+        gone = [f"{counts['filtered']:,} filtered", f"{counts['rejects']:,} rejected"]
+        if counts["too_long"]:
+            gone.append(f"{counts['too_long']:,} too long for --max-tokens {self._options.max_tokens:,}")
+        return f"no rows to write from {names}: {', '.join(gone)}"
 
     def _count_tool_records(self) -> dict[str, int]:
         counts = self._counts
@@ -368,6 +400,9 @@ class _Run:
                 options[name] = value
         if self._options.sample is not None:
             options["seed"] = self._options.seed
+        if limit := plan.length_limit:
+            options |= {"max_tokens": limit.max_tokens, "on_long": limit.on_long}
+            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256}
         return Manifest(
             step="convert",
             options=options,

@@ -26,7 +26,7 @@ _SUFFIXES = {
 }
 # What hubs and this tool write beside data; a folder's data files are all the others.
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json", "configuration.json", "config.json")
-_NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl")
+_NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl")
 _CSV_FIELD_BYTES = 1 << 30
 _LONG_LINE = 1_000
 

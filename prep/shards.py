@@ -6,7 +6,7 @@ One process, several, or a cluster run the same function and get the same bytes.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prep.errors import InputError, RecordError
 from prep.filters import Condition, all_hold
@@ -22,6 +22,9 @@ from prep.records import (
 )
 from prep.sources import SOURCES, map_columns
 from prep.thinking import ThinkPolicy, join_thought
+
+if TYPE_CHECKING:
+    from prep.long_rows import LengthLimit, LengthMeter
 
 COUNTED = ("rows", "records", "rejects", "reasoning", "chat", "with_system", "with_history")
 
@@ -41,6 +44,7 @@ class ConvertPlan:
     prefix: str
     system: str = ""
     where: tuple[Condition, ...] = ()
+    length_limit: "LengthLimit | None" = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` makes the same plan of, in another process."""
@@ -50,19 +54,35 @@ class ConvertPlan:
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Return the plan that `to_json` described."""
         where = tuple(Condition(**condition) for condition in content["where"])
-        return cls(**{**content, "policy": ThinkPolicy(content["policy"]), "where": where})
+        limit = content["length_limit"]
+        if limit is not None:
+            from prep.long_rows import LengthLimit
+
+            limit = LengthLimit(**limit)
+        policy = ThinkPolicy(content["policy"])
+        return cls(**{**content, "policy": policy, "where": where, "length_limit": limit})
+
+    def make_meter(self) -> "LengthMeter | None":
+        """Return what measures rows for the limit, None without one: the tokenizer takes a second to load."""
+        if self.length_limit is None:
+            return None
+        from prep.long_rows import LengthMeter
+
+        return LengthMeter(self.length_limit, self.policy)
 
 
 @dataclass
 class ShardResult:
     """What a shard became: lines of JSONL, ready to be written.
 
-    Shape: `rejects` and `tool_records` are lines too; `columns` are all the source's columns that were seen.
+    Shape: `rejects`, `tool_records` and `too_long` (records that were dropped for their length) are lines too;
+    `columns` are all the source's columns that were seen.
     """
 
     records: bytes = b""
     tool_records: bytes = b""
     rejects: bytes = b""
+    too_long: bytes = b""
     counts: Counter[str] = field(default_factory=Counter)
     columns: set[str] = field(default_factory=set)
     first_reject: str = ""
@@ -87,6 +107,8 @@ class ShardBuilder:
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
+        self._too_long: list[bytes] = []
+        self._meter = plan.make_meter()
         self._rows = self._reasoning = self._with_system = self._with_history = self._tools_with_history = 0
 
     def add(self, row: SourceRow | BadRow) -> None:
@@ -122,6 +144,7 @@ class ShardBuilder:
         result.records = b"".join(self.records)
         result.tool_records = b"".join(self._tool_records)
         result.rejects = b"".join(self._rejects)
+        result.too_long = b"".join(self._too_long)
         result.columns.update(*self._mappings)
         written = len(self.records)
         result.counts.update(
@@ -146,6 +169,8 @@ class ShardBuilder:
             written = [self._write(exchanges[0], origin)]
         else:
             written = [self._write(exchange, f"{origin}#{answer}") for answer, exchange in enumerate(exchanges, 1)]
+        if self._plan.length_limit is not None and self._meter is not None:
+            written = self._judge_lengths(written, self._plan.length_limit, self._meter)
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
         for record in written:
             line = self._dumps(record._asdict(), option=self._end_line)
@@ -157,6 +182,27 @@ class ShardBuilder:
             else:
                 self._tool_records.append(line)
                 self._tools_with_history += len(record.conversations) > 2
+
+    def _judge_lengths(
+        self, written: list[AlpacaRecord | ToolRecord], limit: "LengthLimit", meter: "LengthMeter"
+    ) -> list[AlpacaRecord | ToolRecord]:
+        """Return the records of a row that stay; raises RecordError when a long one is a reject."""
+        lengths = meter.measure(written)
+        is_long = [length > limit.max_tokens for length in lengths]
+        if not any(is_long):
+            return written
+        if limit.on_long == "reject":
+            place = is_long.index(True)
+            answer = f"answer {place + 1} has " if len(written) > 1 else ""
+            raise RecordError(f"{answer}{lengths[place]:,} tokens, above --max-tokens {limit.max_tokens:,}")
+        self.result.counts["too_long"] += sum(is_long)
+        if limit.on_long == "keep":
+            return written
+        for record, length in zip(written, lengths, strict=True):
+            if length > limit.max_tokens:
+                entry = {"origin": record.origin, "tokens": length, "row": record._asdict()}
+                self._too_long.append(self._dumps(entry, option=self._end_line))
+        return [record for record, goes in zip(written, is_long, strict=True) if not goes]
 
     def _write(self, exchange: Exchange | ToolExchange, origin: str) -> AlpacaRecord | ToolRecord:
         if self._plan.system and not exchange.system.strip():
@@ -197,7 +243,7 @@ def convert_rows(plan: ConvertPlan, rows: Iterable[SourceRow | BadRow], path: st
 def convert_block(plan: ConvertPlan, data: bytes, first_row: int, path: str, label: str) -> ShardResult:
     """Convert a block of whole JSONL lines whose first one has this number."""
     builder = ShardBuilder(plan, path, label)
-    if plan.source == "medical-cot" and not plan.where:
+    if plan.source == "medical-cot" and not plan.where and plan.length_limit is None:
         _PlainLines(plan, builder, label).add(data, first_row)
     else:
         for row in parse_lines(data, first_row):

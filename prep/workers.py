@@ -166,7 +166,7 @@ def _read_range(task: Task) -> Iterator[tuple[bytes, int, bool]]:
 
 
 def _write_result(stream: IO[bytes], result: ShardResult, *, last: bool) -> None:
-    payload = (result.records, result.tool_records, result.rejects)
+    payload = (result.records, result.tool_records, result.rejects, result.too_long)
     header = {
         "sizes": [len(part) for part in payload],
         "counts": dict(result.counts),
@@ -191,9 +191,9 @@ def _read_result(stream: IO[bytes]) -> tuple[ShardResult, bool] | None:
         return None
     if [len(part) for part in parts] != header["sizes"]:
         return None
-    records, tool_records, rejects = parts
+    records, tool_records, rejects, too_long = parts
     counts, columns = Counter(header["counts"]), set(header["columns"])
-    result = ShardResult(records, tool_records, rejects, counts, columns, header["first_reject"])
+    result = ShardResult(records, tool_records, rejects, too_long, counts, columns, header["first_reject"])
     return result, header["last"]
 
 
