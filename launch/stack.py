@@ -322,7 +322,16 @@ def try_imports(stack: Stack, report: GpuReport, on_step: Callable[[str], None])
     on_step("imports: " + ", ".join(name for group in wanted for name in group))
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(lambda group: _try_group(stack, group), (group for group in wanted if group)))
-    return [_judge_trial(stack, report, result) for group in results for result in group]
+    return _share_mends([_judge_trial(stack, report, result) for group in results for result in group])
+
+
+def _share_mends(trials: list[Finding]) -> list[Finding]:
+    """Give imports that fail with the same words the mend of the first: the others only import it."""
+    mends: dict[str, str] = {}
+    for trial in trials:
+        if trial.status == "error":
+            mends.setdefault(trial.message, trial.mend)
+    return [replace(trial, mend=mends.get(trial.message, trial.mend)) for trial in trials]
 
 
 def _try_group(stack: Stack, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -349,7 +358,14 @@ def _judge_trial(stack: Stack, report: GpuReport, result: Mapping[str, Any]) -> 
 
 def _reinstall(name: str) -> list[str]:
     tested = read_tested_versions()
-    names = {"lora": ["peft", "torchao"], "llamafactory": ["llamafactory", "transformers", "trl"]}.get(name, [name])
+    # Built against each other: one of them alone does not mend it.
+    torch_family = ["torch", "torchvision", "torchaudio"]
+    together = {
+        "lora": ["peft", "torchao"],
+        "llamafactory": ["llamafactory", "transformers", "trl"],
+        **dict.fromkeys(torch_family, torch_family),
+    }
+    names = together.get(name, [name])
     return [f"{package}=={tested[package]}" for package in map(normalise_name, names) if package in tested] or [
         name
     ]
