@@ -1,0 +1,345 @@
+"""`lfc launch config …` and `lfc doctor`."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launch.cli.root import launch, lfc
+from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option, print_result
+
+if TYPE_CHECKING:
+    from launch.config import Check
+    from launch.schema import Kind
+
+
+@launch.group("config")
+def config() -> None:
+    """Write, check and compare LLaMA-Factory YAML configs.
+
+    \b
+    Examples:
+      lfc launch config ls
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+    """
+
+
+@config.command("ls")
+@json_option
+def config_ls(as_json: bool) -> None:
+    """List the shipped presets and what each needs.
+
+    \b
+    Example:
+      lfc launch config ls
+    """
+    from launch.presets import list_presets
+
+    presets = list_presets()
+    print_result(
+        {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]},
+        [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
+        as_json=as_json,
+        title=f"{len(presets)} presets",
+    )
+
+
+@config.command("show")
+@click.argument("name")
+@json_option
+def config_show(name: str, as_json: bool) -> None:
+    """Print a shipped preset as it stands.
+
+    \b
+    Example:
+      lfc launch config show medical-hybrid
+    """
+    from launch.presets import find_preset
+
+    preset = find_preset(name)
+    if as_json:
+        print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
+    else:
+        click.echo(preset.text, nl=False)
+
+
+@config.command("new")
+@click.argument("preset_name", metavar="PRESET")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
+@click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
+@force_option
+@json_option
+def config_new(
+    preset_name: str, pairs: tuple[str, ...], output: Path, dataset_dir: Path | None, force: bool, as_json: bool
+) -> None:
+    """Write a config from a preset, with your own values for LLaMA-Factory's keys.
+
+    Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
+    and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
+    is a folder on this machine. What is written is checked, and what must still be mended before a run, such as
+    a model that is not there yet, is said.
+
+    \b
+    Examples:
+      lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
+      lfc launch config new cpu-smoke dataset=medical_train max_steps=30 save_total_limit=null -o configs/cpu.yaml
+    """
+    from launch.config import new_config, parse_overrides
+    from launch.presets import find_preset
+
+    preset = find_preset(preset_name)
+    written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
+    for note in written.notes:
+        click.echo(f"Note: {note}", err=True)
+    for fault in written.faults:
+        click.echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
+        click.echo(f"  Try: {fault.mend}", err=True)
+    told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
+    print_result(
+        {
+            "config": output.as_posix(),
+            "values": written.values,
+            "notes": written.notes,
+            "faults": [asdict(fault) for fault in written.faults],
+        },
+        [(key, format_setting(written.values[key])) for key in told if key in written.values],
+        as_json=as_json,
+        title=f"{output} from preset {preset.name}",
+    )
+
+
+@config.command("check")
+@click.argument("path", metavar="FILE", type=INPUT_FILE)
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["here", "gpu", "cpu", "any"]),
+    default="here",
+    show_default=True,
+    help="The machine to judge for: this one, one with a single bf16 GPU, one without, or leave devices out.",
+)
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["train", "infer"]),
+    help="What reads it: train, or export, chat and api; told by its keys if not given.",
+)
+@click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
+@click.option("--strict", is_flag=True, help="Refuse warnings too.")
+@json_option
+def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
+    """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
+
+    All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
+    against LLaMA-Factory's own arguments, combinations that cannot work, the datasets and their think policy,
+    the model's folder, and this machine. Exit code 1 when one stops the run or loses data.
+
+    \b
+    Examples:
+      lfc launch config check configs/medical.yaml
+      lfc launch config check configs/medical.yaml --for gpu --strict
+    """
+    from launch.config import check_config
+    from launch.rules import choose_machine
+
+    check = check_config(path, choose_machine(target), kind, measure=measure)
+    faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
+    refused = check.is_fatal or (strict and bool(faults))
+    if as_json:
+        result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "faults": faults}
+        print_result(result, [], as_json=True, title="")
+    else:
+        print_faults(path, check, target)
+    if refused:
+        click.get_current_context().exit(1)
+
+
+def print_faults(path: Path, check: "Check", target: str) -> None:
+    """Print a check's result to stdout, one fault and its mend after the other."""
+    errors = sum(fault.fatal for fault in check.faults)
+    warnings = len(check.faults) - errors
+    for fault in check.faults:
+        line, column = check.place(fault)
+        what = "error" if fault.fatal else "warning"
+        click.echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
+        click.echo(f"  Try: {fault.mend}")
+    where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
+    verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
+    click.echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+
+
+@config.command("diff")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@json_option
+def config_diff(first: str, second: str, as_json: bool) -> None:
+    """Show the keys on which two configs differ: presets by name, or files.
+
+    \b
+    Example:
+      lfc launch config diff medical-hybrid configs/medical.yaml
+    """
+    from launch.config import diff_configs
+
+    differing = diff_configs(first, second)
+    pairs = {key: [None if side is ... else side for side in pair] for key, pair in differing.items()}
+    rows = [
+        (key, *(("(not set)" if side is ... else format_setting(side)) for side in pair))
+        for key, pair in differing.items()
+    ]
+    only = {
+        name: [key for key, pair in differing.items() if pair[1 - side] is ...]
+        for side, name in enumerate(("only_in_a", "only_in_b"))
+    }
+    print_result(
+        {"a": first, "b": second, "differing": pairs, **only},
+        [("key", first, second), *rows] if rows else [("no key differs",)],
+        as_json=as_json,
+        title=f"{first} and {second}: {len(rows)} keys differ",
+    )
+
+
+@config.command("import")
+@click.argument("saved", metavar="SAVED.yaml", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The training YAML to write.")
+@click.option("--keep-secrets", is_flag=True, help="Write API keys and tokens too, in clear text.")
+@force_option
+@json_option
+def config_import(
+    saved: Path, pairs: tuple[str, ...], output: Path, keep_secrets: bool, force: bool, as_json: bool
+) -> None:
+    """Make a training YAML of settings that were saved in the WebUI.
+
+    SAVED is a file of llamaboard_config/, or the llamaboard_config.yaml in a run's folder under saves/. It trains
+    what that page would train. KEY=VALUE adds what the page does not save, such as model_name_or_path.
+
+    \b
+    Examples:
+      lfc launch config import llamaboard_config/medical.yaml -o configs/medical.yaml
+      lfc launch config import saves/Qwen3-4B/lora/run1/llamaboard_config.yaml -o configs/run1.yaml
+    """
+    from launch.config import parse_overrides, write_config
+    from launch.webui import import_settings
+    from prep.files import refuse_existing
+
+    refuse_existing(output, force=force)
+    imported = import_settings(saved, parse_overrides(pairs), keep_secrets=keep_secrets)
+    write_config(output, imported.values, header=f"From the WebUI's {saved.as_posix()}")
+    for note in imported.notes:
+        click.echo(f"Note: {note}", err=True)
+    told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
+    print_result(
+        {"config": output.as_posix(), "values": imported.values, "notes": imported.notes},
+        [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
+        as_json=as_json,
+        title=f"{output} from {saved}",
+    )
+
+
+@config.command("export")
+@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The file to write in llamaboard_config/.")
+@force_option
+@json_option
+def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Make a training YAML loadable in the WebUI, by its button "Load arguments".
+
+    What has no field on the page goes into its `extra_args`; what cannot be carried is named.
+
+    \b
+    Example:
+      lfc launch config export configs/medical.yaml -o llamaboard_config/medical.yaml
+    """
+    from launch.webui import export_settings, read_request
+
+    exported = export_settings(output, config_path, read_request(config_path, pairs, None), force=force)
+    for note in exported.notes:
+        click.echo(f"Note: {note}", err=True)
+    told = ("top.model_name", "top.model_path", "top.template", "train.dataset", "train.extra_args")
+    print_result(
+        {"settings": output.as_posix(), "values": exported.values, "notes": exported.notes},
+        [(key, format_setting(exported.values[key])) for key in told],
+        as_json=as_json,
+        title=f"{output} from {config_path}",
+    )
+
+
+@config.command("schema")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["train", "infer"]),
+    default="train",
+    show_default=True,
+    help="Which of the two.",
+)
+@click.option("--refresh", is_flag=True, help="Write both anew from the LLaMA-Factory that is installed.")
+@click.option("--to", "folder", type=FOLDER, help="With --refresh: the folder to write them into.")
+@click.option("--python", type=INPUT_FILE, help="With --refresh: the interpreter that has LLaMA-Factory.")
+def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path | None) -> None:
+    """Print the JSON Schema of LLaMA-Factory's YAML, for editors and checkers.
+
+    It is made of LLaMA-Factory's own arguments: types, choices, defaults and help.
+
+    \b
+    Examples:
+      lfc launch config schema > llamafactory.schema.json
+      lfc launch config schema --refresh --to configs
+    """
+    from launch.schema import introspect_stack, read_schema_text, write_schemas
+
+    if not refresh:
+        click.echo(read_schema_text(kind), nl=False)
+        return
+    if folder is None:
+        raise click.UsageError("--refresh needs --to FOLDER")
+    for path in write_schemas(introspect_stack(python or Path(sys.executable)), folder):
+        click.echo(path)
+
+
+def format_setting(value: Any) -> str:
+    """Return a value as it stands in the YAML."""
+    from launch.document import format_value
+
+    return format_value(value)
+
+
+@lfc.command("doctor")
+@click.option("--llamafactory-cli", "given_cli", envvar="LFC_LLAMAFACTORY_CLI", help="The one to look into.")
+@click.option("--quick", is_flag=True, help="Leave out the imports, which take most of a minute.")
+@json_option
+def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
+    """Find out whether training can work here, and say what mends it.
+
+    Looks at Python, GPU and driver, disk, ports, proxies and caches; at the installed versions against the
+    tested set and against what llamafactory and unsloth declare; at pairs known to break; and really imports
+    each package in a child process. Exit code 1 when training cannot work.
+
+    \b
+    Examples:
+      lfc doctor
+      lfc doctor --quick --json
+    """
+    from launch.stack import examine
+
+    def say(step: str) -> None:
+        click.echo(f"looking at {step}", err=True)
+
+    findings = examine(given_cli, quick=quick, on_step=say)
+    broken = any(finding.status == "error" for finding in findings)
+    if as_json:
+        result = {"can_train": not broken, "findings": [asdict(finding) for finding in findings]}
+        print_result(result, [], as_json=True, title="")
+    else:
+        for finding in findings:
+            click.echo(f"{finding.status:8}{finding.what}: {finding.message}")
+            if finding.mend:
+                click.echo(f"          Try: {finding.mend}")
+        click.echo("training cannot work here yet" if broken else "training can work here")
+    if broken:
+        click.get_current_context().exit(1)

@@ -1,0 +1,119 @@
+"""`lfc launch eval`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launch.cli.options import cli_option, name_option
+from launch.cli.root import launch
+from launch.cli.show import print_comparison, show_prediction
+from prep.cli import FOLDER, json_option, print_result
+
+
+@launch.command("eval")
+@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.option("--eval-dataset", help="The registered dataset of held-out rows.")
+@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option(
+    "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
+)
+@name_option
+@cli_option
+@json_option
+def evaluate(
+    words: tuple[str, ...],
+    eval_dataset: str | None,
+    adapters: tuple[Path, ...],
+    tasks: str | None,
+    name: str | None,
+    given_cli: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the base model with what one or several trainings made of it, on held-out rows.
+
+    CONFIG is a training config; all sides get its template, thinking flag and seed, and the base runs once.
+    KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
+    mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
+    changed most, lie in runs/NAME.
+
+    With --tasks, lm-evaluation-harness asks its multiple-choice questions instead; KEY=VALUE then sets its own
+    options, such as num_fewshot, limit or include_path.
+
+    \b
+    Examples:
+      lfc launch eval configs/medical.yaml --eval-dataset medical_test max_new_tokens=4096
+      lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
+      lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
+    """
+    from launch.config import parse_overrides, read_config
+    from launch.evaluate import list_trained
+
+    paths = [Path(word) for word in words if not is_setting(word)]
+    configs = {path.stem: read_config(path) for path in paths}
+    if not paths or len(configs) < len(paths) or bool(tasks) == bool(eval_dataset):
+        raise click.UsageError(
+            "give CONFIGs of different names, and either --eval-dataset NAME or --tasks NAME,..."
+        )
+    overrides = parse_overrides(word for word in words if is_setting(word))
+    trained = list_trained(configs, adapters)
+    folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
+    if tasks:
+        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json)
+        return
+    from launch.command import find_llamafactory_cli
+    from launch.evaluate import evaluate as evaluate_rows
+    from launch.evaluate import plan_entrants
+
+    entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
+    result = evaluate_rows(find_llamafactory_cli(given_cli), entrants, folder, show_prediction)
+    if as_json:
+        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
+    else:
+        print_comparison(result)
+
+
+def ask_tasks(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
+    tasks: list[str],
+    folder: Path,
+    overrides: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Let lm-evaluation-harness ask base and adapters, and print what it found."""
+    from launch.command import find_lm_eval
+    from launch.evaluate import check_shared_base
+    from launch.harness import plan_task_runs, run_tasks
+
+    lm_eval = find_lm_eval()
+    check_shared_base(configs, overrides)
+    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    print_result(
+        {
+            "run": folder.as_posix(),
+            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+        },
+        [
+            ("", "", *scores),
+            *(
+                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                for row in zip(*scores.values(), strict=True)
+            ),
+        ],
+        as_json=as_json,
+        title=f"lm-evaluation-harness, value ± standard error ({folder})",
+    )
+
+
+def format_task_score(value: float, error: float | None) -> str:
+    """Return a figure of lm-evaluation-harness with its standard error."""
+    return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def is_setting(word: str) -> bool:
+    """Tell a KEY=VALUE from a config's path."""
+    return word.partition("=")[0].isidentifier() and "=" in word and not Path(word).is_file()

@@ -1,0 +1,53 @@
+"""What several commands take, and the checks that they share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from launch.config import RunConfig
+
+
+cli_option = click.option(
+    "--llamafactory-cli",
+    "given_cli",
+    envvar="LFC_LLAMAFACTORY_CLI",
+    show_envvar=True,
+    metavar="PROGRAM",
+    help="The llamafactory-cli of another environment or checkout.",
+)
+
+
+name_option = click.option("--name", help="The run's folder under runs/; from the config's name if not given.")
+
+
+no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
+
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
+
+
+fresh_option = click.option("--fresh", is_flag=True, help="Throw away what an earlier run made there; start over.")
+
+
+def find_cli(given: str | None) -> Path:
+    """Return the llamafactory-cli to run; raises StackError when there is none."""
+    from launch.command import find_llamafactory_cli
+
+    return find_llamafactory_cli(given)
+
+
+def refuse_faults(ctx: click.Context, path: Path, config: "RunConfig") -> None:
+    """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work."""
+    from launch.config import check_values, guess_kind
+    from launch.rules import choose_machine
+
+    faults = check_values(config.values, guess_kind(config.values), choose_machine("here"), path)
+    for fault in faults:
+        what = "error" if fault.fatal else "warning"
+        click.echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)
+        click.echo(f"  Try: {fault.mend}", err=True)
+    if any(fault.fatal for fault in faults):
+        click.echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
+        ctx.exit(1)

@@ -1,0 +1,134 @@
+"""What came of runs: `lfc launch runs`, `compare`, `report`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from launch.cli.config import format_setting
+from launch.cli.root import launch
+from prep.cli import OUTPUT_FILE, json_option, print_result
+
+if TYPE_CHECKING:
+    from launch.summary import RunSummary
+
+
+@launch.command("runs")
+@json_option
+def runs_table(as_json: bool) -> None:
+    """List all runs, the newest first: state, losses, score, time, data and flags.
+
+    They are those of the terminal in runs/, and those that were started in the WebUI in saves/.
+
+    The best loss is that on validation rows where there are any. The score is that of the newest evaluation; a
+    star means that the 95 % interval of its change from the base excludes 0.
+
+    \b
+    Example:
+      lfc launch runs
+    """
+    from launch.summary import summarise_all
+
+    summaries = summarise_all()
+    rows = [describe_run(summary) for summary in summaries]
+    print_result(
+        {"runs": [summary.as_dict() for summary in summaries]},
+        [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+        if rows
+        else [("no run yet",)],
+        as_json=as_json,
+        title=f"{len(rows)} runs",
+    )
+
+
+def describe_run(summary: "RunSummary") -> tuple[str, ...]:
+    """Return a run as one line of the table."""
+    from launch.summary import format_seconds
+
+    return (
+        summary.run.name,
+        summary.kind,
+        str(summary.run.state),
+        format_loss(summary.best_loss),
+        format_loss(summary.last_loss),
+        summary.score.format() if summary.score else "",
+        format_seconds(summary.run.seconds),
+        ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
+        "; ".join(summary.flags),
+    )
+
+
+def format_loss(loss: float | None) -> str:
+    """Return a loss to four digits, nothing when none was logged."""
+    return "" if loss is None else f"{loss:.4g}"
+
+
+@launch.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@json_option
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Compare two runs: losses and scores side by side, and the config keys on which they differ.
+
+    \b
+    Example:
+      lfc launch compare medical medical-slow
+    """
+    from launch.config import diff_values
+    from launch.runs import find_run
+    from launch.summary import list_figures, summarise_runs
+
+    pair = summarise_runs([find_run(first), find_run(second)])
+    differing = diff_values(pair[0].run.values, pair[1].run.values)
+    names = ("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags")
+    told = list(zip(names, *map(describe_run, pair), strict=True))
+    figures = list_figures(summary.score.side for summary in pair if summary.score)
+    rows = [
+        ("", *told[0][1:]),
+        *(row for row in told[1:] if any(row[1:])),
+        *((figure, *(format_figure(summary, figure) for summary in pair)) for figure in figures),
+        *(
+            (key, *("(not set)" if side is ... else format_setting(side) for side in sides))
+            for key, sides in differing.items()
+        ),
+    ]
+    settings = {key: [None if side is ... else side for side in sides] for key, sides in differing.items()}
+    print_result(
+        {"a": pair[0].as_dict(), "b": pair[1].as_dict(), "config": settings},
+        rows,
+        as_json=as_json,
+        title=f"{first} and {second}: {len(differing)} config keys differ",
+    )
+
+
+def format_figure(summary: "RunSummary", name: str) -> str:
+    """Return one figure of a run's evaluation with its change from the base."""
+    if summary.score is None or name not in summary.score.side.figures:
+        return ""
+    change = summary.score.side.changes.get(name)
+    return f"{summary.score.side.figures[name]:.2f}" + (f"  {change.format()}" if change else "")
+
+
+@launch.command("report")
+@click.argument("name")
+@click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
+@json_option
+def report(name: str, output: Path | None, as_json: bool) -> None:
+    """Write one HTML page of a run or a batch, to read offline and to pass on.
+
+    Loss curves, scores with their intervals, what the config sets otherwise than its preset, where the data came
+    from, answers side by side, and what was flagged. The page loads nothing and runs no script.
+
+    \b
+    Example:
+      lfc launch report medical -o medical.html
+    """
+    from launch.report import write_report
+
+    path = write_report(name, output)
+    print_result(
+        {"report": path.as_posix(), "bytes": path.stat().st_size},
+        [("open", path.absolute().as_uri()), ("bytes", f"{path.stat().st_size:,}")],
+        as_json=as_json,
+        title=f"report of {name}",
+    )

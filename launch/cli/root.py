@@ -1,0 +1,48 @@
+"""The root `lfc` command, its two halves, and how a fault ends."""
+
+from typing import Any
+
+import click
+
+from prep import __version__
+from prep.errors import UserError
+
+
+class RootGroup(click.Group):
+    """Ends a user's fault in one message and its exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; UserError becomes one message, Ctrl-C exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"Error: {error}", err=True)
+            if error.hint:
+                click.echo(f"  Try: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted: nothing half-written was left behind.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lfc")
+def lfc() -> None:
+    """Prepare data for LLaMA-Factory, and launch it: from a hub to a compared adapter.
+
+    \b
+    Examples:
+      lfc quickstart
+      lfc prep convert raw/r1_data_example.jsonl -o data/medical.jsonl
+      lfc launch train configs/medical.yaml
+    """
+
+
+@click.group("launch")
+def launch() -> None:
+    """Write configs, train, and compare.
+
+    \b
+    Example:
+      lfc launch train configs/medical.yaml
+    """

@@ -1,0 +1,91 @@
+"""What is shown while something runs, and comparisons."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from prep.cli import print_result
+
+if TYPE_CHECKING:
+    from launch.evaluate import Comparison
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    from launch.scores import FIGURES
+
+    heads = [
+        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+    ]
+    rows = [
+        (
+            figure.name,
+            *(
+                part
+                for side in comparison.sides
+                for part in (
+                    f"{side.figures[figure.name]:.2f}",
+                    *([side.changes[figure.name].format()] if side.changes else []),
+                )
+            ),
+            figure.meaning,
+        )
+        for figure in FIGURES
+        if figure.name in comparison.sides[0].figures
+    ]
+    print_result(
+        {},
+        [("", *heads, ""), *rows],
+        as_json=False,
+        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
+    )
+    click.echo(
+        "* the 95 % interval of the change excludes 0; rows that changed most: "
+        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
+    )
+
+
+@contextlib.contextmanager
+def show_status(describe: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """Show one line that changes on a terminal's stderr; elsewhere a line whenever a tenth more is done."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status(describe()) as status:
+        yield lambda: status.update(describe())
+
+
+@contextlib.contextmanager
+def show_training(trainer_log: Path, since: float | None = None) -> Iterator[Callable[[], None]]:
+    """Show step, loss and time left of the run that writes `trainer_log` from `since` on, now if not given."""
+    import time
+
+    from launch.progress import describe_progress, read_progress
+
+    started = time.time()
+
+    def describe() -> str:
+        progress = read_progress(trainer_log, since=started if since is None else since)
+        return describe_progress(progress) if progress else f"starting LLaMA-Factory, {time.time() - started:.0f} s"
+
+    with show_status(describe) as on_poll:
+        yield on_poll
+
+
+@contextlib.contextmanager
+def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
+    """Show how many batches one side of a comparison has answered."""
+    from launch.progress import read_bar
+
+    def describe() -> str:
+        bar = read_bar(log)
+        return f"{side}: {bar[0]}/{bar[1]} batches" if bar else f"{side}: starting LLaMA-Factory"
+
+    with show_status(describe) as on_poll:
+        yield on_poll

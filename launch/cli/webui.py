@@ -1,0 +1,103 @@
+"""`lfc launch webui`."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launch.cli.options import cli_option, dry_run_option, find_cli
+from launch.cli.root import launch
+from prep.cli import FOLDER, OUTPUT_FILE, force_option
+
+if TYPE_CHECKING:
+    from launch.webui import Opened, Plan
+
+
+@launch.command("webui")
+@click.argument("config_path", metavar="[CONFIG]", type=OUTPUT_FILE, required=False)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the config's own if not given.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to the network.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="The first free one from 7860 on if not given.")
+@click.option("--share", is_flag=True, help="Have gradio make a public link.")
+@click.option("--lang", type=click.Choice(["en", "zh", "ru", "ko", "ja"]), help="The locale's if not given.")
+@click.option("--name", help="The saved settings' name in llamaboard_config/; the config's if not given.")
+@click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
+@click.option("--scrub", is_flag=True, help="Empty API keys and tokens in saved settings first.")
+@force_option
+@dry_run_option
+@cli_option
+def webui(config_path: Path | None, pairs: tuple[str, ...], dataset_dir: Path | None, **options: Any) -> None:
+    """Open LLaMA-Factory's WebUI with everything of CONFIG filled in.
+
+    CONFIG is the YAML that `lfc launch train` takes, or settings saved in the WebUI. Datasets, model, ports and
+    proxies are checked first. Ctrl-C asks a running training to save and stop, and then ends the page.
+
+    \b
+    Examples:
+      lfc launch webui configs/medical.yaml
+      lfc launch webui configs/medical.yaml lora_rank=32 --lang zh --port 8000
+      lfc launch webui configs/medical.yaml --dry-run
+    """
+    from launch.llamaboard_files import find_secrets, scrub_secrets
+    from launch.webui import Address, Request, plan_webui, read_request, serve_webui, write_plan
+
+    if options["scrub"] and not options["dry_run"]:
+        for path, keys in find_secrets(Path()).items():
+            scrub_secrets(path)
+            click.echo(f"{path}: {', '.join(keys)} emptied", err=True)
+    values = read_request(config_path, pairs, dataset_dir)
+    request = Request(config_path, values, options["name"], options["lang"], options["force"])
+    address = Address(options["host"], options["port"], options["share"])
+    plan = plan_webui(request, address, find_cli(options["given_cli"]), os.environ)
+    for note in plan.notes:
+        click.echo(f"Note: {note}", err=True)
+    if options["dry_run"]:
+        print_webui_plan(plan)
+        return
+    write_plan(plan)
+    click.echo("Starting LLaMA-Factory's WebUI …", err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve_webui(plan, lambda opened: show_page(opened, plan, browser=not options["no_browser"]), tell_stop)
+    click.echo("The WebUI has ended.", err=True)
+
+
+def print_webui_plan(plan: "Plan") -> None:
+    """Print what `lfc launch webui` would write and start."""
+    import yaml
+
+    from launch.command import Command, is_secret
+
+    if plan.settings is not None:
+        click.echo(f"# {plan.settings.as_posix()}")
+        click.echo(yaml.safe_dump(plan.page, allow_unicode=True, sort_keys=False))
+    click.echo("# llamaboard_cache/user_config.yaml")
+    click.echo(yaml.safe_dump(plan.user_config, allow_unicode=True, sort_keys=False))
+    shown = {name: "***" if is_secret(name) else value for name, value in plan.command.env.items()}
+    click.echo(f"# {plan.url}\n{Command(plan.command.argv, shown).format()}")
+
+
+def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
+    """Print the address of a page that answers, and open it."""
+    import webbrowser
+
+    from launch.webui import LOAD_BUTTONS, can_open_browser
+
+    click.echo(f"WebUI: {opened.url}")
+    if opened.public_url:
+        click.echo(f"Public link: {opened.public_url}")
+    if plan.settings is not None and opened.is_filled:
+        click.echo(f"Everything of {plan.settings.as_posix()} is filled in.")
+    elif plan.settings is not None:
+        button = LOAD_BUTTONS[plan.language]
+        click.echo(f"Choose {plan.settings.name} as its config path and press [{button}]: {opened.reason}.")
+    click.echo("Ctrl-C ends it; a running training saves first.", err=True)
+    if browser and can_open_browser(os.environ):
+        webbrowser.open(opened.url)
+
+
+def tell_stop() -> None:
+    """Say that the WebUI was asked to end."""
+    click.echo("Ending: a running training saves first. Ctrl-C again ends it at once, unsaved.", err=True)
