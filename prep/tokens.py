@@ -10,12 +10,14 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.dataset import Conversation, Message
 from prep.errors import InputError, UserError
+from prep.files import hash_file
 from prep.pieces import PieceCounter, TextLength
 from prep.thinking import CLOSE_TAG, EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, THOUGHT_START
 
@@ -211,13 +213,19 @@ def load_tokenizer(path: Path) -> Any:
 
     Raises: InputError when there is none or it is broken; UserError when tokenizers is not installed.
     """
+    file = find_tokenizer_file(path)
+    return _parse_tokenizer(file, hash_file(file))
+
+
+@lru_cache(maxsize=1)
+def _parse_tokenizer(file: Path, sha256: str) -> Any:
+    """Parse a tokenizer.json once for all datasets, as it takes a second; `sha256` tells one that was replaced."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise UserError(
             "exact token counts need the package tokenizers", hint="pip install 'tokenizers>=0.20'"
         ) from error
-    file = find_tokenizer_file(path)
     try:
         # Read here, because tokenizers raises a bare Exception for everything.
         tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))

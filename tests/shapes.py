@@ -100,6 +100,28 @@ def tool_rows() -> list[dict[str, Any]]:
     return [{"conversations": turns, "tools": TOOLS}, {"conversations": turns[:1] + turns[3:], "tools": ""}]
 
 
+def messages_tool_rows() -> list[dict[str, Any]]:
+    """A thought before two calls at once, their two answers, a thought before the last answer; and one more turn."""
+    calls = [
+        {
+            "type": "function",
+            "function": {"name": "get_time", "arguments": json.dumps({"place": place, "n": [1, 2]})},
+        }
+        for place in ("北京", "Oslo")
+    ]
+    turns = [
+        {"role": "system", "content": "Use tools."},
+        {"role": "user", "content": "What time is it?"},
+        {"role": "assistant", "content": "", "reasoning_content": "Two places.", "tool_calls": calls},
+        {"role": "tool", "content": "12:00"},
+        {"role": "tool", "content": '{"time": "05:00"}'},
+        {"role": "assistant", "content": "Noon, and five.", "reasoning_content": "12 and 5."},
+        {"role": "user", "content": "Thanks"},
+        {"role": "assistant", "content": "You are welcome."},
+    ]
+    return [{"messages": turns, "tools": json.loads(TOOLS)}]
+
+
 def _medical_csv(folder: Path) -> Shape:
     path = folder / "medical.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as stream:
@@ -137,5 +159,6 @@ SHAPES: dict[str, Callable[[Path], Shape]] = {
     "openmath-parquet": lambda folder: Shape(write_parquet(folder / "math.parquet", openmath_rows())),
     "alpaca-jsonl": lambda folder: Shape(write_jsonl(folder / "alpaca.jsonl", alpaca_rows())),
     "sharegpt-tools": lambda folder: Shape(write_jsonl(folder / "tools.jsonl", tool_rows()), tools=True),
+    "messages-tools": lambda folder: Shape(write_jsonl(folder / "calls.jsonl", messages_tool_rows()), tools=True),
 }
 """Builders by name; each writes into the folder it is given."""

@@ -161,6 +161,19 @@ def test_stats_with_a_model_measures_tokens_and_writes_a_page(qwen3_folder: Path
     )
 
 
+@pytest.mark.parametrize("name", ["raw.parquet", "raw.csv"])
+@pytest.mark.parametrize("command", [("lint",), ("lint", "--fix", "-o", "new.jsonl"), ("stats",)])
+def test_a_source_file_is_one_error_that_says_how_to_convert_it(command: tuple[str, ...], name: str) -> None:
+    Path(name).write_bytes(b"PAR1 or a,b")
+    result = run(*command, name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {name}: files of type '{Path(name).suffix}' are not training rows; allowed are .json, .jsonl\n"
+        f"  Try: lfc prep convert {name} -o raw.jsonl\n"
+    )
+    assert not Path("new.jsonl").exists()
+
+
 def test_stats_with_a_folder_that_holds_no_tokenizer_is_one_error(tmp_path: Path) -> None:
     write_rows("a.jsonl", ROW)
     result = run("stats", "a.jsonl", "--model", ".")

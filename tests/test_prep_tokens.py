@@ -14,7 +14,15 @@ from prep.cutoff import IGNORE_INDEX, replay_row, truncate_turns
 from prep.dataset import Conversation, Dataset, Message, align_row
 from prep.errors import InputError, UserError
 from prep.thinking import EMPTY_THOUGHT, join_thought
-from prep.tokens import LengthTable, RowEncoder, TemplateOptions, TurnLengths, count_tokens, plan_turns
+from prep.tokens import (
+    LengthTable,
+    RowEncoder,
+    TemplateOptions,
+    TurnLengths,
+    count_tokens,
+    load_tokenizer,
+    plan_turns,
+)
 
 THOUGHTS = ("", "Add them.", "先看症状\n\n再看检查。", "x </ think> y")
 ANSWERS = ("Four.", "  four\n\n", "是的，建议复查。\n- a\n- b", "é ́ <tool_call> 🙂")
@@ -139,6 +147,16 @@ def test_a_broken_tokenizer_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"tokenizer.json is not a tokenizer: "):
         RowEncoder(tmp_path)
+
+
+def test_a_tokenizer_is_parsed_once_until_its_file_is_another(tmp_path: Path, qwen3_folder: Path) -> None:
+    text = (qwen3_folder / "tokenizer.json").read_text(encoding="utf-8")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text, encoding="utf-8")
+    first = load_tokenizer(path)
+    assert load_tokenizer(tmp_path) is first
+    path.write_text(text.replace('"<|im_start|>"', '"<|im_begin|>"'), encoding="utf-8")
+    assert load_tokenizer(path).token_to_id("<|im_begin|>") == 151644
 
 
 def test_tools_that_are_no_json_are_an_error_not_a_traceback() -> None:
