@@ -33,7 +33,8 @@ def run_lfc(*argv: str) -> None:
 
 
 def with_root() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def prepare(folder: Path) -> None:
