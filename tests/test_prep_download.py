@@ -271,7 +271,20 @@ def kill_before_change(work: Callable[[], object], number: int) -> bool:
     return code == 0
 
 
+@pytest.fixture
+def own_tqdm_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the client's bars a lock of this process alone: a child killed inside the shared one would hold it for ever."""
+    import tqdm.auto
+    import tqdm.std
+
+    lock = threading.RLock()
+    for bar in (tqdm.std.tqdm, tqdm.auto.tqdm):
+        monkeypatch.setattr(bar, "_lock", lock, raising=False)
+        monkeypatch.setattr(bar, "monitor_interval", 0)
+
+
 @posix_only
+@pytest.mark.usefixtures("own_tqdm_lock")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two renames"])
 def test_killed_before_any_change_of_a_name_the_target_is_old_or_new_and_the_next_run_completes(
