@@ -1,6 +1,11 @@
 """`lfc prep convert`, `mix`, `split` and `explain` from outside: streams, exit codes, JSON, what is said aloud."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +13,9 @@ from click.testing import CliRunner, Result
 
 from launch.cli import lfc
 from tests.shapes import SHAPES, medical_rows, tool_rows, write_jsonl
+
+ROOT = Path(__file__).parent.parent
+posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and /dev/full")
 
 
 def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
@@ -115,3 +123,36 @@ def test_mix_split_and_explain_follow_each_other(tmp_path: Path) -> None:
     result = run("explain", f"{tmp_path / 'mixed_test.jsonl'}:7")
     assert result.exit_code == 1
     assert result.stderr == f"Error: {tmp_path / 'mixed_test.jsonl'} has 6 rows; there is no row 7\n"
+
+
+@posix_only
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".lfc").mkdir()
+    # Every write into this file fails as on a full disk.
+    (tmp_path / ".lfc" / "out.jsonl.partial").symlink_to("/dev/full")
+    source = write_jsonl(tmp_path / "in.jsonl", medical_rows())
+    result = CliRunner().invoke(lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl")])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {tmp_path / 'out.jsonl'} cannot be written: no space left on device\n"
+        "  Try: free some disk space or choose an output on another disk\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lfc", "in.jsonl"]
+
+
+@posix_only
+def test_ctrl_c_ends_in_one_message_and_leaves_nothing(tmp_path: Path) -> None:
+    # A pipe that nobody writes into: the command waits in the middle of its work.
+    pipe = tmp_path / "rows"
+    argv = [sys.executable, "-m", "launch", "prep", "convert", "-", "-o", str(tmp_path / "out.jsonl")]
+    os.mkfifo(pipe)
+    keep_open = os.open(pipe, os.O_RDWR)
+    try:
+        process = subprocess.Popen(argv, cwd=ROOT, text=True, stdin=keep_open, stderr=subprocess.PIPE)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        os.close(keep_open)
+    assert (process.returncode, said) == (130, "Interrupted: nothing half-written was left behind.\n")
+    assert not (tmp_path / "out.jsonl").exists()
