@@ -115,6 +115,9 @@ def build_llamafactory_command(
         emptiest = max(range(len(gpus)), key=lambda number: gpus[number].free_bytes, default=0)
         # CUDA's own order is by speed, the driver's by bus.
         env |= {"CUDA_VISIBLE_DEVICES": str(emptiest), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if not gpus and "OMP_WAIT_POLICY" not in environ:
+        # Threads that spin while they wait make two runs on one processor several times slower than one.
+        env["OMP_WAIT_POLICY"] = "PASSIVE"
     return Command((str(cli), action, str(config_path)), env)
 
 

@@ -129,7 +129,9 @@ def start_supervisor(run: RunFolder) -> None:
     deadline = time.monotonic() + _START_S
     try:
         while not run.process.exists() and not run.result.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
+            # It also ends when the supervisor of a launcher that was killed is at work on this run already.
+            ended = process.poll() is not None and not is_alive(run)
+            if (ended and not run.process.exists() and not run.result.exists()) or time.monotonic() > deadline:
                 said = words.read_text(encoding="utf-8", errors="replace").strip()
                 raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
             time.sleep(0.02)

@@ -195,3 +195,14 @@ def test_a_free_port_can_be_listened_on() -> None:
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", find_free_port()))
+
+
+def test_on_the_processor_threads_wait_without_spinning_unless_the_user_chose() -> None:
+    gpu = [Gpu("H200", 100, (9, 0))]
+    for gpus, environ, expected in (
+        ((), {}, "PASSIVE"),
+        ((), {"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        (gpu, {}, None),
+    ):
+        command = build_llamafactory_command(Path("/e/bin/cli"), "train", Path("c.yaml"), {}, environ, gpus)
+        assert command.env.get("OMP_WAIT_POLICY") == expected

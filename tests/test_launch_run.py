@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from launch.config import RunConfig
-from launch.run import create_run_folder, finish_run, run_llamafactory, start_llamafactory, stop_run, supervise
+from launch.run import (
+    create_run_folder,
+    finish_run,
+    prepare_llamafactory,
+    run_llamafactory,
+    start_llamafactory,
+    start_supervisor,
+    stop_run,
+    supervise,
+)
 from launch.runs import RunState, find_run, is_alive, list_runs, read_run
 from prep.errors import ChildFailedError, InputError, OutputError
 
@@ -183,6 +192,23 @@ def test_a_second_supervisor_starts_nothing(program: Path) -> None:
     finish_run(run)
     supervise(str(run.path))
     assert Path("count").read_text(encoding="utf-8") == "x"
+
+
+@posix_only
+def test_a_run_that_another_supervisor_has_just_taken_is_awaited(program: Path) -> None:
+    """A launcher that was killed had started one: the next launcher's own ends at once, and that is no fault."""
+    config = doing("pass")
+    run = prepare_llamafactory(program, "train", config, Path("runs/a"))
+    slow = "import sys, time; sys.path.insert(0, sys.argv[1]); import launch.run as r; note = r.write_json\n"
+    slow += "r.write_json = lambda path, content: (time.sleep(2), note(path, content)); r.supervise(sys.argv[2])"
+    other = subprocess.Popen([sys.executable, "-c", slow, str(ROOT), str(run.path)])
+    while not is_alive(run):
+        assert other.poll() is None
+        time.sleep(0.02)
+    start_supervisor(run)
+    finish_run(run)
+    assert other.wait(timeout=30) == 0
+    assert read_run(run.path).state is RunState.FINISHED
 
 
 def test_runs_are_found_by_name_and_in_batches(program: Path) -> None:
