@@ -118,6 +118,9 @@ def build_llamafactory_command(
     if not gpus and "OMP_WAIT_POLICY" not in environ:
         # Threads that spin while they wait make two runs on one processor several times slower than one.
         env["OMP_WAIT_POLICY"] = "PASSIVE"
+    if gpus and action == "train":
+        # Lets the live view show the memory in use.
+        env.setdefault("RECORD_VRAM", environ.get("RECORD_VRAM", "1"))
     return Command((str(cli), action, str(config_path)), env)
 
 

@@ -17,13 +17,18 @@ _TQDM = re.compile(rb"(\d+)%\|[^|]*\| *(\d+)/(\d+) \[")
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training run stands; `losses` are the logged training losses in order."""
+    """Where a training run stands; `losses` are the logged training losses in order.
+
+    `tokens_per_s` and `memory_gib` are None where LLaMA-Factory did not log them.
+    """
 
     step: int
     total_steps: int
     losses: tuple[float, ...]
     elapsed: str
     remaining: str
+    tokens_per_s: float | None = None
+    memory_gib: float | None = None
 
 
 def read_trainer_log(path: Path) -> list[dict[str, Any]]:
@@ -52,13 +57,21 @@ def read_progress(path: Path, *, since: float = 0) -> TrainingProgress | None:
         losses=tuple(entry["loss"] for entry in entries if entry.get("loss") is not None),
         elapsed=last["elapsed_time"],
         remaining=last["remaining_time"],
+        tokens_per_s=last.get("throughput"),
+        memory_gib=last.get("vram_reserved"),
     )
 
 
 def describe_progress(progress: TrainingProgress) -> str:
-    """Return one line: step, loss and its course, time spent and left."""
-    loss = f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}, " if progress.losses else ""
-    return f"step {progress.step}/{progress.total_steps}, {loss}{progress.elapsed} spent, {progress.remaining} left"
+    """Return one line: step, loss and its course, speed, memory, time spent and left."""
+    parts = [f"step {progress.step}/{progress.total_steps}"]
+    if progress.losses:
+        parts.append(f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}")
+    if progress.tokens_per_s:
+        parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
+    if progress.memory_gib:
+        parts.append(f"{progress.memory_gib:.1f} GiB")
+    return ", ".join([*parts, f"{progress.elapsed} spent", f"{progress.remaining} left"])
 
 
 def check_learning(trainer_log: Path) -> str:

@@ -36,6 +36,7 @@ from prep.files import explain_os_error, write_json, write_text
 
 _START_S = 60.0
 _PATIENCE_S = 0.5
+_GRACE_BEFORE_START_S = 5.0
 _ROOT = Path(__file__).parent.parent
 _SUPERVISE = "import sys; sys.path.insert(0, sys.argv[1]); from launch.run import supervise; supervise(sys.argv[2])"
 
@@ -125,9 +126,9 @@ def start_supervisor(run: RunFolder) -> None:
     Raises: ChildFailedError when it ends without having begun.
     """
     words = run.path / "supervisor.txt"
-    process = start_detached([sys.executable, "-c", _SUPERVISE, str(_ROOT), str(run.path)], words)
     deadline = time.monotonic() + _START_S
     try:
+        process = start_detached([sys.executable, "-c", _SUPERVISE, str(_ROOT), str(run.path)], words)
         while not run.process.exists() and not run.result.exists():
             # It also ends when the supervisor of a launcher that was killed is at work on this run already.
             ended = process.poll() is not None and not is_alive(run)
@@ -136,9 +137,11 @@ def start_supervisor(run: RunFolder) -> None:
                 raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
             time.sleep(0.02)
     except (KeyboardInterrupt, StoppedError):
-        # Seen by the supervisor as soon as its child has begun.
+        # The supervisor may be anywhere between its first instruction and its child's: it finds the request.
         write_text(run.stop_request, "")
-        process.wait()
+        patience = time.monotonic() + _GRACE_BEFORE_START_S
+        while not run.result.exists() and (is_alive(run) or time.monotonic() < patience):
+            time.sleep(POLL_S)
         raise
 
 

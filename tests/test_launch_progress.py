@@ -73,3 +73,14 @@ def test_the_last_bar_of_a_log_is_read(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert read_bar(log) == (3, 12)
+
+
+def test_speed_and_memory_are_shown_where_they_were_logged(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.jsonl", [3.0])
+    entry = json.loads(log.read_text(encoding="utf-8")) | {"throughput": 12345.6, "vram_reserved": 10.24}
+    log.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    progress = read_progress(log)
+    assert progress is not None
+    assert describe_progress(progress) == (
+        "step 1/9, loss 3.000 ▁, 12,346 tokens/s, 10.2 GiB, 0:00:04 spent, 0:01:02 left"
+    )
