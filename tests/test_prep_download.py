@@ -398,16 +398,28 @@ def test_bars_with_speed_and_time_left_show_on_a_terminal(hub: Hub, tmp_path: Pa
     assert "0:00:0" in text
 
 
-@posix_only
+def read_peak_bytes(pid: int) -> int:
+    """Return the most memory that a running process has held, 0 once it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_large_file_that_is_cut_three_times_is_resumed_in_little_memory(
     hub: Hub, tmp_path: Path, full: bool
 ) -> None:
     body = PatternBody(300_000_000 if full else 20_000_000)
     hub.add("o/set", {"model.safetensors": body})
     hub.fail("file", cut_after=body.size // 4, times=3)
+    peak_bytes = 0
     with start(tmp_path) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        # Not the accounting of wait4: that counts what the test's own process held when it forked.
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, read_peak_bytes(process.pid))
+            time.sleep(0.05)
     assert process.returncode == 0
     starts = [
         int(headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
@@ -419,5 +431,4 @@ def test_a_large_file_that_is_cut_three_times_is_resumed_in_little_memory(
     assert all(earlier < later for earlier, later in itertools.pairwise(starts))
     recorded = json.loads((tmp_path / "set/.lfc-download.json").read_text(encoding="ascii"))["files"]
     assert recorded["model.safetensors"]["sha256"] == body.sha256()
-    peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    assert peak_bytes < 200_000_000
+    assert 0 < peak_bytes < 200_000_000

@@ -39,6 +39,8 @@ exchanges = st.builds(
     answer=clean_text,
     system=st.just("") | clean_text,
     history=st.lists(st.tuples(clean_text, clean_text), max_size=2).map(tuple),
+    input=st.just(""),
+    origin=st.just(""),
 )
 
 
