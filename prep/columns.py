@@ -6,13 +6,12 @@ row that is not plain (think tags, markup, tools, nulls, an odd order of turns) 
 both ways give the same bytes.
 """
 
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from prep.ahead import work_ahead
 from prep.errors import InputError
 from prep.filters import condition_columns
 from prep.readers import BadRow, InputFile, SourceRow, open_parquet
@@ -22,13 +21,11 @@ from prep.sources.conversation import ASSISTANT, SYSTEM, USER
 from prep.sources.sharegpt import ROLES
 from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
 
-# A batch and its lines stay below what the allocator gives back to the system after each use: faulting those
-# pages in again takes longer than all the rest.
-_BATCH_BYTES = 250_000
-_MAX_BATCH_ROWS = 1_000
+# Large enough for the threads to meet at the interpreter's lock seldom, small enough for the processor's cache.
+_BATCH_BYTES = 2_000_000
+_MAX_BATCH_ROWS = 8_000
 _BATCHES_AHEAD = 4
-# Blocks of 256 KB and more cost page faults.
-_BLOCK_BYTES = 100_000
+_BLOCK_BYTES = 200_000
 # A byte that JSON does not escape, in ASCII, so that a block of ASCII stays one; hardly any text holds it.
 _BREAK = "\x7f"
 
@@ -36,7 +33,7 @@ _BREAK = "\x7f"
 def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]:
     """Yield the shards of a parquet file in its order; raises InputError when it is broken."""
     first_row = 1
-    with closing(_decode_ahead(plan, file)) as batches:
+    with closing(work_ahead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
         for batch, fast in batches:
             builder = ShardBuilder(plan, file.name, file.label)
             if fast is None:
@@ -54,44 +51,13 @@ def read_columns(file: InputFile) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
-def _decode_ahead(plan: ConvertPlan, file: InputFile) -> Generator[Any, None, None]:
-    """Yield record batches, and them as buffers, that a thread decodes ahead; its errors are raised here."""
-    batches: queue.Queue[Any] = queue.Queue(maxsize=_BATCHES_AHEAD)
-    stop = threading.Event()
-
-    def decode() -> None:
-        try:
-            with open_parquet(file.path) as parquet:
-                columns = _pick_columns(plan, parquet.schema_arrow.names)
-                batch_rows = _count_batch_rows(parquet.metadata)
-                for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
-                    batches.put((batch, _FastBatch.of(plan, batch)))
-                    if stop.is_set():
-                        return
-            batches.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised again where the batches are used
-            batches.put(error)
-
-    thread = threading.Thread(target=decode, daemon=True)
-    thread.start()
-    try:
-        while (item := batches.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        while thread.is_alive():
-            _drain(batches)
-            thread.join(timeout=0.01)
-
-
-def _drain(batches: "queue.Queue[Any]") -> None:
-    while True:
-        try:
-            batches.get_nowait()
-        except queue.Empty:
-            return
+def _decode(plan: ConvertPlan, file: InputFile) -> Generator[Any, None, None]:
+    """Yield record batches, and them as buffers."""
+    with open_parquet(file.path) as parquet:
+        columns = _pick_columns(plan, parquet.schema_arrow.names)
+        batch_rows = _count_batch_rows(parquet.metadata)
+        for batch in parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
+            yield batch, _FastBatch.of(plan, batch)
 
 
 def _count_batch_rows(metadata: Any) -> int:
@@ -131,14 +97,18 @@ def _read_row(batch: Any, place: int, first_row: int) -> SourceRow | BadRow:
 class _FastBatch(NamedTuple):
     """A batch's conversations as buffers: row r's turns are offsets[r]:offsets[r+1], turn t's text is
     data[text_offsets[t]:text_offsets[t+1]], and its role roles[role_indices[t]].
+
+    Shape: int32 arrays of rows + 1, turns + 1 and turns items. `may_strip` says for each turn whether white
+    space may stand at an end of its text, which is known for certain only when it is false.
     """
 
     batch: Any
-    offsets: memoryview
-    text_offsets: memoryview
+    offsets: Any
+    text_offsets: Any
     data: memoryview
-    role_indices: memoryview
+    role_indices: Any
     roles: list[str]
+    may_strip: Any
 
     @classmethod
     def of(cls, plan: ConvertPlan, batch: Any) -> "_FastBatch | None":
@@ -169,20 +139,34 @@ class _FastBatch(NamedTuple):
             names = encoded.dictionary.to_pylist()
         except UnicodeDecodeError:
             return None
-        text_buffers, data = texts.buffers()[1:]
+        text_buffer, data = texts.buffers()[1:]
+        text_offsets = _as_int32(text_buffer, len(texts) + 1)
         return cls(
             batch,
-            _as_int32(lists.buffers()[1]),
-            _as_int32(text_buffers),
+            _as_int32(lists.buffers()[1], len(lists) + 1),
+            text_offsets,
             memoryview(data or b""),
-            _as_int32(encoded.indices.buffers()[1]),
+            _as_int32(encoded.indices.buffers()[1], len(texts)),
             names,
+            _find_space(data or b"", text_offsets),
         )
 
 
-def _as_int32(buffer: Any) -> memoryview:
-    view = memoryview(buffer)
-    return view[: len(view) // 4 * 4].cast("B").cast("i")
+def _as_int32(buffer: Any, count: int) -> Any:
+    import numpy as np
+
+    return np.frombuffer(buffer, np.int32, count)
+
+
+def _find_space(data: Any, offsets: Any) -> Any:
+    import numpy as np
+
+    texts = np.frombuffer(data, np.uint8)
+    if not len(texts):
+        return np.zeros(len(offsets) - 1, bool)
+    first, last = texts.take(offsets[:-1], mode="clip"), texts.take(offsets[1:] - 1, mode="clip")
+    # ASCII's white space is below 0x21; other white space begins and ends with a byte above 0x7f.
+    return (first < 0x21) | (first > 0x7F) | (last < 0x21) | (last > 0x7F)
 
 
 class _FastWriter:
@@ -203,25 +187,30 @@ class _FastWriter:
         self._system = self._escape(plan.system.strip())
         origin = self._escape(f"{plan.prefix}/{label}:".encode("utf-8", "backslashreplace").decode())
         self._before_number = b'],"origin":"' + origin
-        self._lines: list[bytes] = []
-        self._rows = self._with_system = self._with_history = 0
+        # The lines' pieces, one after the other; the general way puts its lines among them.
+        self._out = builder.records
+        self._rows = self._records = self._with_system = self._with_history = 0
         # {the bytes of a row's role indices: whether it has a system turn; None when it is not plain}
         self._shapes: dict[bytes, bool | None] = {}
 
     def write(self) -> None:
-        """Convert the whole batch."""
-        text_offsets, offsets = self._fast.text_offsets, self._fast.offsets
+        """Convert the whole batch, in blocks."""
+        bounds = self._fast.offsets.tolist()
+        bytes_before = self._fast.text_offsets[self._fast.offsets].tolist()
         self._builder.note_columns(self._fast.batch.schema.names)
-        rows = self._fast.batch.num_rows
-        start, bytes_before = 0, text_offsets[offsets[0]]
-        for row in range(rows):
-            end = text_offsets[offsets[row + 1]]
-            if end - bytes_before >= _BLOCK_BYTES or row == rows - 1:
-                self._write_block(start, row + 1)
-                start, bytes_before = row + 1, end
+        start, rows = 0, self._fast.batch.num_rows
+        for stop in range(1, rows + 1):
+            if bytes_before[stop] - bytes_before[start] >= _BLOCK_BYTES or stop == rows:
+                self._write_block(start, bounds[start : stop + 1])
+                start = stop
+        self._builder.count_plain(
+            rows=self._rows,
+            records=self._records,
+            with_system=self._with_system,
+            with_history=self._with_history,
+        )
 
-    def _write_block(self, start: int, stop: int) -> None:
-        bounds = self._fast.offsets[start : stop + 1].tolist()
+    def _write_block(self, start: int, bounds: list[int]) -> None:
         first_turn = bounds[0]
         escaped = self._escape_turns(first_turn, bounds[-1])
         indices = self._fast.role_indices[first_turn : bounds[-1]].tobytes()
@@ -229,41 +218,40 @@ class _FastWriter:
         for row, (begin, end) in enumerate(pairwise(bounds), start):
             key = indices[4 * (begin - first_turn) : 4 * (end - first_turn)]
             has_system = shapes[key] if key in shapes else self._learn_shape(key, begin, end)
-            pieces = escaped[begin - first_turn : end - first_turn]
-            # An escaped piece is b"" or None where a text needs the general way.
-            if has_system is None or not all(pieces):
-                self._flush()
+            texts = escaped[begin - first_turn : end - first_turn]
+            # An escaped text is empty where it needs the general way.
+            if has_system is None or not all(texts):
                 self._builder.add(_read_row(self._fast.batch, row, self._first_row))
+            elif has_system:
+                self._add_row(b"%d" % (self._first_row + row), texts[1:], texts[0])
             else:
-                self._add_pieces(row, pieces, has_system)
-        self._flush()
+                self._add_row(b"%d" % (self._first_row + row), texts, self._system)
 
-    def _flush(self) -> None:
-        self._builder.add_plain(
-            self._lines, rows=self._rows, with_system=self._with_system, with_history=self._with_history
-        )
-        self._lines = []
-        self._rows = self._with_system = self._with_history = 0
+    def _escape_turns(self, first: int, last: int) -> list[memoryview]:
+        """Strip and escape the texts of turns first:last; an empty one must go the general way."""
+        import numpy as np
 
-    def _escape_turns(self, first: int, last: int) -> list[bytes]:
-        """Strip and escape the texts of turns first:last; b"" for one that must go the general way."""
-        data = self._fast.data
+        data, nothing = self._fast.data, memoryview(b"")
         bounds = self._fast.text_offsets[first : last + 1].tolist()
-        joined = _BREAK.encode().join([data[a:b] for a, b in pairwise(bounds)])
+        # A break before the first and after the last one too.
+        joined = _BREAK.encode().join([b"", *[data[a:b] for a, b in pairwise(bounds)], b""])
         try:
             text = joined.decode()
         except UnicodeDecodeError:
-            return [b""] * (last - first)
-        parts = text.split(_BREAK)
-        if len(parts) != last - first:
-            return [b""] * (last - first)
-        stripped = [part.strip() for part in parts]
-        escaped = self._escape(_BREAK.join(stripped)).split(_BREAK.encode())
+            return [nothing] * (last - first)
+        if self._fast.may_strip[first:last].any():
+            text = _BREAK.join([part.strip() for part in text.split(_BREAK)])
+        escaped = self._dumps(text)
+        breaks = np.flatnonzero(np.frombuffer(escaped, np.uint8) == ord(_BREAK)).tolist()
+        if len(breaks) - 1 != last - first:
+            return [nothing] * (last - first)
+        view = memoryview(escaped)
+        texts = [view[a + 1 : b] for a, b in pairwise(breaks)]
         if "<" in text and ("<|" in text or "think>" in text):
-            for place, part in enumerate(stripped):
+            for place, part in enumerate(text.split(_BREAK)[1:-1]):
                 if "<|" in part or "think>" in part:
-                    escaped[place] = b""
-        return escaped
+                    texts[place] = nothing
+        return texts
 
     def _learn_shape(self, key: bytes, begin: int, end: int) -> bool | None:
         roles = [ROLES.get(self._fast.roles[index]) for index in self._fast.role_indices[begin:end]]
@@ -273,36 +261,32 @@ class _FastWriter:
         self._shapes[key] = has_system if alternates else None
         return self._shapes[key]
 
-    def _add_pieces(self, row: int, pieces: list[bytes], has_system: bool) -> None:
-        system = self._system
-        if has_system:
-            system, pieces = pieces[0], pieces[1:]
-        number = b"%d" % (self._first_row + row)
+    def _add_row(self, number: bytes, texts: list[memoryview], system: bytes | memoryview) -> None:
         self._rows += 1
-        if len(pieces) == 2 or self._turns == "first":
-            self._lines.append(self._write_line(pieces[0], pieces[1], system, b"", number))
-            self._with_system += system != b""
+        if len(texts) == 2 or self._turns == "first":
+            self._add_line(texts[0], texts[1], system, b"", number)
         elif self._turns == "expand":
-            self._expand(pieces, system, number)
+            self._expand(texts, system, number)
         else:
-            history = b"" if self._turns == "last" else _write_history(pieces[:-2])
-            self._lines.append(self._write_line(pieces[-2], pieces[-1], system, history, number))
-            self._with_system += system != b""
-            self._with_history += history != b""
+            history = b"" if self._turns == "last" else _write_history(texts[:-2])
+            self._add_line(texts[-2], texts[-1], system, history, number)
 
-    def _expand(self, pieces: list[bytes], system: bytes, number: bytes) -> None:
-        answers = len(pieces) // 2
+    def _expand(self, texts: list[memoryview], system: bytes | memoryview, number: bytes) -> None:
         history = b""
-        for answer in range(answers):
-            question, reply = pieces[2 * answer : 2 * answer + 2]
-            own_number = b"%b#%d" % (number, answer + 1)
-            self._lines.append(self._write_line(question, reply, system, history, own_number))
+        for answer in range(len(texts) // 2):
+            question, reply = texts[2 * answer : 2 * answer + 2]
+            self._add_line(question, reply, system, history, b"%b#%d" % (number, answer + 1))
             history += (b"," if history else b"") + _write_history([question, reply])
-        self._with_system += answers * (system != b"")
-        self._with_history += answers - 1
 
-    def _write_line(self, question: bytes, answer: bytes, system: bytes, history: bytes, number: bytes) -> bytes:
-        return b"%b%b%b%b%b%b%b%b%b%b%b" % (
+    def _add_line(
+        self, question: memoryview, answer: memoryview, system: bytes | memoryview, history: bytes, number: bytes
+    ) -> None:
+        self._records += 1
+        if system:
+            self._with_system += 1
+        if history:
+            self._with_history += 1
+        self._out += (
             b'{"instruction":"',
             question,
             self._before_answer,
@@ -320,6 +304,6 @@ class _FastWriter:
         return bytes(self._dumps(text)[1:-1])
 
 
-def _write_history(turns: list[bytes]) -> bytes:
+def _write_history(turns: list[memoryview]) -> bytes:
     pairs = zip(turns[::2], turns[1::2], strict=True)
-    return b",".join(b'["%b","%b"]' % pair for pair in pairs)
+    return b",".join(b'["%b","%b"]' % (bytes(question), bytes(answer)) for question, answer in pairs)

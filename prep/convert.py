@@ -23,6 +23,7 @@ from prep.outputs import OutputSet, describe_output, open_outputs
 from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
 from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
+from prep.splice import can_splice, convert_lines
 from prep.thinking import ThinkPolicy
 from prep.workers import Task, WorkerPool, count_workers
 
@@ -209,7 +210,9 @@ class _Stream:
             yield from self._read_chosen()
             return
         for place, file in enumerate(self._files):
-            if file.kind == "jsonl" and self._workers > 1 and file.path.stat().st_size >= _PARALLEL_BYTES:
+            if can_splice(self.plan, file):
+                shards = self._splice(place, file)
+            elif file.kind == "jsonl" and self._workers > 1 and file.path.stat().st_size >= _PARALLEL_BYTES:
                 shards = self._read_parallel(place, file)
             else:
                 self._hashing[place] = self._hasher.submit(hash_file, file.path)
@@ -235,6 +238,11 @@ class _Stream:
             rows = read_rows(file.path)
             while shard := list(islice(rows, _SHARD_ROWS)):
                 yield convert_rows(self.plan, shard, file.name, file.label)
+
+    def _splice(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+        digest = hashlib.sha256()
+        yield from convert_lines(self.plan, file, digest.update)
+        self._hashes[place] = digest.hexdigest()
 
     def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from prep import __version__
+from prep.ahead import WorkBehind
 from prep.errors import InputError, OutputError
 
 DOWNLOAD_MANIFEST_NAME = ".lfc-download.json"
 _CHUNK_BYTES = 1 << 20
 _WRITE_AHEAD_BYTES = 16 << 20
+# Below this a thread is not worth its start.
+_BEHIND_BYTES = 1 << 20
 
 
 class AtomicFile:
@@ -30,33 +33,31 @@ class AtomicFile:
         self._stream = stream
         self._partial = partial
         self._hash = hashlib.sha256()
-        self._on_its_way = 0
+        self._taken = self._on_its_way = 0
+        self._behind: WorkBehind | None = None
 
     def write(self, block: bytes) -> None:
-        """Append a block; raises OutputError when the disk is full or the file cannot be written."""
-        with explain_os_error(self.path):
-            self._stream.write(block)
-        self._hash.update(block)
-        self.bytes_written += len(block)
-        if self.bytes_written - self._on_its_way >= _WRITE_AHEAD_BYTES:
-            self._start_writing()
+        """Append a block, of a large file in a thread.
 
-    def _start_writing(self) -> None:
-        """Let the system begin with what it would else hold back until `flush`, which then waits less."""
-        if hasattr(os, "posix_fadvise"):
-            start, size = self._on_its_way, self.bytes_written - self._on_its_way
-            # A hint alone: a file system that does not know it loses nothing.
-            with suppress(OSError):
-                os.posix_fadvise(self._stream.fileno(), start, size, os.POSIX_FADV_DONTNEED)
-        self._on_its_way = self.bytes_written
+        Raises: OutputError, here or later, when the disk is full or the file cannot be written.
+        """
+        self.bytes_written += len(block)
+        if self._behind is None and self.bytes_written >= _BEHIND_BYTES:
+            self._behind = WorkBehind(self._take)
+        if self._behind is None:
+            self._take(block)
+        else:
+            self._behind.put(block)
 
     @property
     def sha256(self) -> str:
         """Hex digest of all bytes written so far."""
+        self._wait()
         return self._hash.hexdigest()
 
     def flush(self) -> None:
         """Wait until the disk has all that was written."""
+        self._wait()
         with explain_os_error(self.path):
             self._stream.flush()
             os.fsync(self._stream.fileno())
@@ -67,6 +68,35 @@ class AtomicFile:
         with explain_os_error(self.path):
             self._stream.close()
             self._partial.replace(self.path)
+
+    def close(self) -> None:
+        """Let go of the file; what was not published is lost."""
+        if self._behind is not None:
+            self._behind.stop()
+        # Closing flushes: on a full disk that fails again, and the first error is the one to show.
+        with suppress(OSError):
+            self._stream.close()
+
+    def _wait(self) -> None:
+        if self._behind is not None:
+            self._behind.wait()
+
+    def _take(self, block: bytes) -> None:
+        with explain_os_error(self.path):
+            self._stream.write(block)
+        self._hash.update(block)
+        self._taken += len(block)
+        if self._taken - self._on_its_way >= _WRITE_AHEAD_BYTES:
+            self._start_writing()
+
+    def _start_writing(self) -> None:
+        """Let the system begin with what it would else hold back until `flush`, which then waits less."""
+        if hasattr(os, "posix_fadvise"):
+            start, size = self._on_its_way, self._taken - self._on_its_way
+            # A hint alone: a file system that does not know it loses nothing.
+            with suppress(OSError):
+                os.posix_fadvise(self._stream.fileno(), start, size, os.POSIX_FADV_DONTNEED)
+        self._on_its_way = self._taken
 
 
 @contextmanager
@@ -146,12 +176,11 @@ def _replace_file(path: Path, content: bytes) -> None:
 def _open_partial(path: Path, partial: Path) -> Iterator[AtomicFile]:
     with explain_os_error(path):
         stream = partial.open("wb")
+    staged = AtomicFile(path, stream, partial)
     try:
-        yield AtomicFile(path, stream, partial)
+        yield staged
     finally:
-        # Closing flushes: on a full disk that fails again, and the first error is the one to show.
-        with suppress(OSError):
-            stream.close()
+        staged.close()
         partial.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prep.errors import InputError, RecordError
 from prep.filters import Condition, all_hold
-from prep.readers import BadRow, SourceRow, parse_line, parse_lines, split_lines
+from prep.readers import BadRow, SourceRow, parse_lines
 from prep.records import (
     AlpacaRecord,
     Exchange,
@@ -21,7 +21,7 @@ from prep.records import (
     write_tool_record,
 )
 from prep.sources import SOURCES, map_columns
-from prep.thinking import ThinkPolicy, join_thought
+from prep.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
     from prep.long_rows import LengthLimit, LengthMeter
@@ -95,7 +95,8 @@ class ShardBuilder:
         import orjson
 
         self.result = ShardResult()
-        self.records: list[bytes] = []
+        # Lines, whole or in pieces.
+        self.records: list[bytes | memoryview] = []
         self._dumps = orjson.dumps
         self._end_line = orjson.OPT_APPEND_NEWLINE
         self._plan = plan
@@ -109,7 +110,8 @@ class ShardBuilder:
         self._rejects: list[bytes] = []
         self._too_long: list[bytes] = []
         self._meter = plan.make_meter()
-        self._rows = self._reasoning = self._with_system = self._with_history = self._tools_with_history = 0
+        self._rows = self._records = self._reasoning = 0
+        self._with_system = self._with_history = self._tools_with_history = 0
 
     def add(self, row: SourceRow | BadRow) -> None:
         """Convert one row, or count it as filtered or rejected."""
@@ -124,12 +126,12 @@ class ShardBuilder:
         except RecordError as error:
             self._reject(row.number, str(error))
 
-    def add_plain(
-        self, lines: list[bytes], *, rows: int, with_system: int, with_history: int, reasoning: int = 0
+    def count_plain(
+        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
     ) -> None:
-        """Take the finished lines of rows that were written without `add`."""
-        self.records += lines
+        """Count rows whose lines were put into `records` without `add`."""
         self._rows += rows
+        self._records += records
         self._reasoning += reasoning
         self._with_system += with_system
         self._with_history += with_history
@@ -146,7 +148,7 @@ class ShardBuilder:
         result.rejects = b"".join(self._rejects)
         result.too_long = b"".join(self._too_long)
         result.columns.update(*self._mappings)
-        written = len(self.records)
+        written = self._records
         result.counts.update(
             rows=self._rows,
             records=written,
@@ -176,6 +178,7 @@ class ShardBuilder:
             line = self._dumps(record._asdict(), option=self._end_line)
             if isinstance(record, AlpacaRecord):
                 self.records.append(line)
+                self._records += 1
                 self._reasoning += has_thought(record.output)
                 self._with_system += record.system != ""
                 self._with_history += record.history != []
@@ -242,86 +245,7 @@ def convert_rows(plan: ConvertPlan, rows: Iterable[SourceRow | BadRow], path: st
 
 def convert_block(plan: ConvertPlan, data: bytes, first_row: int, path: str, label: str) -> ShardResult:
     """Convert a block of whole JSONL lines whose first one has this number."""
-    builder = ShardBuilder(plan, path, label)
-    if plan.source == "medical-cot" and not plan.where and plan.length_limit is None:
-        _PlainLines(plan, builder, label).add(data, first_row)
-    else:
-        for row in parse_lines(data, first_row):
-            builder.add(row)
-    return builder.finish()
-
-
-class _PlainLines:
-    """The short way for question, think, answer lines: what is odd in any way goes to the builder.
-
-    It writes what the builder would, without the steps that a plain row does not need; a row is plain when
-    its columns are exactly those, and its texts hold no '<'.
-    """
-
-    def __init__(self, plan: ConvertPlan, builder: ShardBuilder, label: str) -> None:
-        import orjson
-
-        self._loads, self._dumps, self._end_line = orjson.loads, orjson.dumps, orjson.OPT_APPEND_NEWLINE
-        self._builder = builder
-        self._origin = _as_text(f"{plan.prefix}/{label}:")
-        self._system = plan.system.strip()
-        self._column_map = plan.column_map
-        self._tagged = plan.policy is ThinkPolicy.TAGGED
-        self._strips = plan.policy is ThinkPolicy.STRIP
-        # The names of the three columns for rows with just these keys; None for keys that are not plain.
-        self._names: dict[tuple[str, ...], tuple[str, str, str] | None] = {}
-
-    def add(self, data: bytes, first_row: int) -> None:
-        """Convert a block of lines, in their order."""
-        for number, line in split_lines(data, first_row):
-            try:
-                row = self._loads(line)
-            except ValueError:
-                row = None
-            if not (type(row) is dict and self._add_row(row, number)):
-                self._builder.add(parse_line(line, number))
-
-    def _add_row(self, row: dict[str, Any], number: int) -> bool:
-        keys = tuple(row)
-        names = self._names[keys] if keys in self._names else self._learn(keys)
-        if names is None:
-            return False
-        question, thought, answer = row[names[0]], row[names[1]], row[names[2]]
-        if not type(question) is type(thought) is type(answer) is str:
-            return False
-        if "<" in question or "<" in thought or "<" in answer:
-            return False
-        question, thought, answer = question.strip(), thought.strip(), answer.strip()
-        if not question or not answer:
-            return False
-        thinks = bool(thought) and not self._strips
-        record = {
-            "instruction": question,
-            "input": "",
-            "output": join_thought(thought, answer) if thinks or self._tagged else answer,
-            "system": self._system,
-            "history": [],
-            "origin": f"{self._origin}{number}",
-        }
-        self._builder.add_plain(
-            [self._dumps(record, option=self._end_line)],
-            rows=1,
-            with_system=1 if self._system else 0,
-            with_history=0,
-            reasoning=1 if thinks else 0,
-        )
-        return True
-
-    def _learn(self, keys: tuple[str, ...]) -> tuple[str, str, str] | None:
-        self._names[keys] = None
-        try:
-            mapping = map_columns(SOURCES["medical-cot"], keys, self._column_map)
-        except InputError:
-            return None
-        if set(mapping) == {"question", "think", "answer"}:
-            self._names[keys] = (mapping["question"], mapping["think"], mapping["answer"])
-            self._builder.note_columns(keys)
-        return self._names[keys]
+    return convert_rows(plan, parse_lines(data, first_row), path, label)
 
 
 def _as_text(name: str) -> str:

@@ -17,7 +17,19 @@ MODULE_NAMES = {
 }
 # The only code that may import click and print.
 CLI = [path for path in MODULES if path == ROOT / "prep" / "cli.py" or path.parent == ROOT / "launch" / "cli"]
-HEAVY = {"pandas", "pyarrow", "torch", "transformers", "modelscope", "modelscope_hub", "jsonschema", "ray", "rich"}
+HEAVY = {
+    "msgspec",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "modelscope",
+    "modelscope_hub",
+    "jsonschema",
+    "ray",
+    "rich",
+}
 
 
 def read_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:

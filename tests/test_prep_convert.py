@@ -401,7 +401,7 @@ def test_the_same_command_twice_gives_the_same_bytes(name: str, tmp_path: Path) 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prep.convert._PARALLEL_BYTES", 0)
     monkeypatch.setattr("prep.readers.BLOCK_BYTES", 2_000)
-    rows = [{**row, "question": f"{row['question']} {number}"} for number in range(200) for row in medical_rows()]
+    rows = [row for _ in range(200) for row in sharegpt_rows()[:3]]
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     path.write_bytes(
         b"\xef\xbb\xbf" + path.read_bytes() + b"\n\r\n{bad\n" + path.read_bytes().replace(b"\n", b"\r\n")
@@ -419,7 +419,7 @@ def test_a_conversion_process_that_dies_is_one_clear_error(tmp_path: Path, monke
     monkeypatch.setattr("prep.convert._PARALLEL_BYTES", 0)
     monkeypatch.setattr("prep.workers._START", "raise SystemExit(7)")
     with pytest.raises(InputError) as caught:
-        convert(write_jsonl(tmp_path / "in.jsonl", medical_rows()), tmp_path, workers=2)
+        convert(write_jsonl(tmp_path / "in.jsonl", sharegpt_rows()), tmp_path, workers=2)
     assert str(caught.value) == "a conversion process ended early, with exit code 7"
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -511,19 +511,28 @@ MEDICAL_ROWS = st.lists(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=MEDICAL_ROWS, policy=st.sampled_from(list(ThinkPolicy)), system=st.sampled_from(["", " Be kind. "]))
-def test_the_short_way_for_lines_gives_the_bytes_of_the_general_one(
-    rows: list[dict[str, Any]], policy: ThinkPolicy, system: str, tmp_path: Path
+@given(
+    rows=MEDICAL_ROWS,
+    policy=st.sampled_from(list(ThinkPolicy)),
+    system=st.sampled_from(["", " Be kind. "]),
+    block_bytes=st.sampled_from([1, 100, 1 << 18]),
+)
+def test_spliced_lines_are_the_bytes_of_the_general_way(
+    rows: list[dict[str, Any]], policy: ThinkPolicy, system: str, block_bytes: int, tmp_path: Path
 ) -> None:
     (tmp_path / "in.json").write_text(json.dumps(rows), encoding="utf-8")
-    write_jsonl(tmp_path / "in.jsonl", rows)
+    # Quotes are escaped, other characters stand as they are.
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8", newline="\n")
     made = []
     for name in ("in.json", "in.jsonl"):
         options = ConvertOptions(policy=policy, system=system, max_rejects=len(rows), force=True)
         for old in tmp_path.glob("out*"):
             old.unlink()
         try:
-            convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("prep.splice._BLOCK_BYTES", block_bytes)
+                convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
         except InputError as error:
             made.append({"error": str(error).encode()})
             continue
@@ -532,9 +541,9 @@ def test_the_short_way_for_lines_gives_the_bytes_of_the_general_one(
 
 
 def test_plain_lines_never_take_the_general_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_jsonl(tmp_path / "in.jsonl", medical_rows()[:2])
+    path = write_jsonl(tmp_path / "in.jsonl", medical_rows()[:1])
     expected = read_rows(convert(path, tmp_path))
-    monkeypatch.setattr("prep.shards.parse_line", None)
+    monkeypatch.setattr("prep.shards.ShardBuilder.add", None)
     assert read_rows(convert(path, tmp_path)) == expected
 
 

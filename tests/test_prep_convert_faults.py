@@ -226,7 +226,7 @@ def test_killed_at_random_moments_the_next_run_succeeds(step: str, tmp_path: Pat
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups to look at")
 def test_no_worker_outlives_a_killed_conversion(tmp_path: Path) -> None:
-    line = json.dumps(medical_rows()[0], ensure_ascii=False) + "\n"
+    line = json.dumps(sharegpt_rows()[0], ensure_ascii=False) + "\n"
     (tmp_path / "in.jsonl").write_text(line * 60_000, encoding="utf-8")
     code = "import prep.convert as c; c._PARALLEL_BYTES = 0; from launch.cli import main; main()"
     command = [sys.executable, "-c", code, "prep", "convert", str(tmp_path / "in.jsonl"), "-o"]
