@@ -56,14 +56,14 @@ class Machine:
         )
 
 
-def read_machine(report: GpuReport | None = None) -> Machine:
-    """Return the machine that this process runs on."""
+def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None = None) -> Machine:
+    """Return the machine that this process runs on, as a run with these variables sees it; None: with its own."""
     try:
         metadata.version("llamafactory")
         has_stack = True
     except metadata.PackageNotFoundError:
         has_stack = False
-    return Machine((report or read_gpus()).gpus, has_stack)
+    return Machine((report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env)
 
 
 def choose_machine(target: str) -> Machine:

@@ -1,5 +1,7 @@
 """What several commands take, and the checks that they share."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +40,18 @@ def find_cli(given: str | None) -> Path:
     return find_llamafactory_cli(given)
 
 
-def refuse_faults(ctx: click.Context, path: Path, config: "RunConfig") -> None:
-    """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work."""
-    from launch.config import check_values, guess_kind
-    from launch.rules import choose_machine
+def refuse_faults(
+    ctx: click.Context, path: Path, config: "RunConfig", env: Mapping[str, str] | None = None
+) -> None:
+    """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work.
 
-    faults = check_values(config.values, guess_kind(config.values), choose_machine("here"), path)
+    `env` is what the run will have beside this process's variables.
+    """
+    from launch.config import check_values, guess_kind
+    from launch.rules import read_machine
+
+    machine = read_machine(env={**os.environ, **(env or {})})
+    faults = check_values(config.values, guess_kind(config.values), machine, path)
     for fault in faults:
         what = "error" if fault.fatal else "warning"
         click.echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)

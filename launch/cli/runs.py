@@ -81,12 +81,14 @@ def train(
         return
     if resume:
         config = resume_from(config, output_dir)
+    elif not fresh:
+        refuse_to_guess(config, output_dir)
     if resume or fresh:
         folder = begin_again(folder)
     if fresh and (aside := set_aside(output_dir)):
         click.echo(f"Note: {output_dir} was renamed to {aside}", err=True)
     if not no_check:
-        refuse_faults(ctx, config_path, config)
+        refuse_faults(ctx, config_path, config, env)
     with stop_signals_raise():
         run = start_llamafactory(cli, "train", config, folder, env)
         if detach:
@@ -245,6 +247,19 @@ def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
         raise ConfigError(f"{output_dir} holds no whole checkpoint to resume from", hint="--fresh starts over")
     values = resume(config.values)
     return RunConfig(values, format_config(values, header=f"Resumed from {values['resume_from_checkpoint']}"))
+
+
+def refuse_to_guess(config: "RunConfig", output_dir: Path) -> None:
+    """Raise ConfigError when LLaMA-Factory would go on from a checkpoint that nobody asked to go on from."""
+    from launch.retry import find_checkpoint
+
+    if config.values.get("resume_from_checkpoint") or config.values.get("overwrite_output_dir"):
+        return
+    if checkpoint := find_checkpoint(output_dir):
+        raise ConfigError(
+            f"{output_dir} holds {checkpoint.name} of an earlier run, from which this one would go on",
+            hint="--resume, --fresh, or another output_dir=FOLDER",
+        )
 
 
 def launch_action(

@@ -1,0 +1,81 @@
+"""`lfc launch train` on a program in llamafactory-cli's place: what it refuses, and how it goes on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import launch.gpu
+from launch.cli import lfc
+from launch.gpu import Gpu, GpuReport
+
+CONFIG = {"stage": "sft", "do_train": True, "model_name_or_path": "m", "output_dir": "saves/m"}
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A llamafactory-cli that notes that it ran; the working folder holds a config for it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bin" / "llamafactory-cli"
+    path.parent.mkdir()
+    path.write_text(f"#!{sys.executable}\nimport pathlib\npathlib.Path('ran').touch()\n", encoding="utf-8")
+    path.chmod(0o755)
+    Path("c.yaml").write_text(json.dumps(CONFIG), encoding="utf-8")
+    return path
+
+
+def train(program: Path, *options: str) -> Result:
+    return CliRunner().invoke(
+        lfc, ["launch", "train", "c.yaml", "--no-check", *options, "--llamafactory-cli", str(program)]
+    )
+
+
+def leave_checkpoint(step: int) -> Path:
+    checkpoint = Path("saves/m") / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text("{}", encoding="utf-8")
+    return checkpoint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+def test_a_checkpoint_that_stands_there_is_never_gone_on_from_unasked(program: Path) -> None:
+    checkpoint = leave_checkpoint(30)
+    refused = train(program)
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert "saves/m holds checkpoint-30 of an earlier run, from which this one would go on" in refused.stderr
+    assert "--resume, --fresh, or another output_dir=FOLDER" in refused.stderr
+    assert not Path("ran").exists()
+    assert not Path("runs/c").exists()
+
+    assert train(program, "--resume").exit_code == 0
+    assert f"resume_from_checkpoint: {checkpoint.as_posix()}" in Path("runs/c/config.yaml").read_text("utf-8")
+    assert train(program, "output_dir=saves/other", "--name", "other").exit_code == 0
+    assert train(program, "--fresh").exit_code == 0
+    assert not checkpoint.exists()
+    assert Path("saves/m.old-1/checkpoint-30").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("overwrite_output_dir", "true"), ("resume_from_checkpoint", "saves/m/checkpoint-30")]
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+def test_a_config_that_says_what_is_meant_is_not_asked_again(key: str, value: str, program: Path) -> None:
+    leave_checkpoint(30)
+    assert train(program, f"{key}={value}").exit_code == 0
+    assert Path("ran").exists()
+
+
+def test_unsloth_is_refused_on_the_several_gpus_that_were_asked_for(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = tuple(Gpu("H200", 140 << 30, (9, 0)) for _ in range(3))
+    monkeypatch.setattr(launch.gpu, "_ask_driver", lambda: GpuReport(gpus))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    argv = ["launch", "train", "c.yaml", "use_unsloth=true", "--llamafactory-cli", str(program), "--gpus", "0,2"]
+    refused = CliRunner().invoke(lfc, argv)
+    assert refused.exit_code == 1
+    assert "error: `use_unsloth` trains on one GPU, and 2 are visible" in refused.stderr
+    assert not Path("ran").exists()
