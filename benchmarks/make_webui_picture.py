@@ -17,7 +17,7 @@ def make_picture() -> None:
         folder = Path(name)
         prepare_folder(folder)
         with (
-            start_webui(folder, "configs/tagged.yaml", "--lang", "en") as (_, url),
+            start_webui(folder, "tagged", lang="en") as (_, url),
             open_page(1280, 1500) as page,
         ):
             page.open(url, until="Model name")

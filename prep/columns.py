@@ -8,7 +8,7 @@ both ways give the same bytes.
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from prep.ahead import work_ahead
@@ -28,6 +28,8 @@ _BATCHES_AHEAD = 4
 _BLOCK_BYTES = 200_000
 # A byte that JSON does not escape, in ASCII, so that a block of ASCII stays one; hardly any text holds it.
 _BREAK = "\x7f"
+_START, _END = b'{"instruction":"', b'"}\n'
+_BEFORE_SYSTEM, _BEFORE_HISTORY = b'","system":"', b'","history":['
 
 
 def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]:
@@ -96,18 +98,18 @@ def _read_row(batch: Any, place: int, first_row: int) -> SourceRow | BadRow:
 
 class _FastBatch(NamedTuple):
     """A batch's conversations as buffers: row r's turns are offsets[r]:offsets[r+1], turn t's text is
-    data[text_offsets[t]:text_offsets[t+1]], and its role roles[role_indices[t]].
+    data[text_offsets[t]:text_offsets[t+1]], and its role stands likewise in role_data.
 
-    Shape: int32 arrays of rows + 1, turns + 1 and turns items. `may_strip` says for each turn whether white
-    space may stand at an end of its text, which is known for certain only when it is false.
+    Shape: int32 arrays of rows + 1 and turns + 1 items. `may_strip` says for each turn whether white space may
+    stand at an end of its text, which is known for certain only when it is false.
     """
 
     batch: Any
     offsets: Any
     text_offsets: Any
     data: memoryview
-    role_indices: Any
-    roles: list[str]
+    role_offsets: Any
+    role_data: memoryview
     may_strip: Any
 
     @classmethod
@@ -130,26 +132,21 @@ class _FastBatch(NamedTuple):
             return None
         turns = lists.values
         roles, texts = turns.field("from"), turns.field("value")
-        if turns.null_count or turns.offset or roles.null_count or texts.null_count or texts.offset:
+        if turns.null_count or turns.offset or any(part.null_count or part.offset for part in (roles, texts)):
             return None
         if not len(texts):
             return None
-        encoded = roles.dictionary_encode()
-        try:
-            names = encoded.dictionary.to_pylist()
-        except UnicodeDecodeError:
-            return None
-        text_buffer, data = texts.buffers()[1:]
-        text_offsets = _as_int32(text_buffer, len(texts) + 1)
-        return cls(
-            batch,
-            _as_int32(lists.buffers()[1], len(lists) + 1),
-            text_offsets,
-            memoryview(data or b""),
-            _as_int32(encoded.indices.buffers()[1], len(texts)),
-            names,
-            _find_space(data or b"", text_offsets),
-        )
+        text_offsets, data = _read_strings(texts)
+        role_offsets, role_data = _read_strings(roles)
+        offsets = _as_int32(lists.buffers()[1], len(lists) + 1)
+        may_strip = _find_space(data, text_offsets)
+        return cls(batch, offsets, text_offsets, data, role_offsets, role_data, may_strip)
+
+
+def _read_strings(array: Any) -> tuple[Any, memoryview]:
+    """Return a string array's offsets and bytes."""
+    _, offsets, data = array.buffers()
+    return _as_int32(offsets, len(array) + 1), memoryview(data or b"")
 
 
 def _as_int32(buffer: Any, count: int) -> Any:
@@ -158,7 +155,7 @@ def _as_int32(buffer: Any, count: int) -> Any:
     return np.frombuffer(buffer, np.int32, count)
 
 
-def _find_space(data: Any, offsets: Any) -> Any:
+def _find_space(data: memoryview, offsets: Any) -> Any:
     import numpy as np
 
     texts = np.frombuffer(data, np.uint8)
@@ -187,11 +184,12 @@ class _FastWriter:
         self._system = self._escape(plan.system.strip())
         origin = self._escape(f"{plan.prefix}/{label}:".encode("utf-8", "backslashreplace").decode())
         self._before_number = b'],"origin":"' + origin
+        self._after_answer = _BEFORE_SYSTEM + self._system + _BEFORE_HISTORY + self._before_number
         # The lines' pieces, one after the other; the general way puts its lines among them.
         self._out = builder.records
         self._rows = self._records = self._with_system = self._with_history = 0
-        # {the bytes of a row's role indices: whether it has a system turn; None when it is not plain}
-        self._shapes: dict[bytes, bool | None] = {}
+        # {the lengths and bytes of a row's roles: whether it has a system turn; None when it is not plain}
+        self._shapes: dict[tuple[bytes, bytes], bool | None] = {}
 
     def write(self) -> None:
         """Convert the whole batch, in blocks."""
@@ -211,21 +209,36 @@ class _FastWriter:
         )
 
     def _write_block(self, start: int, bounds: list[int]) -> None:
-        first_turn = bounds[0]
-        escaped = self._escape_turns(first_turn, bounds[-1])
-        indices = self._fast.role_indices[first_turn : bounds[-1]].tobytes()
-        shapes = self._shapes
-        for row, (begin, end) in enumerate(pairwise(bounds), start):
-            key = indices[4 * (begin - first_turn) : 4 * (end - first_turn)]
-            has_system = shapes[key] if key in shapes else self._learn_shape(key, begin, end)
-            texts = escaped[begin - first_turn : end - first_turn]
+        """Convert the rows from `start` on, whose turns these bounds part."""
+        first_turn, last_turn = bounds[0], bounds[-1]
+        escaped = self._escape_turns(first_turn, last_turn)
+        role_offsets = self._fast.role_offsets[first_turn : last_turn + 1]
+        role_sizes = (role_offsets[1:] - role_offsets[:-1]).tobytes()
+        roles = self._fast.role_data[role_offsets[0] : role_offsets[-1]].tobytes()
+        turns = [bound - first_turn for bound in bounds]
+        role_bounds = (role_offsets[turns] - role_offsets[0]).tolist()
+        pairs = 0
+        for row, ((begin, end), (role_begin, role_end)) in enumerate(
+            zip(pairwise(turns), pairwise(role_bounds), strict=True), start
+        ):
+            shape = role_sizes[4 * begin : 4 * end], roles[role_begin:role_end]
+            has_system = self._shapes[shape] if shape in self._shapes else self._learn_shape(shape)
+            texts = escaped[begin:end]
             # An escaped text is empty where it needs the general way.
             if has_system is None or not all(texts):
                 self._builder.add(_read_row(self._fast.batch, row, self._first_row))
             elif has_system:
                 self._add_row(b"%d" % (self._first_row + row), texts[1:], texts[0])
+            elif len(texts) == 2:
+                # Most rows: written here, because this loop's time is the whole command's.
+                pairs += 1
+                number = b"%d" % (self._first_row + row)
+                self._out += (_START, texts[0], self._before_answer, texts[1], self._after_answer, number, _END)
             else:
                 self._add_row(b"%d" % (self._first_row + row), texts, self._system)
+        self._rows += pairs
+        self._records += pairs
+        self._with_system += pairs if self._system else 0
 
     def _escape_turns(self, first: int, last: int) -> list[memoryview]:
         """Strip and escape the texts of turns first:last; an empty one must go the general way."""
@@ -253,13 +266,15 @@ class _FastWriter:
                     texts[place] = nothing
         return texts
 
-    def _learn_shape(self, key: bytes, begin: int, end: int) -> bool | None:
-        roles = [ROLES.get(self._fast.roles[index]) for index in self._fast.role_indices[begin:end]]
+    def _learn_shape(self, shape: tuple[bytes, bytes]) -> bool | None:
+        sizes, names = memoryview(shape[0]).cast("i"), shape[1]
+        bounds = pairwise(accumulate(sizes, initial=0))
+        roles = [ROLES.get(names[begin:end].decode(errors="replace")) for begin, end in bounds]
         has_system = roles[:1] == [SYSTEM]
         plain = roles[has_system:]
         alternates = bool(plain) and plain == [USER, ASSISTANT] * (len(plain) // 2)
-        self._shapes[key] = has_system if alternates else None
-        return self._shapes[key]
+        self._shapes[shape] = has_system if alternates else None
+        return self._shapes[shape]
 
     def _add_row(self, number: bytes, texts: list[memoryview], system: bytes | memoryview) -> None:
         self._rows += 1
@@ -287,18 +302,16 @@ class _FastWriter:
         if history:
             self._with_history += 1
         self._out += (
-            b'{"instruction":"',
+            _START,
             question,
             self._before_answer,
             answer,
-            b'","system":"',
+            _BEFORE_SYSTEM,
             system,
-            b'","history":[',
+            _BEFORE_HISTORY,
             history,
-            self._before_number,
-            number,
-            b'"}\n',
         )
+        self._out += (self._before_number, number, _END)
 
     def _escape(self, text: str) -> bytes:
         return bytes(self._dumps(text)[1:-1])

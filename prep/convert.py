@@ -5,6 +5,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -96,6 +97,7 @@ def convert_files(
     """
     with ExitStack() as stack:
         files, left_out = _open_inputs(inputs, stack)
+        hashes = _Hashes(files, stack)
         source, columns = _recognise(files, options)
         names = _OutputNames.of(output)
         outputs = stack.enter_context(
@@ -103,13 +105,13 @@ def convert_files(
                 output, (names.tools, names.duplicates, names.too_long), step="convert", force=options.force
             )
         )
-        stream = _Stream(_make_plan(source, output.stem, options), files, options, stack)
+        stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
         for place, shard in stream.read():
             run.take(place, shard)
             on_rows(shard.counts["rows"])
         described = [
-            _describe_input(file, stream.hash_of(place), run.rows_of[place]) for place, file in enumerate(files)
+            _describe_input(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
         ]
         return run.finish(stream.plan, described, left_out)
 
@@ -187,11 +189,43 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
     return limit
 
 
+class _Hashes:
+    """The files' sha256, worked out in a thread from the start on, but of those that are hashed while read."""
+
+    def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
+        self._files = files
+        self._known: dict[int, str] = {}
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        stack.callback(self._thread.shutdown, cancel_futures=True)
+        stack.callback(self._stop.set)
+        self._coming = {place: self._start(place) for place, file in enumerate(files) if file.kind != "jsonl"}
+
+    def note(self, place: int, sha256: str) -> None:
+        """Take the hash of a file that was hashed while it was read."""
+        self._known[place] = sha256
+
+    def of(self, place: int) -> str:
+        """Return the hash of a file, once it is there."""
+        if place not in self._known:
+            future = self._coming.get(place) or self._start(place)
+            self._known[place] = future.result()
+        return self._known[place]
+
+    def _start(self, place: int) -> Future[str]:
+        return self._thread.submit(hash_file, self._files[place].path, self._stop.is_set)
+
+
 class _Stream:
-    """The shards of all files in their order, and the files' hashes."""
+    """The shards of all files in their order."""
 
     def __init__(
-        self, plan: ConvertPlan, files: Sequence[InputFile], options: ConvertOptions, stack: ExitStack
+        self,
+        plan: ConvertPlan,
+        files: Sequence[InputFile],
+        options: ConvertOptions,
+        hashes: _Hashes,
+        stack: ExitStack,
     ) -> None:
         self.plan = plan
         self._files = files
@@ -199,10 +233,7 @@ class _Stream:
         self._stack = stack
         self._workers = count_workers() if options.workers is None else options.workers
         self._pool: WorkerPool | None = None
-        self._hashes: dict[int, str] = {}
-        self._hasher = ThreadPoolExecutor(max_workers=1)
-        stack.callback(self._hasher.shutdown, cancel_futures=True)
-        self._hashing: dict[int, Future[str]] = {}
+        self._hashes = hashes
 
     def read(self) -> Iterator[tuple[int, ShardResult]]:
         """Yield (the file's place, shard) for every file."""
@@ -215,18 +246,10 @@ class _Stream:
             elif file.kind == "jsonl" and self._workers > 1 and file.path.stat().st_size >= _PARALLEL_BYTES:
                 shards = self._read_parallel(place, file)
             else:
-                self._hashing[place] = self._hasher.submit(hash_file, file.path)
                 shards = self._read_alone(file)
             with closing(shards):
                 for shard in shards:
                     yield place, shard
-
-    def hash_of(self, place: int) -> str:
-        """Return the sha256 of a file, once it has been read."""
-        if place not in self._hashes:
-            future = self._hashing.get(place) or self._hasher.submit(hash_file, self._files[place].path)
-            self._hashes[place] = future.result()
-        return self._hashes[place]
 
     def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
         if file.kind == "parquet":
@@ -242,7 +265,7 @@ class _Stream:
     def _splice(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         digest = hashlib.sha256()
         yield from convert_lines(self.plan, file, digest.update)
-        self._hashes[place] = digest.hexdigest()
+        self._hashes.note(place, digest.hexdigest())
 
     def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
@@ -258,7 +281,7 @@ class _Stream:
         if self._pool is None:
             self._pool = self._stack.enter_context(WorkerPool(self.plan, self._workers))
         yield from self._pool.convert(plan_tasks())
-        self._hashes[place] = digest.hexdigest()
+        self._hashes.note(place, digest.hexdigest())
 
     def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
         """Convert the rows that --limit and --sample choose, one after the other."""

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,15 +206,15 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputError(f"{path} exists already", hint="--force to replace it, or another -o")
 
 
-def hash_file(path: Path) -> str:
-    """Return the sha256 of a file's bytes as lower-case hex.
+def hash_file(path: Path, is_unwanted: Callable[[], bool] = lambda: False) -> str:
+    """Return the sha256 of a file's bytes as lower-case hex; of what was read when it is no longer wanted.
 
     Raises: InputError when it cannot be read.
     """
     digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            while block := stream.read(_CHUNK_BYTES):
+            while (block := stream.read(_CHUNK_BYTES)) and not is_unwanted():
                 digest.update(block)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error

@@ -23,7 +23,7 @@ from tests.llamaboard_page import Page, needs_browser, open_page
 
 ROOT = Path(__file__).parent.parent
 # LlamaBoard's own words, in the language that the fixture asks for.
-PREVIEW, START, LOAD = "预览命令", "开始", "载入训练参数"
+PREVIEW, START = "预览命令", "开始"
 DONE, FAILED = "训练完毕", "训练出错"
 SETTINGS = ("lora_rank=12", "lora_alpha=20", "cutoff_len=384", "learning_rate=0.002", "flash_attn=fa2", "seed=11")
 
@@ -67,34 +67,49 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """One WebUI for all tests of this file, opened on the tagged config; they use it one after the other."""
     folder = tmp_path_factory.mktemp("webui")
     prepare_folder(folder)
-    start = start_webui(folder, "configs/tagged.yaml", *SETTINGS[:4], SETTINGS[5], "--lang", "zh")
-    with start as (process, url), open_page() as page:
+    with start_webui(folder, "tagged", *SETTINGS[:4], SETTINGS[5]) as (process, url), open_page() as page:
         page.open(url, until="模型名称")
         yield Webui(folder, process, url, page)
 
 
+@pytest.fixture(scope="module")
+def masked_webui(webui: Webui) -> Iterator[Webui]:
+    """A second one in the same folder, opened on the masked config."""
+    with start_webui(webui.folder, "masked", "save_steps=10") as (process, url), open_page() as page:
+        page.open(url, until="模型名称")
+        yield Webui(webui.folder, process, url, page)
+
+
 @contextmanager
-def start_webui(folder: Path, *argv: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start `lfc launch webui` in a folder, wait for the address that it prints, and end it afterwards."""
-    command = [sys.executable, "-m", "launch", "launch", "webui", *argv, "--no-browser"]
+def start_webui(
+    folder: Path, policy: str, *pairs: str, lang: str = "zh"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start `lfc launch webui` on a policy's config, wait for the address that it prints, and end it afterwards.
+
+    What it prints goes to `<policy>.out.txt` and `<policy>.err.txt`.
+    """
+    argv = ["launch", "webui", f"configs/{policy}.yaml", *pairs, "--lang", lang, "--no-browser"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with (folder / "err.txt").open("w") as err, (folder / "out.txt").open("w") as out:
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=err, text=True)
+    with (folder / f"{policy}.err.txt").open("w") as err, (folder / f"{policy}.out.txt").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launch", *argv], cwd=folder, env=env, stdout=out, stderr=err, text=True
+        )
     try:
-        yield process, wait_for_address(folder, process)
+        yield process, wait_for_address(folder, policy, process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=120)
 
 
-def wait_for_address(folder: Path, process: subprocess.Popen[str]) -> str:
+def wait_for_address(folder: Path, policy: str, process: subprocess.Popen[str]) -> str:
     deadline = time.monotonic() + 500
     while True:
-        found = re.search(r"^WebUI: (\S+)$", (folder / "out.txt").read_text(encoding="utf-8"), re.MULTILINE)
+        said = (folder / f"{policy}.out.txt").read_text(encoding="utf-8")
+        found = re.search(r"^WebUI: (\S+)$", said, re.MULTILINE)
         if found:
             return found[1]
-        assert process.poll() is None, (folder / "err.txt").read_text(encoding="utf-8")
+        assert process.poll() is None, (folder / f"{policy}.err.txt").read_text(encoding="utf-8")
         assert time.monotonic() < deadline, "the WebUI never answered"
         time.sleep(0.5)
 
@@ -121,7 +136,9 @@ def test_the_page_shows_everything_of_the_yaml_without_a_click(webui: Webui) -> 
         "配置路径": "tagged.yaml",
     }
     assert {label: shown[label] for label in expected} == expected
-    assert "Everything of llamaboard_config/tagged.yaml is filled in." in (webui.folder / "out.txt").read_text()
+    assert (
+        "Everything of llamaboard_config/tagged.yaml is filled in." in (webui.folder / "tagged.out.txt").read_text()
+    )
     assert webui.page.count_errors() == 0
 
 
@@ -197,32 +214,32 @@ def test_a_terminal_run_restores_its_settings_without_an_error(webui: Webui) -> 
     assert shown["输出目录"] == "terminal"
 
 
-def test_the_masked_policy_reaches_the_page_and_its_command(webui: Webui) -> None:
-    saved = "llamaboard_config/masked.yaml"
-    run_lfc(webui.folder, "launch", "config", "export", "configs/masked.yaml", "save_steps=10", "-o", saved)
-    webui.page.choose("配置路径", "masked.yaml")
-    webui.page.press(LOAD)
-    webui.page.wait(lambda: webui.page.read()["输出目录"] == "masked")
-    time.sleep(2)
-    command = webui.page.preview(PREVIEW)
+def test_the_masked_policy_reaches_the_page_without_a_click(masked_webui: Webui) -> None:
+    shown = masked_webui.page.read()
+    expected = {"数据集": ["masked"], "对话模板": "qwen3", "启用思考模式": False, "输出目录": "masked"}
+    assert {label: shown[label] for label in expected} == expected
+    command = masked_webui.page.preview(PREVIEW)
     assert "--enable_thinking None" in command
     assert "--dataset masked" in command
     assert "--template qwen3" in command
+    assert masked_webui.page.count_errors() == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_lets_a_running_training_save_first(webui: Webui) -> None:
-    folder = webui.folder / "saves/tiny-qwen3/lora/masked"
-    webui.page.press(START)
+def test_ctrl_c_lets_a_running_training_save_first(masked_webui: Webui) -> None:
+    folder = masked_webui.folder / "saves/tiny-qwen3/lora/masked"
+    masked_webui.page.press(START)
     log = folder / "trainer_log.jsonl"
-    webui.page.wait(lambda: log.is_file() and len(log.read_text(encoding="utf-8").splitlines()) > 2, timeout_s=500)
-    webui.process.send_signal(signal.SIGINT)
-    assert webui.process.wait(timeout=300) == 0
-    said = (webui.folder / "err.txt").read_text(encoding="utf-8")
+    masked_webui.page.wait(
+        lambda: log.is_file() and len(log.read_text(encoding="utf-8").splitlines()) > 2, timeout_s=500
+    )
+    masked_webui.process.send_signal(signal.SIGINT)
+    assert masked_webui.process.wait(timeout=300) == 0
+    said = (masked_webui.folder / "masked.err.txt").read_text(encoding="utf-8")
     assert "Ending: a running training saves first." in said
     assert said.endswith("The WebUI has ended.\n")
     assert (folder / "adapter_model.safetensors").stat().st_size > 0
-    newest = list_webui_runs(webui.folder / "saves")[0]
+    newest = list_webui_runs(masked_webui.folder / "saves")[0]
     assert (newest.name, newest.state) == ("tiny-qwen3/lora/masked", "stopped")
 
 
