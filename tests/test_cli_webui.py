@@ -216,8 +216,10 @@ def test_a_terminal_run_restores_its_settings_without_an_error(webui: Webui) -> 
 
 def test_the_masked_policy_reaches_the_page_without_a_click(masked_webui: Webui) -> None:
     shown = masked_webui.page.read()
-    expected = {"数据集": ["masked"], "对话模板": "qwen3", "启用思考模式": False, "输出目录": "masked"}
+    expected = {"数据集": ["masked"], "对话模板": "qwen3", "输出目录": "masked"}
     assert {label: shown[label] for label in expected} == expected
+    # The check box knows yes and no alone; the extra arguments are merged last.
+    assert json.loads(shown["额外参数"])["enable_thinking"] is None
     command = masked_webui.page.preview(PREVIEW)
     assert "--enable_thinking None" in command
     assert "--dataset masked" in command

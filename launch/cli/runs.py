@@ -142,31 +142,46 @@ def export(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **o
 @launch.command("chat")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@no_check_option
 @dry_run_option
 @cli_option
-def chat(config_path: Path, pairs: tuple[str, ...], dry_run: bool, given_cli: str | None) -> None:
+@click.pass_context
+def chat(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **options: Any) -> None:
     """Talk to a model in this terminal.
 
     \b
     Example:
       lfc launch chat configs/infer.yaml adapter_name_or_path=saves/Qwen3-4B/lora/medical
     """
-    run_in_terminal("chat", config_path, pairs, dry_run=dry_run, given_cli=given_cli)
+    run_in_terminal(ctx, "chat", config_path, pairs, **options)
 
 
 @launch.command("api")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the API to the network.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Where it listens.")
+@no_check_option
 @dry_run_option
 @cli_option
-def api(config_path: Path, pairs: tuple[str, ...], dry_run: bool, given_cli: str | None) -> None:
+@click.pass_context
+def api(
+    ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], host: str, port: int, **options: Any
+) -> None:
     """Serve a model with LLaMA-Factory's OpenAI-style API, until Ctrl-C.
+
+    The variable API_KEY, when it is set, is the key that every request must bring.
 
     \b
     Example:
-      API_PORT=8000 lfc launch api configs/infer.yaml
+      lfc launch api configs/infer.yaml --port 8000
     """
-    run_in_terminal("api", config_path, pairs, dry_run=dry_run, given_cli=given_cli)
+    from launch.network import choose_port
+
+    if not options["dry_run"]:
+        choose_port(host, port)
+        click.echo(f"API: http://{host}:{port}/v1, once LLaMA-Factory has loaded the model", err=True)
+    run_in_terminal(ctx, "api", config_path, pairs, {"API_HOST": host, "API_PORT": str(port)}, **options)
 
 
 @launch.command("attach")
@@ -298,7 +313,15 @@ def launch_action(
 
 
 def run_in_terminal(
-    action: str, config_path: Path, pairs: tuple[str, ...], *, dry_run: bool, given_cli: str | None
+    ctx: click.Context,
+    action: str,
+    config_path: Path,
+    pairs: tuple[str, ...],
+    env: Mapping[str, str] | None = None,
+    *,
+    no_check: bool,
+    dry_run: bool,
+    given_cli: str | None,
 ) -> None:
     """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours."""
     from launch.command import build_llamafactory_command
@@ -309,11 +332,13 @@ def run_in_terminal(
     config = read_run_config(config_path, pairs)
     cli = find_cli(given_cli)
     if dry_run:
-        print_dry_run(cli, action, config_path, pairs, config)
+        print_dry_run(cli, action, config_path, pairs, config, env)
         return
+    if not no_check:
+        refuse_faults(ctx, config_path, config, env)
     gpus = read_gpus().gpus or ()
     command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
-    click.get_current_context().exit(run_interactive(command.with_arguments(pairs)))
+    ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
 
 
 def print_dry_run(

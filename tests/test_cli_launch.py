@@ -1,6 +1,9 @@
-"""`lfc launch train` on a program in llamafactory-cli's place: what it refuses, and how it goes on."""
+"""`lfc launch train`, `chat` and `api` on a program in llamafactory-cli's place: what they refuse and hand on."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,18 +14,21 @@ import launch.gpu
 from launch.cli import lfc
 from launch.gpu import Gpu, GpuReport
 
+ROOT = Path(__file__).parent.parent
 CONFIG = {"stage": "sft", "do_train": True, "model_name_or_path": "m", "output_dir": "saves/m"}
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A llamafactory-cli that notes that it ran; the working folder holds a config for it."""
+    """A llamafactory-cli that notes how it ran; the working folder holds configs for it."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "bin" / "llamafactory-cli"
     path.parent.mkdir()
-    path.write_text(f"#!{sys.executable}\nimport pathlib\npathlib.Path('ran').touch()\n", encoding="utf-8")
+    noting = "pathlib.Path('ran').write_text(json.dumps([sys.argv[1:], dict(os.environ)]))"
+    path.write_text(f"#!{sys.executable}\nimport json, os, pathlib, sys\n{noting}\n", encoding="utf-8")
     path.chmod(0o755)
     Path("c.yaml").write_text(json.dumps(CONFIG), encoding="utf-8")
+    Path("infer.yaml").write_text(json.dumps({"model_name_or_path": "m", "template": "qwen3"}), encoding="utf-8")
     return path
 
 
@@ -78,4 +84,39 @@ def test_unsloth_is_refused_on_the_several_gpus_that_were_asked_for(
     refused = CliRunner().invoke(lfc, argv)
     assert refused.exit_code == 1
     assert "error: `use_unsloth` trains on one GPU, and 2 are visible" in refused.stderr
+    assert not Path("ran").exists()
+
+
+def run_in_terminal(program: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "launch", "launch", *argv, "--llamafactory-cli", str(program)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+def test_the_api_listens_on_this_machine_alone_unless_told_otherwise(program: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        server.listen()
+        refused = run_in_terminal(program, "api", "infer.yaml", "--no-check", "--port", str(port))
+    assert refused.returncode == 1
+    assert f"port {port} on 127.0.0.1 is in use" in refused.stderr
+    assert not Path("ran").exists()
+
+    served = run_in_terminal(program, "api", "infer.yaml", "infer_dtype=float32", "--no-check", "--port", str(port))
+    assert served.returncode == 0, served.stderr
+    assert f"API: http://127.0.0.1:{port}/v1" in served.stderr
+    argv, env = json.loads(Path("ran").read_text(encoding="utf-8"))
+    assert argv == ["api", "infer.yaml", "infer_dtype=float32"]
+    assert (env["API_HOST"], env["API_PORT"]) == ("127.0.0.1", str(port))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+@pytest.mark.parametrize("action", ["chat", "api"])
+def test_a_config_is_checked_before_a_model_is_loaded(action: str, program: Path) -> None:
+    refused = run_in_terminal(program, action, "infer.yaml", "templat=qwen3")
+    assert refused.returncode == 1
+    assert "template" in refused.stderr
+    assert "nothing was started" in refused.stderr
     assert not Path("ran").exists()
