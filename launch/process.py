@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ Poll = Callable[[], None]
 POLL_S = 0.25
 GRACE_S = 30.0
 _TELLING_LINES = 12
+_TOLD_CAUSES = 2
+_CAUSE_LINE = "The above exception was the direct cause"
 # Lines that say what went wrong: the end of a traceback, or what the shell and the kernel say.
 _ERROR_LINE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b|^Killed|out of memory", re.IGNORECASE)
 
@@ -80,13 +82,21 @@ def describe_failure(program: str, exit_code: int, log: Path) -> str:
 
 
 def find_telling_lines(text: str) -> list[str]:
-    """Return the last error line of a log with a few lines around it, or else the log's last lines."""
+    """Return the last error line of a log with its causes and a few lines around, or else the log's last lines."""
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
     lines = [line for line in lines if line.strip()]
-    for position in range(len(lines) - 1, -1, -1):
-        if _ERROR_LINE.match(lines[position]):
-            return lines[max(0, position - 4) : position + _TELLING_LINES - 4]
-    return lines[-_TELLING_LINES:]
+    position = _find_error(lines, len(lines))
+    if position is None:
+        return lines[-_TELLING_LINES:]
+    begin = max(0, position - 4)
+    causes = [_find_error(lines, place) for place, line in enumerate(lines[:begin]) if line.startswith(_CAUSE_LINE)]
+    said = list(dict.fromkeys(lines[place] for place in causes if place is not None))
+    return [*said[-_TOLD_CAUSES:], *lines[begin : position + _TELLING_LINES - 4]]
+
+
+def _find_error(lines: Sequence[str], end: int) -> int | None:
+    """Return where the last error line before `end` stands."""
+    return next((place for place in range(end - 1, -1, -1) if _ERROR_LINE.match(lines[place])), None)
 
 
 def run_interactive(command: Command) -> int:

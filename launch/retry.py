@@ -10,7 +10,7 @@ from launch.runs import Run, RunState
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE)
 _NETWORK = re.compile(
-    r"ConnectionError|ConnectTimeout|ReadTimeout|MaxRetryError|NewConnectionError|failure in name resolution"
+    r"Connect(ion)?Error|ConnectTimeout|ReadTimeout|MaxRetryError|couldn't connect to|failure in name resolution"
     r"|HTTPError: 5\d\d|50[0234] (Server Error|Bad Gateway|Service|Gateway)|ChunkedEncodingError|RemoteDisconnected"
 )
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")

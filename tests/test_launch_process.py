@@ -44,6 +44,17 @@ def test_the_telling_lines_end_a_traceback_and_skip_progress_bars() -> None:
     assert "0/2" not in "".join(lines)
 
 
+def test_the_causes_of_the_last_error_are_told_too() -> None:
+    def trace(error: str) -> str:
+        return f'Traceback (most recent call last):\n  File "a.py", line 1\n    x()\n    y()\n    z()\n{error}\n'
+
+    because = "\nThe above exception was the direct cause of the following exception:\n\n"
+    first = "OSError: We couldn't connect to 'https://hf.co'.\nCheck your internet connection."
+    lines = find_telling_lines(because.join([trace(first), trace("OSError: Failed to load tokenizer.")]))
+    assert lines[0] == "OSError: We couldn't connect to 'https://hf.co'."
+    assert lines[-1] == "OSError: Failed to load tokenizer."
+
+
 def test_without_an_error_line_the_last_lines_are_told() -> None:
     assert find_telling_lines("a\n\nb\n") == ["a", "b"]
 

@@ -22,6 +22,8 @@ def make_run(folder: Path, log: str, *, exit_code: int = 1, state: RunState = Ru
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", 1, Cause.OUT_OF_MEMORY),
         ("requests.exceptions.ConnectionError: HTTPSConnectionPool", 1, Cause.NETWORK),
         ("500 Server Error: Internal for url", 1, Cause.NETWORK),
+        ("httpx.ConnectError: [Errno 111] Connection refused", 1, Cause.NETWORK),
+        ("OSError: We couldn't connect to 'https://hf.co' to load the files, and", 1, Cause.NETWORK),
         ("step 3", 137, Cause.KILLED),
         ("ValueError: Undefined dataset x in dataset_info.json.", 1, Cause.CONFIG),
         ("", 1, Cause.CONFIG),
