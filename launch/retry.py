@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.runs import Run, RunState
+from prep.errors import ConfigError
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE)
 _NETWORK = re.compile(
@@ -74,6 +75,17 @@ def resume(values: Mapping[str, Any]) -> dict[str, Any]:
         key: value for key, value in values.items() if key not in ("resume_from_checkpoint", "overwrite_output_dir")
     }
     return {**kept, "resume_from_checkpoint": checkpoint.as_posix()} if checkpoint else kept
+
+
+def refuse_to_guess(values: Mapping[str, Any], hint: str) -> None:
+    """Raise ConfigError when LLaMA-Factory would go on from a checkpoint that the config does not ask for."""
+    if values.get("resume_from_checkpoint") or values.get("overwrite_output_dir"):
+        return
+    output_dir = Path(str(values.get("output_dir", "")))
+    if checkpoint := find_checkpoint(output_dir):
+        raise ConfigError(
+            f"{output_dir} holds {checkpoint.name} of an earlier run, from which this one would go on", hint=hint
+        )
 
 
 def set_aside(path: Path) -> Path | None:

@@ -74,6 +74,18 @@ def test_a_config_that_says_what_is_meant_is_not_asked_again(key: str, value: st
     assert Path("ran").exists()
 
 
+def test_a_batch_never_goes_on_from_a_checkpoint_unasked_either(program: Path) -> None:
+    checkpoint = leave_checkpoint(30)
+    checkpoint.parent.rename("saves/m-fast")
+    Path("two.yaml").write_text("config: c.yaml\nruns: {slow: {seed: 1}, fast: {seed: 2}}\n", encoding="utf-8")
+    argv = ["launch", "batch", "two.yaml", "--no-check", "--llamafactory-cli", str(program)]
+    refused = CliRunner().invoke(lfc, argv)
+    assert refused.exit_code == 1
+    assert "saves/m-fast holds checkpoint-30 of an earlier run" in refused.stderr
+    assert not Path("ran").exists()
+    assert not Path("runs/two").exists()
+
+
 def test_unsloth_is_refused_on_the_several_gpus_that_were_asked_for(
     program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

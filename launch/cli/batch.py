@@ -62,6 +62,7 @@ def batch(
       lfc launch batch --continue overnight
     """
     from launch.batch import plan_batch, read_batch, read_sweep
+    from launch.retry import refuse_to_guess
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
@@ -70,6 +71,8 @@ def batch(
     else:
         name = name or paths[0].stem
         configs = read_sweep(paths, name)
+        for values in configs.values():
+            refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
         places = tuple(gpus.split(",")) if gpus else ("cpu",) * slots
         if not no_check:
             refuse_batch_faults(ctx, configs)

@@ -66,7 +66,7 @@ def train(
     from launch.command import Cluster, find_free_port
     from launch.config import read_run_config
     from launch.process import stop_signals_raise
-    from launch.retry import set_aside
+    from launch.retry import refuse_to_guess, set_aside
     from launch.run import begin_again, finish_run, start_llamafactory
 
     if resume and fresh:
@@ -82,7 +82,7 @@ def train(
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
-        refuse_to_guess(config, output_dir)
+        refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
     if resume or fresh:
         folder = begin_again(folder)
     if fresh and (aside := set_aside(output_dir)):
@@ -262,19 +262,6 @@ def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
         raise ConfigError(f"{output_dir} holds no whole checkpoint to resume from", hint="--fresh starts over")
     values = resume(config.values)
     return RunConfig(values, format_config(values, header=f"Resumed from {values['resume_from_checkpoint']}"))
-
-
-def refuse_to_guess(config: "RunConfig", output_dir: Path) -> None:
-    """Raise ConfigError when LLaMA-Factory would go on from a checkpoint that nobody asked to go on from."""
-    from launch.retry import find_checkpoint
-
-    if config.values.get("resume_from_checkpoint") or config.values.get("overwrite_output_dir"):
-        return
-    if checkpoint := find_checkpoint(output_dir):
-        raise ConfigError(
-            f"{output_dir} holds {checkpoint.name} of an earlier run, from which this one would go on",
-            hint="--resume, --fresh, or another output_dir=FOLDER",
-        )
 
 
 def launch_action(
