@@ -9,10 +9,11 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from launch.progress import TrainingProgress, describe_progress, read_trainer_log
+from launch.progress import describe_progress, read_progress
 from tests.browser import open_browser, save_picture, set_screen
 
 ROOT = Path(__file__).parent.parent
@@ -74,15 +75,13 @@ def draw_live_view(trainer_log: Path, picture: Path) -> None:
     from rich.console import Console
     from rich.spinner import Spinner
 
-    entries = [entry for entry in read_trainer_log(trainer_log) if entry.get("loss") is not None]
-    seen = entries[: len(entries) * 2 // 3]
-    progress = TrainingProgress(
-        step=seen[-1]["current_steps"],
-        total_steps=seen[-1]["total_steps"],
-        losses=tuple(entry["loss"] for entry in seen),
-        elapsed=seen[-1]["elapsed_time"],
-        remaining=seen[-1]["remaining_time"],
-    )
+    lines = trainer_log.read_text(encoding="utf-8").splitlines(keepends=True)
+    with tempfile.TemporaryDirectory() as folder:
+        seen = Path(folder) / trainer_log.name
+        seen.write_text("".join(lines[: len(lines) * 2 // 3]), encoding="utf-8")
+        progress = read_progress(seen)
+    if progress is None:
+        raise SystemExit(f"{trainer_log} has too few log steps")
     console = Console(record=True, width=100, file=open(os.devnull, "w", encoding="utf-8"), force_terminal=True)  # noqa: SIM115, PTH123
     console.print("[bold]$[/bold] lfc launch train configs/hybrid.yaml")
     console.print(Spinner("dots", text=describe_progress(progress)))

@@ -69,9 +69,18 @@ def describe_progress(progress: TrainingProgress) -> str:
         parts.append(f"loss {progress.losses[-1]:.3f} {draw_sparkline(progress.losses)}")
     if progress.tokens_per_s:
         parts.append(f"{progress.tokens_per_s:,.0f} tokens/s")
+    elif seconds := _read_seconds(progress.elapsed):
+        parts.append(f"{progress.step / seconds:.2g} steps/s")
     if progress.memory_gib:
         parts.append(f"{progress.memory_gib:.1f} GiB")
     return ", ".join([*parts, f"{progress.elapsed} spent", f"{progress.remaining} left"])
+
+
+def _read_seconds(elapsed: str) -> int:
+    """Return the seconds of LLaMA-Factory's `0:01:05`, or of its `2 days, 0:01:05`."""
+    days, _, time = elapsed.rpartition(", ")
+    hours, minutes, seconds = map(int, time.split(":"))
+    return int(days.partition(" ")[0] or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds
 
 
 def check_learning(trainer_log: Path) -> str:

@@ -4,7 +4,16 @@ import json
 import os
 from pathlib import Path
 
-from launch.progress import describe_progress, draw_sparkline, read_bar, read_progress, read_trainer_log
+import pytest
+
+from launch.progress import (
+    TrainingProgress,
+    describe_progress,
+    draw_sparkline,
+    read_bar,
+    read_progress,
+    read_trainer_log,
+)
 
 
 def write_log(path: Path, losses: list[float]) -> Path:
@@ -28,7 +37,15 @@ def test_progress_is_the_last_entrys(tmp_path: Path) -> None:
     progress = read_progress(write_log(tmp_path / "log.jsonl", [3.0, 2.0, 1.5]))
     assert progress is not None
     assert (progress.step, progress.total_steps, progress.losses) == (3, 9, (3.0, 2.0, 1.5))
-    assert describe_progress(progress) == "step 3/9, loss 1.500 █▃▁, 0:00:04 spent, 0:01:02 left"
+    assert describe_progress(progress) == "step 3/9, loss 1.500 █▃▁, 0.75 steps/s, 0:00:04 spent, 0:01:02 left"
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "speed"), [("0:00:00", ""), ("0:00:09", "1 steps/s, "), ("1 day, 1:00:00", "0.0001 steps/s, ")]
+)
+def test_the_speed_follows_from_steps_and_time(elapsed: str, speed: str) -> None:
+    progress = TrainingProgress(9, 9, (), elapsed, "0:00:00")
+    assert describe_progress(progress) == f"step 9/9, {speed}{elapsed} spent, 0:00:00 left"
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
