@@ -52,7 +52,7 @@ class PieceCounter:
         whole = [text for text in texts if not self.is_safe(text)]
         measured = dict(zip(whole, self._encode_whole(whole), strict=True))
         cut = {text: self._cut(text) for text in texts if text not in measured}
-        self._learn(piece for segments in cut.values() for pieces, _ in segments for piece in pieces)
+        self._learn(pieces for segments in cut.values() for pieces, _ in segments)
         for text, segments in cut.items():
             measured[text] = self._add_up(segments)
         return measured
@@ -75,8 +75,8 @@ class PieceCounter:
         segments.append((self.cut(text[place:]), None))
         return segments
 
-    def _learn(self, pieces: Iterable[str]) -> None:
-        needed = set(pieces)
+    def _learn(self, pieces: Iterable[list[str]]) -> None:
+        needed = set[str]().union(*pieces)
         if len(self._lengths) > _MOST_PIECES:
             # Forget all: to know which pieces are rare would cost more than to learn the frequent ones again.
             self._lengths.clear()
