@@ -11,7 +11,7 @@ from launch.command import build_harness_command
 from launch.config import RunConfig, format_config
 from launch.evaluate import BASE, Entrant, set_trained
 from launch.process import Poll
-from launch.run import create_run_folder, finish_run, prepare_run, start_supervisor
+from launch.run import create_run_folder, prepare_run, run_to_end
 from prep.errors import InputError
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
@@ -99,8 +99,7 @@ def run_tasks(
         command = build_harness_command(lm_eval, run.config, os.environ)
         with on_side(entrant.name, run.log) as on_poll:
             prepare_run(run, "lm_eval", command, RunConfig(entrant.config, text))
-            start_supervisor(run)
-            finish_run(run, on_poll)
+            run_to_end(run, on_poll)
         scores[entrant.name] = read_task_scores(Path(str(entrant.config["output_path"])))
     return scores
 

@@ -42,14 +42,34 @@ _SUPERVISE = "import sys; sys.path.insert(0, sys.argv[1]); from launch.run impor
 
 
 def run_llamafactory(
-    cli: Path, action: str, config: RunConfig, folder: Path, on_poll: Poll = lambda: None
+    cli: Path,
+    action: str,
+    config: RunConfig,
+    folder: Path,
+    on_poll: Poll = lambda: None,
+    env: Mapping[str, str] | None = None,
 ) -> float:
-    """Run one LLaMA-Factory action in a new run folder to its end and return its seconds.
+    """Run one LLaMA-Factory action in a new run folder to its end and return its seconds; `env` adds variables.
 
     Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
     """
     with stop_signals_raise():
-        return finish_run(start_llamafactory(cli, action, config, folder), on_poll)
+        return run_to_end(prepare_llamafactory(cli, action, config, folder, env), on_poll)
+
+
+def run_to_end(run: RunFolder, on_poll: Poll = lambda: None) -> float:
+    """Start a prepared run, wait for its end and return its seconds; a signal at any moment stops it first.
+
+    Raises: ChildFailedError when it did not start, or failed.
+    """
+    with stop_signals_raise():
+        try:
+            start_supervisor(run)
+            return finish_run(run, on_poll)
+        except (KeyboardInterrupt, StoppedError):
+            # It came between the two.
+            stop_run(run)
+            raise
 
 
 def start_llamafactory(

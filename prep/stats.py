@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from prep.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.dataset import Conversation, Dataset, align_row, read_dataset_rows
 from prep.errors import InputError
+from prep.length_workers import measure_in_processes
 from prep.thinking import CLOSE_TAG, OPEN_TAG
-from prep.tokens import LengthTable, RowEncoder, TemplateOptions
+from prep.tokens import LengthTable, RowEncoder, TemplateOptions, TurnLengths
+from prep.workers import count_workers
 
 KINDS = ("reasoning", "chat", "empty thought")
 PERCENTS = (50, 90, 95, 99)
@@ -19,6 +21,8 @@ USUAL_CUTOFFS = (1024, 2048, 4096, 8192, 16384, 32768)
 _MOST_BARS = 20
 _PROGRESS_ROWS = 1000
 _SHOWN_LINES = 1000
+# Below this, starting processes takes longer than they save.
+_PARALLEL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,7 @@ def collect_stats(
             for row in reader.read_conversations()
         ]
     else:
-        encoder = RowEncoder(options.model, options.template)
-        for turns in encoder.measure_rows(reader.read_conversations()):
+        for turns in _measure_rows(dataset, options.model, options.template, reader.read_conversations()):
             table.append(turns)
         totals = table.total_lengths()
     if not totals:
@@ -110,6 +113,15 @@ def collect_stats(
         replays=replays,
         cut_lines=[reader.lines[place] for place in shown],
     )
+
+
+def _measure_rows(
+    dataset: Dataset, model: Path, template: TemplateOptions, rows: Iterator[Conversation]
+) -> Iterator[list[TurnLengths]]:
+    workers = count_workers() if sum(path.stat().st_size for path in dataset.paths) >= _PARALLEL_BYTES else 1
+    if workers > 1:
+        return measure_in_processes(model, template, rows, workers)
+    return RowEncoder(model, template).measure_rows(rows)
 
 
 def summarise_lengths(ordered: Sequence[int]) -> dict[str, float]:

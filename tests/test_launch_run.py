@@ -148,6 +148,21 @@ def test_a_signal_to_the_launcher_lets_the_child_save_first(
 
 
 @posix_only
+def test_a_signal_between_the_start_and_the_watching_stops_the_run(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        wait_for(Path("started"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.run.finish_run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_llamafactory(program, "train", doing(SAVE_ON_INTERRUPT), Path("runs/a"))
+    assert Path("saved").read_text(encoding="utf-8") == "yes"
+    assert read_run(Path("runs/a")).state is RunState.STOPPED
+
+
+@posix_only
 def test_a_run_outlives_a_launcher_that_was_killed(program: Path) -> None:
     launcher = start_launcher(
         program, "pathlib.Path('started').write_text('1')\nwhile not os.path.exists('go'): time.sleep(0.05)"

@@ -67,7 +67,7 @@ def train(
     from launch.config import read_run_config
     from launch.process import stop_signals_raise
     from launch.retry import refuse_to_guess, set_aside
-    from launch.run import begin_again, finish_run, start_llamafactory
+    from launch.run import begin_again, run_llamafactory, start_llamafactory
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
@@ -89,14 +89,15 @@ def train(
         click.echo(f"Note: {output_dir} was renamed to {aside}", err=True)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    with stop_signals_raise():
-        run = start_llamafactory(cli, "train", config, folder, env)
-        if detach:
-            print_detached(run, as_json=as_json)
-            return
-        with show_training(output_dir / "trainer_log.jsonl") as on_poll:
-            finish_run(run, on_poll)
-    print_trained(read_run(run.path), as_json=as_json)
+    if detach:
+        with stop_signals_raise():
+            run = start_llamafactory(cli, "train", config, folder, env)
+        print_detached(run, as_json=as_json)
+        return
+    # The view opens first: once the run has begun, nothing may come between it and who would stop it.
+    with show_training(output_dir / "trainer_log.jsonl") as on_poll:
+        run_llamafactory(cli, "train", config, folder, on_poll, env)
+    print_trained(read_run(folder), as_json=as_json)
 
 
 @launch.command("predict")
