@@ -19,9 +19,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import prep
 from launch.command import find_llamafactory_cli, find_stack_python
 from launch.gpu import GpuReport, read_gpus
 from prep.errors import StackError
+from prep.kernel import load_kernel
 
 Status = Literal["ok", "warning", "error"]
 
@@ -83,7 +85,13 @@ def examine(
     """
     on_step("this machine")
     gpu_report = read_gpus()
-    findings = [*check_gpu(gpu_report), *check_disk(Path()), *check_network(os.environ), *check_caches(os.environ)]
+    findings = [
+        *check_gpu(gpu_report),
+        *check_disk(Path()),
+        *check_network(os.environ),
+        *check_caches(os.environ),
+        *check_kernel(),
+    ]
     try:
         cli = find_llamafactory_cli(given_cli)
         python = find_stack_python(cli)
@@ -275,6 +283,22 @@ def check_disk(folder: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding("disk", "ok", message)
+
+
+def check_kernel() -> Iterator[Finding]:
+    """Was the fast half of conversion compiled when this tool was installed?"""
+    if load_kernel() is not None:
+        yield Finding("conversion", "ok", "the kernel is compiled")
+        return
+    checkout = Path(prep.__file__).parent.parent
+    is_checkout = (checkout / "pyproject.toml").is_file()
+    what = f'-e "{checkout}"' if is_checkout else "--force-reinstall llamafactory-companion"
+    yield Finding(
+        "conversion",
+        "warning",
+        "the kernel is not compiled, so that large datasets take several times longer: it needs gcc or clang",
+        f"{sys.executable} -m pip install --no-deps {what}",
+    )
 
 
 def check_network(env: Mapping[str, str]) -> Iterator[Finding]:

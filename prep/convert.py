@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from prep.ahead import work_ahead
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
@@ -22,9 +23,9 @@ from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, 
 from prep.filters import all_hold, parse_condition
 from prep.outputs import OutputSet, describe_output, open_outputs
 from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
-from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_block, convert_rows
+from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
-from prep.splice import can_splice, convert_lines
+from prep.splice import LineConverter
 from prep.thinking import ThinkPolicy
 from prep.workers import Task, WorkerPool, count_workers
 
@@ -37,6 +38,8 @@ STDIN = Path("-")
 _PEEK_ROWS = 200
 _SHARD_ROWS = 500
 _BLOCKS_A_TASK = 8
+_BLOCK_BYTES = 2 << 20
+_BLOCKS_AHEAD = 4
 # Below this, starting processes takes longer than they save.
 _PARALLEL_BYTES = 48 << 20
 
@@ -95,6 +98,7 @@ def convert_files(
     source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
+    bytes(16 << 20)
     with ExitStack() as stack:
         files, left_out = _open_inputs(inputs, stack)
         hashes = _Hashes(files, stack)
@@ -241,10 +245,10 @@ class _Stream:
             yield from self._read_chosen()
             return
         for place, file in enumerate(self._files):
-            if can_splice(self.plan, file):
-                shards = self._splice(place, file)
-            elif file.kind == "jsonl" and self._workers > 1 and file.path.stat().st_size >= _PARALLEL_BYTES:
+            if self._needs_workers(file):
                 shards = self._read_parallel(place, file)
+            elif file.kind.startswith("jsonl"):
+                shards = self._read_lines(place, file)
             else:
                 shards = self._read_alone(file)
             with closing(shards):
@@ -254,18 +258,34 @@ class _Stream:
     def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
         if file.kind == "parquet":
             yield from convert_parquet(self.plan, file)
-        elif file.kind.startswith("jsonl"):
-            for block in read_blocks(file.path, file.kind):
-                yield convert_block(self.plan, block.data, block.first_row, file.name, file.label)
         else:
             rows = read_rows(file.path)
             while shard := list(islice(rows, _SHARD_ROWS)):
                 yield convert_rows(self.plan, shard, file.name, file.label)
 
-    def _splice(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+    def _needs_workers(self, file: InputFile) -> bool:
+        """Whether a file is large, and its rows keep the interpreter busy."""
+        if file.kind != "jsonl" or self._workers == 1 or file.path.stat().st_size < _PARALLEL_BYTES:
+            return False
+        with closing(read_blocks(file.path)) as blocks:
+            first = next(blocks)
+        return not LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data)
+
+    def _read_lines(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+        """Read and hash in a thread, convert here."""
         digest = hashlib.sha256()
-        yield from convert_lines(self.plan, file, digest.update)
-        self._hashes.note(place, digest.hexdigest())
+
+        def read() -> Generator[Block, None, None]:
+            for block in read_blocks(file.path, file.kind, _BLOCK_BYTES):
+                digest.update(block.data)
+                yield block
+
+        converter = LineConverter(self.plan, file.name, file.label)
+        with closing(work_ahead(read(), _BLOCKS_AHEAD)) as blocks:
+            for block in blocks:
+                yield converter.convert(block.data, block.first_row)
+        if file.kind == "jsonl":
+            self._hashes.note(place, digest.hexdigest())
 
     def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -117,23 +119,24 @@ def read_rows(path: Path) -> Iterator[SourceRow | BadRow]:
         yield from {"parquet": _read_parquet, "json": _read_json, "csv": _read_csv}[kind](path)
 
 
-def read_blocks(path: Path, kind: str = "jsonl") -> Iterator[Block]:
-    """Yield a JSONL file in blocks of whole lines; `start` counts in what it holds when unpacked.
+def read_blocks(path: Path, kind: str = "jsonl", size: int = BLOCK_BYTES) -> Generator[Block, None, None]:
+    """Yield a JSONL file in blocks of whole lines of about `size` bytes.
+
+    Shape: `start` counts in what the file holds when unpacked.
 
     Raises: InputError when it cannot be read or unpacked, or is not in UTF-8 at all.
     """
     start, first_row = 0, 1
-    for data in read_byte_blocks(path, kind):
+    for data in _read_byte_blocks(path, kind, size):
         yield Block(start, first_row, data)
         start += len(data)
         first_row += count_lines(data)
 
 
-def read_byte_blocks(path: Path, kind: str = "jsonl", size: int | None = None) -> Generator[bytes, None, None]:
-    """Yield blocks of about `size` bytes as `read_blocks` does; counting lines takes longer than reading them."""
+def _read_byte_blocks(path: Path, kind: str, size: int) -> Iterator[bytes]:
     is_first = True
     with explain_read_error(path), _open_stream(path, kind) as stream:
-        while data := stream.read(size or BLOCK_BYTES):
+        while data := stream.read(size):
             if not data.endswith(b"\n"):
                 data += stream.readline()
             if is_first and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -182,8 +185,9 @@ def parse_line(line: bytes, number: int) -> SourceRow | BadRow:
 @contextmanager
 def open_parquet(path: Path) -> Iterator[Any]:
     """Open a parquet file for reading in small pieces; raises InputError when it is broken."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with _one_blas_thread():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         # Without pre_buffer=False memory grows with the file.
@@ -192,6 +196,20 @@ def open_parquet(path: Path) -> Iterator[Any]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} is not a whole parquet file: {reason}", hint="download it again") from error
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Keep numpy, which pyarrow imports, from starting threads for matrices: they spin, and there are none here."""
+    name = "OPENBLAS_NUM_THREADS"
+    if name in os.environ or "numpy" in sys.modules:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextmanager

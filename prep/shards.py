@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prep.errors import InputError, RecordError
 from prep.filters import Condition, all_hold
-from prep.readers import BadRow, SourceRow, parse_lines
+from prep.readers import BadRow, SourceRow
 from prep.records import (
     AlpacaRecord,
     Exchange,
@@ -241,11 +241,6 @@ def convert_rows(plan: ConvertPlan, rows: Iterable[SourceRow | BadRow], path: st
     for row in rows:
         builder.add(row)
     return builder.finish()
-
-
-def convert_block(plan: ConvertPlan, data: bytes, first_row: int, path: str, label: str) -> ShardResult:
-    """Convert a block of whole JSONL lines whose first one has this number."""
-    return convert_rows(plan, parse_lines(data, first_row), path, label)
 
 
 def _as_text(name: str) -> str:

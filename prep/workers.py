@@ -19,7 +19,8 @@ from typing import IO, Any, NamedTuple, Self
 
 from prep.errors import InputError
 from prep.readers import BLOCK_BYTES, count_lines
-from prep.shards import ConvertPlan, ShardResult, convert_block
+from prep.shards import ConvertPlan, ShardResult
+from prep.splice import LineConverter
 
 _TASKS_AHEAD = 2
 # Of one worker's shards, each of a block: what one task makes, and a little more.
@@ -139,11 +140,13 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines, out = sys.stdin.buffer, sys.stdout.buffer
     plan = ConvertPlan.from_json(json.loads(lines.readline()))
+    converters: dict[str, LineConverter] = {}
     try:
         for line in lines:
             task = Task(**json.loads(line))
+            converter = converters.setdefault(task.label, LineConverter(plan, task.name, task.label))
             for data, first_row, last in _read_range(task):
-                _write_result(out, convert_block(plan, data, first_row, task.name, task.label), last=last)
+                _write_result(out, converter.convert(data, first_row), last=last)
     except BrokenPipeError:
         # The process that asked has gone. Python would complain once more when it closes stdout.
         os._exit(1)

@@ -17,6 +17,7 @@ from launch.stack import (
     check_caches,
     check_declared,
     check_gpu,
+    check_kernel,
     check_metrics,
     check_network,
     check_python,
@@ -95,6 +96,15 @@ def test_missing_metrics_packages_are_a_warning() -> None:
     (finding,) = check_metrics(make_stack(jieba="", nltk=""))
     assert finding.message == "jieba, nltk not installed: predict_with_generate needs them"
     assert finding.mend == 'py -m pip install "jieba" "nltk"'
+
+
+def test_a_kernel_that_is_not_compiled_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "load_kernel", lambda: None)
+    (finding,) = check_kernel()
+    assert (finding.what, finding.status) == ("conversion", "warning")
+    assert finding.mend == f'{sys.executable} -m pip install --no-deps -e "{Path(__file__).parent.parent}"'
+    monkeypatch.setattr(stack_module, "load_kernel", object)
+    assert [finding.status for finding in check_kernel()] == ["ok"]
 
 
 def test_an_environment_without_pip_is_mended_by_uv(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -531,7 +531,7 @@ def test_spliced_lines_are_the_bytes_of_the_general_way(
             old.unlink()
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("prep.splice._BLOCK_BYTES", block_bytes)
+                patch.setattr("prep.convert._BLOCK_BYTES", block_bytes)
                 convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
         except InputError as error:
             made.append({"error": str(error).encode()})
