@@ -3,7 +3,8 @@
     pip install -e . pandas polars duckdb datasets
     python -m benchmarks.conversion --folder build/bench
 
-Every way is a whole process, start-up included, with the input in the page cache. Rounds go through all ways in
+Every way is a whole process, start-up included, with the input in the page cache and modules compiled, as pip
+leaves them. Rounds go through all ways in
 turn, so that a slow minute of the machine is everybody's; the times are medians, the ratios medians of the rounds'
 own ratios. Memory is taken in a run of its own: the highest sum over the process and its children. What each way
 wrote is compared record by record with what `lfc` wrote, and a way that fails stands in the table as such.
@@ -12,6 +13,7 @@ wrote is compared record by record with what `lfc` wrote, and a way that fails s
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -23,7 +25,8 @@ from typing import NamedTuple
 
 from benchmarks.generate import write_finetome, write_medical
 
-PEERS = Path(__file__).parent / "peers"
+ROOT = Path(__file__).parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
 SAMPLE_S = 0.02
 FIELDS = ("instruction", "input", "output", "system")
 
@@ -61,11 +64,16 @@ def list_ways(shape: str, source: Path, folder: Path) -> list[Way]:
     return ways
 
 
+def make_env() -> dict[str, str]:
+    """Return an environment in which Python keeps what it compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_once(way: Way) -> float | None:
     """Return the seconds that a way took, None when it failed."""
     clear(way)
     start = time.perf_counter()
-    result = subprocess.run(way.command, capture_output=True, check=False, cwd=Path(__file__).parent.parent)
+    result = subprocess.run(way.command, capture_output=True, check=False, cwd=ROOT, env=make_env())
     seconds = time.perf_counter() - start
     if result.returncode:
         print(result.stderr.decode(errors="replace")[-500:], file=sys.stderr)
@@ -77,7 +85,7 @@ def measure_peak(way: Way) -> float:
     """Return the highest memory in MiB of the process and its children together (Linux)."""
     clear(way)
     process = subprocess.Popen(
-        way.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=Path(__file__).parent.parent
+        way.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=make_env()
     )
     peak = 0
     while process.poll() is None:

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from prep.download import DownloadResult, ProgressView
     from prep.stats import DatasetStats
 
-_PIPE_WIDTH = 10_000
 _DOWNLOAD_STATES = {
     "downloaded": "downloaded and verified",
     "updated": "updated and verified",
@@ -758,14 +758,19 @@ def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_
     """Print a command's result to stdout: JSON for scripts, a table for people."""
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False, indent=2))
-        return
-    from rich.console import Console
+    elif sys.stdout.isatty():
+        from rich.console import Console
 
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        # A pipe has no width: a path broken over lines there would be lost.
-        console.width = _PIPE_WIDTH
-    console.print(build_table(rows, title))
+        Console(soft_wrap=True).print(build_table(rows, title))
+    else:
+        # A pipe has no width to fit cells into; rich would take longer to load than a small dataset to convert.
+        click.echo("\n".join([title, *align_rows(rows)]))
+
+
+def align_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return lines whose cells stand below each other."""
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
 def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":

@@ -148,14 +148,14 @@ def test_the_summary_says_what_came_and_a_second_run_that_there_is_nothing_to_do
     commit = hub.add("o/set", {"a.jsonl": b"x" * 1234})
     first = invoke("o/set", "--to", str(tmp_path))
     assert first.stdout.split("\n")[1].split("  ") == [
-        f" {tmp_path / 'set'}",
+        str(tmp_path / "set"),
         "1 file, 1,234 bytes",
         f"commit {commit[:12]}",
-        "downloaded and verified ",
+        "downloaded and verified",
     ]
     requests = len(hub.requests)
     second = invoke("o/set", "--to", str(tmp_path))
-    assert second.stdout.split("\n")[1].endswith("nothing to do: every file has the recorded sha256 ")
+    assert second.stdout.split("\n")[1].endswith("nothing to do: every file has the recorded sha256")
     assert [path for path, _, _ in hub.requests[requests:]] == ["/api/v1/datasets/o/set/repo/tree"]
     assert (first.stderr, second.stderr) == ("", "")
 

@@ -156,7 +156,7 @@ def test_the_base_ran_once_and_all_answered_the_same_prompts(evaluation: tuple[P
 def test_the_table_marks_what_is_clear_and_the_files_are_named(evaluation: tuple[Path, str]) -> None:
     folder, printed = evaluation
     sides = read_sides(folder)
-    row = next(line for line in printed.splitlines() if line.startswith(" think_format"))
+    row = next(line for line in printed.splitlines() if line.startswith("think_format"))
     assert f"{sides['closing']['changes']['think_format']['value']:+.2f} [" in row
     assert row.count("]*") >= 1
     assert "24 held-out rows" in printed

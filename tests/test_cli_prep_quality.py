@@ -34,7 +34,7 @@ def test_lint_of_sound_rows_exits_0() -> None:
     write_rows("a.jsonl", ROW)
     result = run("lint", "a.jsonl")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert [line.rstrip() for line in result.stdout.splitlines()] == ["no fault found", " rows read  1"]
+    assert [line.rstrip() for line in result.stdout.splitlines()] == ["no fault found", "rows read  1"]
 
 
 def test_lint_prints_place_kind_and_mend_and_exits_1() -> None:
