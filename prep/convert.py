@@ -40,6 +40,7 @@ _SHARD_ROWS = 500
 _BLOCKS_A_TASK = 8
 _BLOCK_BYTES = 2 << 20
 _BLOCKS_AHEAD = 4
+_LARGEST_KEPT_BYTES = 16 << 20
 # Below this, starting processes takes longer than they save.
 _PARALLEL_BYTES = 48 << 20
 
@@ -98,7 +99,7 @@ def convert_files(
     source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
-    bytes(16 << 20)
+    _keep_freed_memory()
     with ExitStack() as stack:
         files, left_out = _open_inputs(inputs, stack)
         hashes = _Hashes(files, stack)
@@ -118,6 +119,14 @@ def convert_files(
             _describe_input(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
         ]
         return run.finish(stream.plan, described, left_out)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed, up to this size, and use it again: new memory costs more than what it is for.
+
+    It takes the size of the largest block that was given back for the size from which blocks are given back.
+    """
+    bytes(_LARGEST_KEPT_BYTES)
 
 
 def _open_inputs(inputs: Sequence[Path], stack: ExitStack) -> tuple[list[InputFile], list[Path]]:

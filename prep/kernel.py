@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 _SOURCE, _LIBRARY = "kernel.c", "libkernel.so"
 _OUTPUT_BYTES = 4 << 20
+_LEAST_OUTPUT_BYTES = 64 << 10
 _SCRATCH_BYTES = 4 << 20
 _SYSTEM, _USER, _ASSISTANT = 1, 2, 3
 _TURN_CHOICES = ("expand", "all", "first", "last")
@@ -130,9 +131,9 @@ def load_kernel() -> ctypes.CDLL | None:
 
 
 class LineKernel:
-    """Converts plain lines of JSONL."""
+    """Converts plain lines of JSONL, in blocks of about this size."""
 
-    def __init__(self, library: ctypes.CDLL, form: LineForm) -> None:
+    def __init__(self, library: ctypes.CDLL, form: LineForm, block_bytes: int) -> None:
         names = [f'"{column}"'.encode() for column in form.columns]
         self.columns = form.columns
         self._call = library.lfc_convert_lines
@@ -143,13 +144,14 @@ class LineKernel:
             form.writes_thought,
             *(_as_piece(text) for text in form[3:]),
         )
-        self._output = ctypes.create_string_buffer(_OUTPUT_BYTES)
+        # A folder may hold thousands of small files.
+        self._output = ctypes.create_string_buffer(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
 
     def convert(self, data: bytes, start: int, row: int) -> Converted:
         """Convert lines from a place in a block on, the first of this number, until one is not plain."""
         done = _Done()
         address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-        self._call(self._job, address + start, len(data) - start, row, self._output, _OUTPUT_BYTES, done)
+        self._call(self._job, address + start, len(data) - start, row, self._output, len(self._output), done)
         return _describe(done, self._output)
 
 

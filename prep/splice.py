@@ -86,7 +86,8 @@ class LineConverter:
             return None
         if set(mapping) != set(_TEXTS):
             return None
-        return LineKernel(library, self._describe_form(columns, [columns.index(mapping[text]) for text in _TEXTS]))
+        form = self._describe_form(columns, [columns.index(mapping[text]) for text in _TEXTS])
+        return LineKernel(library, form, len(data))
 
     def _describe_form(self, columns: list[str], places: list[int]) -> LineForm:
         import orjson
