@@ -3,17 +3,18 @@
     pip install -e . pandas polars duckdb datasets
     python -m benchmarks.conversion --folder build/bench
 
-Every way is a whole process, start-up included, with the input in the page cache and modules compiled, as pip
-leaves them. Rounds go through all ways in
-turn, so that a slow minute of the machine is everybody's; the times are medians, the ratios medians of the rounds'
-own ratios. Memory is taken in a run of its own: the highest sum over the process and its children. What each way
-wrote is compared record by record with what `lfc` wrote, and a way that fails stands in the table as such.
+Every way is a whole process, start-up included, with the input in the page cache and modules compiled, as pip leaves
+them. Rounds go through all ways, so that a slow minute of the machine is everybody's, each in an order of its own,
+because a way pays for the memory that the one before it gave back; the times are medians, the ratios medians of the
+rounds' own ratios. Memory is taken in a run of its own: the highest sum over the process and its children. What each
+way wrote is compared record by record with what `lfc` wrote, and a way that fails stands in the table as such.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -135,8 +136,8 @@ def compare(shape: str, source: Path, folder: Path, rounds: int) -> None:
     expected = digest_records(ways[0].output)
     equal = {way.name: digest_records(way.output) == expected for way in ways if way.output.exists()}
     times: dict[str, list[float | None]] = {way.name: [] for way in ways}
-    for _ in range(rounds):
-        for way in ways:
+    for place in range(rounds):
+        for way in random.Random(place).sample(ways, len(ways)):
             times[way.name].append(run_once(way))
     peaks = {way.name: measure_peak(way) for way in ways}
     print(f"\n**{shape}**, {source.stat().st_size / 1e6:,.0f} MB, {rounds} rounds\n")
