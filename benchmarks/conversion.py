@@ -3,11 +3,12 @@
     pip install -e . pandas polars duckdb datasets
     python -m benchmarks.conversion --folder build/bench
 
-Every way is a whole process, start-up included, with the input in the page cache and modules compiled, as pip leaves
-them. Rounds go through all ways, so that a slow minute of the machine is everybody's, each in an order of its own,
-because a way pays for the memory that the one before it gave back; the times are medians, the ratios medians of the
-rounds' own ratios. Memory is taken in a run of its own: the highest sum over the process and its children. What each
-way wrote is compared record by record with what `lfc` wrote, and a way that fails stands in the table as such.
+Every way is a whole process, start-up included, with the input in the page cache and modules compiled, as pip
+leaves them. Rounds go through all ways, so that a slow minute of the machine is everybody's, each in an order
+of its own, because a way pays for the memory that the one before it gave back; the times are medians, the
+ratios medians of the rounds' own ratios. Memory is taken in a run of its own: the highest sum over the process
+and its children. What each way wrote is compared record by record with what `lfc` wrote, and a way that fails
+stands in the table as such.
 """
 
 import argparse
