@@ -22,7 +22,7 @@ from prep.errors import InputError, RecordError, RejectsError, UserError
 from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, hash_file
 from prep.filters import all_hold, parse_condition
 from prep.outputs import OutputSet, describe_output, open_outputs
-from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_rows
+from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_byte_blocks, read_rows
 from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
 from prep.splice import LineConverter
@@ -284,15 +284,15 @@ class _Stream:
         """Read and hash in a thread, convert here."""
         digest = hashlib.sha256()
 
-        def read() -> Generator[Block, None, None]:
-            for block in read_blocks(file.path, file.kind, _BLOCK_BYTES):
-                digest.update(block.data)
-                yield block
+        def read() -> Generator[bytes, None, None]:
+            for data in read_byte_blocks(file.path, file.kind, _BLOCK_BYTES):
+                digest.update(data)
+                yield data
 
         converter = LineConverter(self.plan, file.name, file.label)
         with closing(work_ahead(read(), _BLOCKS_AHEAD)) as blocks:
-            for block in blocks:
-                yield converter.convert(block.data, block.first_row)
+            for data in blocks:
+                yield converter.convert(data, converter.next_row)
         if file.kind == "jsonl":
             self._hashes.note(place, digest.hexdigest())
 

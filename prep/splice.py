@@ -17,13 +17,17 @@ _TEXTS = ("question", "think", "answer")
 
 
 class LineConverter:
-    """Converts a JSONL file's blocks of whole lines, in any order."""
+    """Converts a JSONL file's blocks of whole lines, in any order.
+
+    After each block `next_row` is the number of the line that follows it.
+    """
 
     def __init__(self, plan: ConvertPlan, name: str, label: str) -> None:
         self._plan = plan
         self._name = name
         self._label = label
         self._kernel: LineKernel | None = None
+        self.next_row = 1
 
     def convert(self, data: bytes, first_row: int) -> ShardResult:
         """Return the lines and counts of a block whose first line has this number."""
@@ -32,6 +36,7 @@ class LineConverter:
         if self._kernel is None:
             for row in parse_lines(data, first_row):
                 builder.add(row)
+            self.next_row = first_row + count_lines(data)
         else:
             self._splice(builder, self._kernel, data, first_row)
         return builder.finish()
@@ -59,6 +64,7 @@ class LineConverter:
                 for number, line in split_lines(data[start:end], row):
                     builder.add(parse_line(line, number))
                 start, row = end, row + 1
+        self.next_row = row
         if plain:
             builder.note_columns(kernel.columns)
         builder.count_plain(
