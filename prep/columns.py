@@ -12,9 +12,9 @@ from typing import Any
 from prep.ahead import work_ahead
 from prep.errors import InputError
 from prep.filters import condition_columns
-from prep.kernel import TurnBuffers, TurnForm, TurnKernel, load_kernel
+from prep.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, load_kernel
 from prep.readers import BadRow, InputFile, SourceRow, open_parquet
-from prep.shards import ConvertPlan, ShardBuilder, ShardResult
+from prep.shards import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.sources import SOURCES, map_columns
 from prep.sources.sharegpt import ROLES
 from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
@@ -92,26 +92,20 @@ def _read_row(batch: Any, place: int, first_row: int) -> SourceRow | BadRow:
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
     """Return what converts plain ShareGPT rows, None when it is not there or the plan asks for more."""
-    import orjson
-
     library = load_kernel()
     if library is None or plan.source != "sharegpt" or plan.where or plan.length_limit is not None:
         return None
 
-    def escape(text: str) -> bytes:
-        return orjson.dumps(text)[1:-1]
-
     thought = EMPTY_THOUGHT if plan.policy is ThinkPolicy.TAGGED else ""
-    origin = f"{plan.prefix}/{label}:".encode("utf-8", "backslashreplace").decode()
     form = TurnForm(
         roles=ROLES,
         turns=plan.turns,
-        system=escape(plan.system.strip()),
+        system=escape_json(plan.system.strip()),
         before_question=b'{"instruction":"',
-        before_answer=b'","input":"","output":"' + escape(thought),
+        before_answer=b'","input":"","output":"' + escape_json(thought),
         before_system=b'","system":"',
         before_history=b'","history":[',
-        before_origin=b'],"origin":"' + escape(origin),
+        before_origin=b'],"origin":"' + escape_json(f"{name_origin(plan, label)}:"),
         line_end=b'"}\n',
     )
     return TurnKernel(library, form)

@@ -203,21 +203,30 @@ static byte *write_escape(byte *out, byte value) {
     return out;
 }
 
+/* Copy what a text and its JSON have alike, up to a quote, a backslash, a '<' or a control character; 0 when what
+ * stands there is not UTF-8. */
+static int copy_alike(const byte **at, const byte *end, byte **out) {
+    while (*at < end) {
+        size_t size = **at >= 0x80 ? copy_wide(*at, end, *out) : copy_ordinary(*at, end, *out);
+        *at += size;
+        *out += size;
+        if (*at == end || **at < 0x20 || **at == '"' || **at == '\\' || **at == '<') break;
+        size = measure_utf8(*at, end);
+        if (!size) return 0;
+        for (; size; size--) *(*out)++ = *(*at)++;
+    }
+    return 1;
+}
+
 /* Write a text as JSON has it, without quotes; needs six times its bytes. NULL when it is not plain. */
 static byte *escape_text(const byte *at, const byte *end, byte *out) {
     while (at < end) {
-        size_t size = *at >= 0x80 ? copy_wide(at, end, out) : copy_ordinary(at, end, out);
-        at += size;
-        out += size;
+        if (!copy_alike(&at, end, &out)) return NULL;
         if (at == end) break;
-        if (*at >= 0x80) {
-            size = measure_utf8(at, end);
-            if (!size) return NULL;
-            for (; size; size--) *out++ = *at++;
-        } else if (*at < 0x20 || *at == '"' || *at == '\\') {
+        if (*at != '<') {
             out = write_escape(out, *at++);
         } else {
-            if (*at == '<' && may_be_markup(at, end, 0)) return NULL;
+            if (may_be_markup(at, end, 0)) return NULL;
             *out++ = *at++;
         }
     }
@@ -275,23 +284,14 @@ static byte *write_unescaped(const byte **at, const byte *end, byte *out) {
  * valid or not plain. */
 static byte *copy_json(const byte *at, const byte *end, byte *out) {
     while (at < end) {
-        size_t size = *at >= 0x80 ? copy_wide(at, end, out) : copy_ordinary(at, end, out);
-        at += size;
-        out += size;
+        if (!copy_alike(&at, end, &out)) return NULL;
         if (at == end) break;
-        if (*at >= 0x80) {
-            size = measure_utf8(at, end);
-            if (!size) return NULL;
-            for (; size; size--) *out++ = *at++;
-            continue;
-        }
-        if (*at < 0x20) return NULL;
-        if (*at != '\\') {
-            if (*at == '<' && may_be_markup(at, end, 1)) return NULL;
+        if (*at == '<') {
+            if (may_be_markup(at, end, 1)) return NULL;
             *out++ = *at++;
             continue;
         }
-        if (end - at < 2) return NULL;
+        if (*at != '\\' || end - at < 2) return NULL;
         byte letter = at[1];
         at += 2;
         if (letter == 'u') {

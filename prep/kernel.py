@@ -177,6 +177,13 @@ class TurnKernel:
         return _describe(done, self._output)
 
 
+def escape_json(text: str) -> bytes:
+    """Return a text as it stands between the quotes of a JSON string."""
+    import orjson
+
+    return orjson.dumps(text)[1:-1]
+
+
 def _as_piece(text: bytes) -> _Piece:
     return _Piece(text, len(text))
 

@@ -102,7 +102,7 @@ class ShardBuilder:
         self._plan = plan
         # A file's name need not be text; what is written must be.
         self._path = _as_text(path)
-        self._origin = _as_text(f"{plan.prefix}/{label}")
+        self._origin = name_origin(plan, label)
         self._source = SOURCES[plan.source]
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
@@ -241,6 +241,11 @@ def convert_rows(plan: ConvertPlan, rows: Iterable[SourceRow | BadRow], path: st
     for row in rows:
         builder.add(row)
     return builder.finish()
+
+
+def name_origin(plan: ConvertPlan, label: str) -> str:
+    """Return what origins of a file's rows begin with, before the colon and the number."""
+    return _as_text(f"{plan.prefix}/{label}")
 
 
 def _as_text(name: str) -> str:

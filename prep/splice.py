@@ -7,9 +7,9 @@ empty, and just the columns of the file's first line.
 from itertools import islice
 
 from prep.errors import InputError
-from prep.kernel import LineForm, LineKernel, load_kernel
+from prep.kernel import LineForm, LineKernel, escape_json, load_kernel
 from prep.readers import SourceRow, count_lines, parse_line, parse_lines, split_lines
-from prep.shards import ConvertPlan, ShardBuilder, ShardResult
+from prep.shards import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.sources import SOURCES, map_columns
 from prep.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy
 
@@ -96,20 +96,15 @@ class LineConverter:
         return LineKernel(library, form, len(data))
 
     def _describe_form(self, columns: list[str], places: list[int]) -> LineForm:
-        import orjson
-
-        def escape(text: str) -> bytes:
-            return orjson.dumps(text)[1:-1]
-
         thinks = self._plan.policy is not ThinkPolicy.STRIP
-        origin = f"{self._plan.prefix}/{self._label}:".encode("utf-8", "backslashreplace").decode()
-        after = b'","system":"%b","history":[],"origin":"%b' % (escape(self._plan.system.strip()), escape(origin))
+        system, origin = self._plan.system.strip(), f"{name_origin(self._plan, self._label)}:"
+        after = b'","system":"%b","history":[],"origin":"%b' % (escape_json(system), escape_json(origin))
         return LineForm(
             columns=columns,
             places=places,
             writes_thought=thinks,
             before_question=b'{"instruction":"',
-            before_thought=b'","input":"","output":"' + (escape(THOUGHT_START) if thinks else b""),
-            before_answer=escape(THOUGHT_END) if thinks else b"",
+            before_thought=b'","input":"","output":"' + (escape_json(THOUGHT_START) if thinks else b""),
+            before_answer=escape_json(THOUGHT_END) if thinks else b"",
             after_answer=after,
         )

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
-from tests.shapes import SHAPES, medical_rows, tool_rows, write_jsonl
+from tests.shapes import SHAPES, medical_rows, sharegpt_rows, tool_rows, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parent.parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and /dev/full")
@@ -156,3 +156,20 @@ def test_ctrl_c_ends_in_one_message_and_leaves_nothing(tmp_path: Path) -> None:
         os.close(keep_open)
     assert (process.returncode, said) == (130, "Interrupted: nothing half-written was left behind.\n")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_lfc_alone_loads_pyarrow_without_numpy(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "in.parquet", sharegpt_rows())
+    arguments = ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl"), "--json"]
+    loaded = "import atexit, sys; atexit.register(lambda: print('numpy' in sys.modules, file=sys.stderr)); "
+    as_lfc = f"{loaded}import launch.cli; sys.argv[1:] = {arguments}; launch.cli.main()"
+    as_library = (
+        f"{loaded}from pathlib import Path; from prep.convert import *; "
+        f"convert_files([Path({str(source)!r})], Path({str(tmp_path / 'own.jsonl')!r}), ConvertOptions())"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for code in (as_lfc, as_library)
+    ]
+    assert [run.stderr for run in runs] == ["False\n", "True\n"]
+    assert json.loads(runs[0].stdout)["counts"]["rows"] == len(sharegpt_rows())

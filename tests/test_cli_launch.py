@@ -45,7 +45,7 @@ def leave_checkpoint(step: int) -> Path:
     return checkpoint
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 def test_a_checkpoint_that_stands_there_is_never_gone_on_from_unasked(program: Path) -> None:
     checkpoint = leave_checkpoint(30)
     refused = train(program)
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_stands_there_is_never_gone_on_from_unasked(program: P
 @pytest.mark.parametrize(
     ("key", "value"), [("overwrite_output_dir", "true"), ("resume_from_checkpoint", "saves/m/checkpoint-30")]
 )
-@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 def test_a_config_that_says_what_is_meant_is_not_asked_again(key: str, value: str, program: Path) -> None:
     leave_checkpoint(30)
     assert train(program, f"{key}={value}").exit_code == 0
@@ -105,7 +105,7 @@ def run_in_terminal(program: Path, *argv: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 def test_the_api_listens_on_this_machine_alone_unless_told_otherwise(program: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -124,7 +124,7 @@ def test_the_api_listens_on_this_machine_alone_unless_told_otherwise(program: Pa
     assert (env["API_HOST"], env["API_PORT"]) == ("127.0.0.1", str(port))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line")
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 @pytest.mark.parametrize("action", ["chat", "api"])
 def test_a_config_is_checked_before_a_model_is_loaded(action: str, program: Path) -> None:
     refused = run_in_terminal(program, action, "infer.yaml", "templat=qwen3")
