@@ -30,9 +30,9 @@ from launch.process import (
     start_detached,
     stop_signals_raise,
 )
-from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run, try_lock
+from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError, UserError
-from prep.files import explain_os_error, write_json, write_text
+from prep.files import explain_os_error, try_lock, write_json, write_text
 
 _START_S = 60.0
 _PATIENCE_S = 0.5

@@ -2,16 +2,13 @@
 
 import json
 import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
+from prep.files import try_lock
 
 RUNS = Path("runs")
 
@@ -181,38 +178,6 @@ def _is_locked(path: Path) -> bool:
         return False
     with try_lock(path) as handle:
         return handle is None
-
-
-@contextmanager
-def try_lock(path: Path, *, patience_s: float = 0) -> Iterator[int | None]:
-    """Hold an exclusive lock that ends with the last process that has its file open; None when it is taken.
-
-    `patience_s` outlasts somebody who only looks whether the lock is free.
-    Yields: the file descriptor, which a child may inherit to hold the lock as well.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + patience_s
-    try:
-        while not (held := _lock(handle)) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield handle if held else None
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,45 +4,57 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 Item = TypeVar("Item")
 
 _BLOCKS_BEHIND = 8
 
 
-def work_ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
-    """Yield what a thread makes of `items`, at most `depth` ahead; its errors are raised here.
+class WorkAhead(Generic[Item]):
+    """Iterates over what a thread makes of `items`, from now on and at most `depth` ahead; its errors come up here.
 
     Closing this early ends the thread after the item that it is making.
     """
-    ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
 
-    def make() -> None:
+    def __init__(self, items: Generator[Item, None, None], depth: int) -> None:
+        self._items = items
+        self._ready: queue.Queue[Any] = queue.Queue(maxsize=depth)
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._make, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        made = None if self._is_closed else self._ready.get()
+        if made is None:
+            self.close()
+            raise StopIteration
+        item, error = made
+        if error is not None:
+            self.close()
+            raise error
+        return cast(Item, item)
+
+    def close(self) -> None:
+        """End the thread; what it made and nobody took is lost."""
+        self._is_closed = True
+        while self._thread.is_alive():
+            _drain(self._ready)
+            self._thread.join(timeout=0.01)
+
+    def _make(self) -> None:
         try:
-            with closing(items):
-                for item in items:
-                    ready.put((item, None))
-                    if stop.is_set():
+            with closing(self._items):
+                for item in self._items:
+                    self._ready.put((item, None))
+                    if self._is_closed:
                         return
-            ready.put(None)
+            self._ready.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again where the items are used
-            ready.put((None, error))
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        while (made := ready.get()) is not None:
-            item, error = made
-            if error is not None:
-                raise error
-            yield item
-    finally:
-        stop.set()
-        while thread.is_alive():
-            _drain(ready)
-            thread.join(timeout=0.01)
+            self._ready.put((None, error))
 
 
 class WorkBehind:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any
 
-from prep.ahead import work_ahead
+from prep.ahead import WorkAhead
 from prep.errors import InputError
 from prep.filters import condition_columns
 from prep.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, load_kernel
@@ -29,7 +29,7 @@ def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]
     """Yield the shards of a parquet file in its order; raises InputError when it is broken."""
     kernel = _make_kernel(plan, file.label)
     first_row = 1
-    with closing(work_ahead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
+    with closing(WorkAhead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
         for batch in batches:
             builder = ShardBuilder(plan, file.name, file.label)
             buffers = _find_buffers(plan, batch) if kernel is not None else None

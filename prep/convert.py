@@ -1,21 +1,17 @@
 """The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
 
 import hashlib
-import random
-import shutil
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from prep.ahead import work_ahead
+from prep.ahead import WorkAhead
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
@@ -27,10 +23,10 @@ from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
 from prep.splice import LineConverter
 from prep.thinking import ThinkPolicy
-from prep.workers import Task, WorkerPool, count_workers
 
 if TYPE_CHECKING:
     from prep.long_rows import LengthLimit
+    from prep.workers import Task, WorkerPool
 
 Progress = Callable[[int], None]
 
@@ -139,6 +135,9 @@ def _open_inputs(inputs: Sequence[Path], stack: ExitStack) -> tuple[list[InputFi
 
 def _keep_stdin(stack: ExitStack) -> InputFile:
     """Copy stdin to a file: it is looked at more than once."""
+    import shutil
+    import tempfile
+
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
     path = folder / "stdin.jsonl"
     with explain_os_error(path), path.open("wb") as stream:
@@ -203,30 +202,32 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
 
 
 class _Hashes:
-    """The files' sha256, worked out in a thread from the start on, but of those that are hashed while read."""
+    """The files' sha256; of those that are not hashed while read, a thread works it out from the start on."""
 
     def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
         self._files = files
         self._known: dict[int, str] = {}
-        self._stop = threading.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        stack.callback(self._thread.shutdown, cancel_futures=True)
-        stack.callback(self._stop.set)
-        self._coming = {place: self._start(place) for place, file in enumerate(files) if file.kind != "jsonl"}
+        places = [place for place, file in enumerate(files) if file.kind != "jsonl"]
+        self._coming: Iterator[tuple[int, str]] = iter(())
+        if places:
+            stop = threading.Event()
+            self._coming = stack.enter_context(closing(WorkAhead(self._hash(places, stop), len(places))))
+            stack.callback(stop.set)
 
     def note(self, place: int, sha256: str) -> None:
         """Take the hash of a file that was hashed while it was read."""
         self._known[place] = sha256
 
     def of(self, place: int) -> str:
-        """Return the hash of a file, once it is there."""
+        """Return the hash of a file, once all that the thread works out are there."""
+        self._known.update(self._coming)
         if place not in self._known:
-            future = self._coming.get(place) or self._start(place)
-            self._known[place] = future.result()
+            self._known[place] = hash_file(self._files[place].path)
         return self._known[place]
 
-    def _start(self, place: int) -> Future[str]:
-        return self._thread.submit(hash_file, self._files[place].path, self._stop.is_set)
+    def _hash(self, places: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
+        for place in places:
+            yield place, hash_file(self._files[place].path, stop.is_set)
 
 
 class _Stream:
@@ -244,7 +245,6 @@ class _Stream:
         self._files = files
         self._options = options
         self._stack = stack
-        self._workers = count_workers() if options.workers is None else options.workers
         self._pool: WorkerPool | None = None
         self._hashes = hashes
 
@@ -274,7 +274,7 @@ class _Stream:
 
     def _needs_workers(self, file: InputFile) -> bool:
         """Whether a file is large, and its rows keep the interpreter busy."""
-        if file.kind != "jsonl" or self._workers == 1 or file.path.stat().st_size < _PARALLEL_BYTES:
+        if file.kind != "jsonl" or self._options.workers == 1 or file.path.stat().st_size < _PARALLEL_BYTES:
             return False
         with closing(read_blocks(file.path)) as blocks:
             first = next(blocks)
@@ -290,7 +290,7 @@ class _Stream:
                 yield data
 
         converter = LineConverter(self.plan, file.name, file.label)
-        with closing(work_ahead(read(), _BLOCKS_AHEAD)) as blocks:
+        with closing(WorkAhead(read(), _BLOCKS_AHEAD)) as blocks:
             for data in blocks:
                 yield converter.convert(data, converter.next_row)
         if file.kind == "jsonl":
@@ -298,9 +298,11 @@ class _Stream:
 
     def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
+        from prep.workers import Task, WorkerPool, count_workers
+
         digest = hashlib.sha256()
 
-        def plan_tasks() -> Iterator[Task]:
+        def plan_tasks() -> "Iterator[Task]":
             blocks = read_blocks(file.path)
             while together := [_note_block(block, digest) for block in islice(blocks, _BLOCKS_A_TASK)]:
                 start, first_row, _ = together[0]
@@ -308,7 +310,8 @@ class _Stream:
                 yield Task(file.path.as_posix(), file.name, file.label, start, size, first_row)
 
         if self._pool is None:
-            self._pool = self._stack.enter_context(WorkerPool(self.plan, self._workers))
+            workers = self._options.workers or count_workers()
+            self._pool = self._stack.enter_context(WorkerPool(self.plan, workers))
         yield from self._pool.convert(plan_tasks())
         self._hashes.note(place, digest.hexdigest())
 
@@ -338,6 +341,8 @@ class _Stream:
             return None
         total = sum(self._passes(row) for file in self._files for row in read_rows(file.path))
         total = min(total, self._options.limit or total)
+        import random
+
         # random.Random's sample is the same on every machine and Python since 3.11.
         rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
         return set(rng.sample(range(total), min(self._options.sample, total)))

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ _CHUNK_BYTES = 1 << 20
 _WRITE_AHEAD_BYTES = 16 << 20
 # Below this a thread is not worth its start.
 _BEHIND_BYTES = 1 << 20
+_LOCK_WAIT_S = 0.01
 
 
 class AtomicFile:
@@ -138,21 +141,46 @@ def lock_file(path: Path, timeout_s: float) -> Iterator[None]:
 
     Raises: OutputError when another process still holds it after `timeout_s` seconds.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(working_folder(path) / f"{path.name}.lock")
-    with explain_os_error(path):
-        try:
-            lock.acquire(timeout=timeout_s)
-        except Timeout:
-            # Inside, because filelock's Timeout is an OSError too.
+    with try_lock(working_folder(path) / f"{path.name}.lock", patience_s=timeout_s) as handle:
+        if handle is None:
             raise OutputError(
                 f"{path} is being written by another process", hint="wait until it has finished, then run again"
-            ) from None
-    try:
+            )
         yield
+
+
+@contextmanager
+def try_lock(path: Path, *, patience_s: float = 0) -> Iterator[int | None]:
+    """Hold an exclusive lock that ends with the last process that has its file open; None when it is taken.
+
+    Yields: the file descriptor, which a child may inherit to hold the lock as well.
+    Raises: OutputError when the lock's file cannot be written, or its file system knows no locks.
+    """
+    deadline = time.monotonic() + patience_s
+    with explain_os_error(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with explain_os_error(path):
+            while not (held := _lock(handle)) and time.monotonic() < deadline:
+                time.sleep(_LOCK_WAIT_S)
+        yield handle if held else None
     finally:
-        lock.release()
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def working_folder(path: Path) -> Path:

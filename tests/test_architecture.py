@@ -99,4 +99,19 @@ def test_importing_the_cli_loads_nothing_heavy() -> None:
     code = "import launch.cli, sys, json; print(json.dumps(sorted(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(result.stdout)}
-    assert loaded & (HEAVY | {"orjson", "yaml", "filelock", "numpy"}) == set()
+    assert loaded & (HEAVY | {"orjson", "yaml", "numpy"}) == set()
+
+
+def test_a_conversion_loads_little(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"question": "q", "think": "t", "answer": "a"}\n', encoding="utf-8")
+    code = (
+        "import sys, json; from launch.cli import lfc; sys.argv[1:] = ['prep', 'convert', *sys.argv[1:]]\n"
+        "try: lfc()\n"
+        "finally: print(json.dumps(sorted(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    loaded = set(json.loads(result.stdout.splitlines()[-1]))
+    ours = {name for name in loaded if name.startswith("launch")}
+    assert ours == {"launch", "launch.cli", "launch.cli.root"}
+    assert loaded & {"rich", "subprocess", "logging", "concurrent.futures"} == set()

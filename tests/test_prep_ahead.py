@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from prep.ahead import WorkBehind, work_ahead
+from prep.ahead import WorkAhead, WorkBehind
 
 
 def count_to(last: int, closed: list[bool]) -> Generator[int, None, None]:
@@ -24,7 +24,7 @@ def wait_until_alone(before: int) -> None:
 
 
 def test_items_come_in_their_order() -> None:
-    assert list(work_ahead(count_to(1_000, []), 3)) == list(range(1_000))
+    assert list(WorkAhead(count_to(1_000, []), 3)) == list(range(1_000))
 
 
 def test_an_error_is_raised_where_the_items_are_used() -> None:
@@ -32,7 +32,7 @@ def test_an_error_is_raised_where_the_items_are_used() -> None:
         yield 1
         raise ValueError("broken")
 
-    items = work_ahead(fail(), 3)
+    items = WorkAhead(fail(), 3)
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -40,7 +40,7 @@ def test_an_error_is_raised_where_the_items_are_used() -> None:
 
 def test_closing_early_ends_the_thread_and_closes_the_source() -> None:
     before, closed = threading.active_count(), list[bool]()
-    items = work_ahead(count_to(1_000_000_000, closed), 3)
+    items = WorkAhead(count_to(1_000_000_000, closed), 3)
     assert next(items) == 0
     items.close()
     wait_until_alone(before)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,23 @@ def test_escapes_and_white_space_are_no_reason_for_the_general_way() -> None:
     assert first["output"] == "<think>\n先\n再\n</think>\n\n多喝水"
 
 
+@NEEDS_KERNEL
+def test_wide_characters_become_what_the_general_way_makes_of_them() -> None:
+    wide = "中".encode()
+    lasts = [b"%c%c" % pair for pair in product(b"\x7f\x80\x9f\xa0\xbf\xc0", b"\x22\x7f\x80\xbf\xc0")]
+    texts = [
+        wide * place + bytes([lead]) + last + wide * (9 - place)
+        for lead, last, place in product(range(0xDF, 0xF1), lasts, range(6))
+    ]
+    data = b"".join(b'{"question":"%b","think":"t","answer":"a"}\n' % text for text in texts)
+    plan = make_plan("medical-cot", prefix="")
+    fast, general, left = both_ways(
+        lambda: convert_lines(b'{"question":"q","think":"t","answer":"a"}\n' + data, plan)
+    )
+    assert fast == general
+    assert left == general.counts["rejects"] > 0
+
+
 def convert_lines(data: bytes, plan: ConvertPlan | None = None) -> ShardResult:
     return LineConverter(plan or make_plan("medical-cot"), "in.jsonl", "in.jsonl").convert(data, 7)
 
@@ -255,14 +273,15 @@ def test_a_compiler_that_is_missing_or_fails_leaves_no_library(
 
 @NEEDS_KERNEL
 @pytest.mark.skipif(sys.platform != "linux", reason="the sanitizer is loaded as Linux does it")
+@pytest.mark.parametrize("processor", ["", "-U__SSE2__"], ids=["this-processor", "any-processor"])
 def test_no_input_makes_the_kernel_leave_its_buffers(
-    tmp_path: Path, full: bool, monkeypatch: pytest.MonkeyPatch
+    processor: str, tmp_path: Path, full: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not full:
         pytest.skip("with --full")
     folder = tmp_path / "sanitized" / "prep"
     shutil.copytree(SOURCE.parent, folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    monkeypatch.setenv("CC", "gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all")
+    monkeypatch.setenv("CC", f"gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all {processor}")
     if fault := compile_kernel(folder / "kernel.c", folder / "libkernel.so"):
         pytest.skip(fault)
     asked = ["gcc", "-print-file-name=libasan.so"]
@@ -281,4 +300,4 @@ def test_no_input_makes_the_kernel_leave_its_buffers(
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "4 passed" in result.stdout
+    assert "5 passed" in result.stdout

@@ -6,22 +6,17 @@ import os
 import sys
 from typing import NoReturn
 
-import prep as prep_package
-from launch.cli import batch, config, evaluate, recipe, results, runs, webui
-from launch.cli.root import launch, lfc
-from prep.cli import prep
+import prep
+from launch.cli.root import lfc
 
-__all__ = ["batch", "config", "evaluate", "launch", "lfc", "main", "recipe", "results", "runs", "webui"]
-
-lfc.add_command(prep)
-lfc.add_command(launch)
+__all__ = ["lfc", "main"]
 
 
 def main() -> None:
     """Run `lfc`: the console script's entry."""
     # Imports make many objects and no garbage; by default they are looked through for it again and again.
     gc.set_threshold(20_000)
-    prep_package.is_own_process = True
+    prep.is_own_process = True
     try:
         lfc(prog_name="lfc")
     except SystemExit as end:

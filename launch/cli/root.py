@@ -1,15 +1,33 @@
 """The root `lfc` command, its two halves, and how a fault ends."""
 
+from importlib import import_module
 from typing import Any
 
 import click
 
 from prep import __version__
+from prep.cli import prep
 from prep.errors import UserError
+
+_LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "webui")
 
 
 class RootGroup(click.Group):
-    """Ends a user's fault in one message and its exit code; a bug keeps its traceback."""
+    """Ends a user's fault in one message and its exit code; a bug keeps its traceback.
+
+    All commands but `lfc prep`, whose start counts, are imported when one is asked for.
+    """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name, None when there is none."""
+        if cmd_name not in self.commands:
+            _load_launch()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        _load_launch()
+        return super().list_commands(ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; UserError becomes one message, Ctrl-C exit code 130."""
@@ -46,3 +64,13 @@ def launch() -> None:
     Example:
       lfc launch train configs/medical.yaml
     """
+
+
+def _load_launch() -> None:
+    """Import the modules that add commands to `launch` and `lfc`."""
+    for name in _LAUNCH_MODULES:
+        import_module(f"launch.cli.{name}")
+    lfc.add_command(launch)
+
+
+lfc.add_command(prep)
