@@ -18,22 +18,22 @@ from prep.errors import InputError, RecordError, RejectsError, UserError
 from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, hash_file
 from prep.filters import all_hold, parse_condition
 from prep.outputs import OutputSet, describe_output, open_outputs
-from prep.readers import BadRow, Block, InputFile, SourceRow, find_inputs, read_blocks, read_byte_blocks, read_rows
+from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_blocks, read_byte_blocks, read_rows
 from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
-from prep.splice import LineConverter
+from prep.splice import LineConverter, LineRange, make_range_converter
 from prep.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
     from prep.long_rows import LengthLimit
-    from prep.workers import Task, WorkerPool
+    from prep.workers import WorkerPool
 
 Progress = Callable[[int], None]
 
 STDIN = Path("-")
 _PEEK_ROWS = 200
 _SHARD_ROWS = 500
-_BLOCKS_A_TASK = 8
+_RANGE_BYTES = 1 << 20
 _BLOCK_BYTES = 2 << 20
 _BLOCKS_AHEAD = 4
 _LARGEST_KEPT_BYTES = 16 << 20
@@ -245,7 +245,7 @@ class _Stream:
         self._files = files
         self._options = options
         self._stack = stack
-        self._pool: WorkerPool | None = None
+        self._pool: WorkerPool[LineRange, ShardResult] | None = None
         self._hashes = hashes
 
     def read(self) -> Iterator[tuple[int, ShardResult]]:
@@ -298,21 +298,19 @@ class _Stream:
 
     def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
-        from prep.workers import Task, WorkerPool, count_workers
+        from prep.workers import WorkerPool, count_workers
 
         digest = hashlib.sha256()
 
-        def plan_tasks() -> "Iterator[Task]":
-            blocks = read_blocks(file.path)
-            while together := [_note_block(block, digest) for block in islice(blocks, _BLOCKS_A_TASK)]:
-                start, first_row, _ = together[0]
-                size = sum(block_size for _, _, block_size in together)
-                yield Task(file.path.as_posix(), file.name, file.label, start, size, first_row)
+        def find_ranges() -> Iterator[LineRange]:
+            for block in read_blocks(file.path, size=_RANGE_BYTES):
+                digest.update(block.data)
+                yield LineRange(file, block.start, len(block.data), block.first_row)
 
         if self._pool is None:
             workers = self._options.workers or count_workers()
-            self._pool = self._stack.enter_context(WorkerPool(self.plan, workers))
-        yield from self._pool.convert(plan_tasks())
+            self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
+        yield from self._pool.map(find_ranges())
         self._hashes.note(place, digest.hexdigest())
 
     def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
@@ -476,12 +474,6 @@ class _Run:
             counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
             output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
         )
-
-
-def _note_block(block: Block, digest: Any) -> tuple[int, int, int]:
-    """Hash a block, and keep where it starts, its first row and its bytes."""
-    digest.update(block.data)
-    return block.start, block.first_row, len(block.data)
 
 
 def _describe_input(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:

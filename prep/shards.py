@@ -5,8 +5,8 @@ One process, several, or a cluster run the same function and get the same bytes.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from prep.errors import InputError, RecordError
 from prep.filters import Condition, all_hold
@@ -45,22 +45,6 @@ class ConvertPlan:
     system: str = ""
     where: tuple[Condition, ...] = ()
     length_limit: "LengthLimit | None" = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` makes the same plan of, in another process."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """Return the plan that `to_json` described."""
-        where = tuple(Condition(**condition) for condition in content["where"])
-        limit = content["length_limit"]
-        if limit is not None:
-            from prep.long_rows import LengthLimit
-
-            limit = LengthLimit(**limit)
-        policy = ThinkPolicy(content["policy"])
-        return cls(**{**content, "policy": policy, "where": where, "length_limit": limit})
 
     def make_meter(self) -> "LengthMeter | None":
         """Return what measures rows for the limit, None without one: the tokenizer takes a second to load."""

@@ -4,11 +4,13 @@ Both ways give the same bytes. A line is plain without think tags and chat marku
 empty, and just the columns of the file's first line.
 """
 
+from collections.abc import Callable
 from itertools import islice
+from typing import NamedTuple
 
 from prep.errors import InputError
 from prep.kernel import LineForm, LineKernel, escape_json, load_kernel
-from prep.readers import SourceRow, count_lines, parse_line, parse_lines, split_lines
+from prep.readers import InputFile, SourceRow, count_lines, explain_read_error, parse_line, parse_lines, split_lines
 from prep.shards import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.sources import SOURCES, map_columns
 from prep.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy
@@ -108,3 +110,29 @@ class LineConverter:
             before_answer=escape_json(THOUGHT_END) if thinks else b"",
             after_answer=after,
         )
+
+
+class LineRange(NamedTuple):
+    """Whole lines of a file: where they start, their bytes, and the first one's number."""
+
+    file: InputFile
+    start: int
+    size: int
+    first_row: int
+
+
+def make_range_converter(plan: ConvertPlan) -> Callable[[LineRange], ShardResult]:
+    """Return what reads and converts ranges of files, for a process of its own."""
+    converters: dict[InputFile, LineConverter] = {}
+
+    def convert(lines: LineRange) -> ShardResult:
+        file = lines.file
+        converter = converters.setdefault(file, LineConverter(plan, file.name, file.label))
+        with explain_read_error(file.path), file.path.open("rb") as stream:
+            stream.seek(lines.start)
+            data = stream.read(lines.size)
+        if len(data) < lines.size:
+            raise InputError(f"{file.name} became shorter while it was read")
+        return converter.convert(data, lines.first_row)
+
+    return convert

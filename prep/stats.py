@@ -3,16 +3,16 @@
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.dataset import Conversation, Dataset, align_row, read_dataset_rows
 from prep.errors import InputError
-from prep.length_workers import measure_in_processes
 from prep.thinking import CLOSE_TAG, OPEN_TAG
-from prep.tokens import LengthTable, RowEncoder, TemplateOptions, TurnLengths
-from prep.workers import count_workers
+from prep.tokens import LengthTable, RowEncoder, TemplateOptions, TurnLengths, make_measurer
+from prep.workers import WorkerPool, count_workers
 
 KINDS = ("reasoning", "chat", "empty thought")
 PERCENTS = (50, 90, 95, 99)
@@ -23,6 +23,7 @@ _PROGRESS_ROWS = 1000
 _SHOWN_LINES = 1000
 # Below this, starting processes takes longer than they save.
 _PARALLEL_BYTES = 16 << 20
+_BATCH_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,14 @@ def collect_stats(
 def _measure_rows(
     dataset: Dataset, model: Path, template: TemplateOptions, rows: Iterator[Conversation]
 ) -> Iterator[list[TurnLengths]]:
+    """Measure a large dataset in several processes: cutting texts keeps one busy."""
     workers = count_workers() if sum(path.stat().st_size for path in dataset.paths) >= _PARALLEL_BYTES else 1
-    if workers > 1:
-        return measure_in_processes(model, template, rows, workers)
-    return RowEncoder(model, template).measure_rows(rows)
+    if workers == 1:
+        yield from RowEncoder(model, template).measure_rows(rows)
+        return
+    with WorkerPool(workers, make_measurer, model, template) as pool:
+        for lengths in pool.map(iter(lambda: list(islice(rows, _BATCH_ROWS)), [])):
+            yield from lengths
 
 
 def summarise_lengths(ordered: Sequence[int]) -> dict[str, float]:

@@ -8,7 +8,7 @@ processor, id by id.
 import json
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -163,6 +163,14 @@ class RowEncoder:
             target += len(self._empty_thought)
             close = self._close_of_empty_thought
         return TurnLengths(source, target, close)
+
+
+def make_measurer(
+    tokenizer_path: Path, options: TemplateOptions
+) -> Callable[[Sequence[Conversation]], list[list[TurnLengths]]]:
+    """Return what measures a batch of rows, for a process of its own."""
+    encoder = RowEncoder(tokenizer_path, options)
+    return lambda batch: list(encoder.measure_rows(batch))
 
 
 def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[PlannedTurn]:

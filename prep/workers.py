@@ -1,45 +1,32 @@
-"""Several processes over one JSONL: each reads its byte ranges itself and sends finished bytes back.
+"""Several processes that answer questions, where threads would meet the interpreter's lock.
 
-Threads would meet the interpreter's lock. The pieces come back in the file's order, and are those that one
-process makes.
+Each is asked over its own pipes, and ends when they close: with the process that asks, however that ends.
 """
 
-import json
 import os
+import pickle
 import queue
 import signal
 import subprocess
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, Generic, Self, TypeVar
 
-from prep.errors import InputError
-from prep.readers import BLOCK_BYTES, count_lines
-from prep.shards import ConvertPlan, ShardResult
-from prep.splice import LineConverter
+from prep.errors import InputError, UserError
 
-_TASKS_AHEAD = 2
-# Of one worker's shards, each of a block: what one task makes, and a little more.
-_RESULTS_AHEAD = 12
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+_QUESTIONS_AHEAD = 2
 # Linux alone lets a pipe be larger than its default; elsewhere the number is ignored.
 _PIPE_BYTES = 1 << 20
 _MAX_WORKERS = 4
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from prep.workers import serve; serve()"
-
-
-class Task(NamedTuple):
-    """A range of whole lines of a file."""
-
-    path: str
-    name: str
-    label: str
-    start: int
-    bytes: int
-    first_row: int
 
 
 def count_workers() -> int:
@@ -49,11 +36,23 @@ def count_workers() -> int:
     return min(processors, _MAX_WORKERS)
 
 
-class WorkerPool:
-    """Processes that convert ranges of lines; leave it by `with`, so that none stays behind."""
+class WorkerPool(Generic[Question, Answer]):
+    """Processes that each make, by `make(*arguments)`, the function that answers; leave it by `with`.
 
-    def __init__(self, plan: ConvertPlan, workers: int) -> None:
-        self._workers = [_Worker(plan) for _ in range(workers)]
+    `make` is found by its name, so it stands in a module; arguments, questions and answers are pickled.
+    """
+
+    def __init__(self, workers: int, make: Callable[..., Callable[[Question], Answer]], *arguments: object) -> None:
+        self._stack = ExitStack()
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for _ in range(workers):
+            worker = _Worker((make, arguments))
+            self._stack.callback(worker.stop)
+            self._idle.put(worker)
+        self._ahead = workers * _QUESTIONS_AHEAD
+        self._threads = ThreadPoolExecutor(max_workers=workers)
+        # Before the processes end: a thread that waits for one would wait for ever.
+        self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
         return self
@@ -61,147 +60,100 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            worker.stop()
+        self._stack.close()
 
-    def convert(self, tasks: Iterable[Task]) -> Iterator[ShardResult]:
-        """Yield the tasks' shards in the tasks' order; raises InputError when a process ends early."""
-        waiting = iter(enumerate(tasks))
-        sent = 0
-        for place, task in waiting:
-            self._workers[place % len(self._workers)].send(task)
-            sent = place + 1
-            if sent == _TASKS_AHEAD * len(self._workers):
-                break
-        received = 0
-        while received < sent:
-            yield from self._workers[received % len(self._workers)].receive()
-            received += 1
-            for place, task in waiting:
-                self._workers[place % len(self._workers)].send(task)
-                sent = place + 1
-                break
+    def map(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Yield the answers in the questions' order.
+
+        Raises: the UserError that a process raised, and InputError when one ended early.
+        """
+        asked: deque[Future[Answer]] = deque()
+        for question in questions:
+            asked.append(self._threads.submit(self._ask, question))
+            if len(asked) == self._ahead:
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
+
+    def _ask(self, question: Question) -> Any:
+        worker = self._idle.get()
+        try:
+            return worker.ask(question)
+        finally:
+            self._idle.put(worker)
 
 
 class _Worker:
-    def __init__(self, plan: ConvertPlan) -> None:
+    def __init__(self, opening: object) -> None:
         # Found by its path, because a checkout need not be installed.
         command = [sys.executable, "-c", _START, str(Path(__file__).parent.parent)]
+        # The processors are shared out by process already.
+        env = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES, env=env
         )
-        self._results: queue.Queue[tuple[ShardResult, bool] | None] = queue.Queue(_RESULTS_AHEAD)
-        self._send_line(plan.to_json())
-        threading.Thread(target=self._read_results, daemon=True).start()
+        self._opening = opening
+        self._is_open = False
 
-    def send(self, task: Task) -> None:
-        self._send_line(task._asdict())
-
-    def receive(self) -> Iterator[ShardResult]:
-        """Yield the shards of the next task."""
-        last = False
-        while not last:
-            item = self._results.get()
-            if item is None:
-                code = self._process.wait()
-                raise InputError(
-                    f"a conversion process ended early, with exit code {code}", hint="run again with --workers 1"
-                )
-            result, last = item
-            yield result
+    def ask(self, question: object) -> Any:
+        """Return the answer; raises what the process says."""
+        if not self._is_open:
+            self._exchange(self._opening)
+            self._is_open = True
+        return self._exchange(question)
 
     def stop(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                _close_quietly(stream)
+            # Closing flushes what the process did not take.
+            with suppress(OSError):
+                if stream is not None:
+                    stream.close()
 
-    def _send_line(self, content: dict[str, Any]) -> None:
-        stream = self._process.stdin
-        if stream is not None:
-            try:
-                stream.write(json.dumps(content).encode() + b"\n")
-                stream.flush()
-            except OSError:
-                # It has ended; `receive` says so.
-                return
-
-    def _read_results(self) -> None:
-        stream = self._process.stdout
-        while stream is not None and (result := _read_result(stream)) is not None:
-            self._results.put(result)
-        self._results.put(None)
+    def _exchange(self, content: object) -> Any:
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise ValueError("the process has no pipes")
+        try:
+            pickle.dump(content, stdin)
+            stdin.flush()
+            # Written by our own code in our own process.
+            answer = pickle.load(stdout)  # noqa: S301
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            code = self._process.wait()
+            raise InputError(
+                f"a worker process ended early, with exit code {code}",
+                hint="look at the memory: the system ends processes when there is none left",
+            ) from error
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
 
 
 def serve() -> None:
-    """Convert what comes on stdin until it ends: a worker's whole life."""
+    """Answer what comes on stdin until it ends: a worker's whole life."""
     # Ctrl-C reaches the whole group of processes; the first one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lines, out = sys.stdin.buffer, sys.stdout.buffer
-    plan = ConvertPlan.from_json(json.loads(lines.readline()))
-    converters: dict[str, LineConverter] = {}
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+
+    def send(content: object) -> None:
+        pickle.dump(content, stdout)
+        stdout.flush()
+
     try:
-        for line in lines:
-            task = Task(**json.loads(line))
-            converter = converters.setdefault(task.label, LineConverter(plan, task.name, task.label))
-            for data, first_row, last in _read_range(task):
-                _write_result(out, converter.convert(data, first_row), last=last)
+        make, arguments = pickle.load(stdin)  # noqa: S301 - from the process that started this one
+        answer = make(*arguments)
+        send(None)
+        while True:
+            try:
+                question = pickle.load(stdin)  # noqa: S301
+            except EOFError:
+                return
+            send(answer(question))
+    except UserError as error:
+        send(error)
     except BrokenPipeError:
         # The process that asked has gone. Python would complain once more when it closes stdout.
         os._exit(1)
-
-
-def _read_range(task: Task) -> Iterator[tuple[bytes, int, bool]]:
-    """Yield a task's lines in blocks: (bytes, the first line's number, whether they are the last)."""
-    first_row, left = task.first_row, task.bytes
-    with Path(task.path).open("rb") as stream:
-        stream.seek(task.start)
-        while left:
-            data = stream.read(min(left, BLOCK_BYTES))
-            if not data:
-                raise InputError(f"{task.name} became shorter while it was read")
-            if len(data) < left and not data.endswith(b"\n"):
-                data += stream.readline()
-            left -= len(data)
-            yield data, first_row, not left
-            first_row += count_lines(data)
-
-
-def _write_result(stream: IO[bytes], result: ShardResult, *, last: bool) -> None:
-    payload = (result.records, result.tool_records, result.rejects, result.too_long)
-    header = {
-        "sizes": [len(part) for part in payload],
-        "counts": dict(result.counts),
-        "columns": sorted(result.columns),
-        "first_reject": result.first_reject,
-        "last": last,
-    }
-    stream.write(json.dumps(header).encode() + b"\n")
-    for part in payload:
-        stream.write(part)
-    stream.flush()
-
-
-def _read_result(stream: IO[bytes]) -> tuple[ShardResult, bool] | None:
-    """Read one result, or return None at the end, be it the pipe's or a killed process's."""
-    try:
-        header = json.loads(stream.readline() or "null")
-        if header is None:
-            return None
-        parts = [stream.read(size) for size in header["sizes"]]
-    except (OSError, ValueError):
-        return None
-    if [len(part) for part in parts] != header["sizes"]:
-        return None
-    records, tool_records, rejects, too_long = parts
-    counts, columns = Counter(header["counts"]), set(header["columns"])
-    result = ShardResult(records, tool_records, rejects, too_long, counts, columns, header["first_reject"])
-    return result, header["last"]
-
-
-def _close_quietly(stream: Any) -> None:
-    try:
-        stream.close()
-    except OSError:
-        return

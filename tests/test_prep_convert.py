@@ -400,7 +400,7 @@ def test_the_same_command_twice_gives_the_same_bytes(name: str, tmp_path: Path) 
 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prep.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.readers.BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("prep.convert._RANGE_BYTES", 2_000)
     rows = [row for _ in range(200) for row in sharegpt_rows()[:3]]
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     path.write_bytes(
@@ -420,7 +420,7 @@ def test_a_conversion_process_that_dies_is_one_clear_error(tmp_path: Path, monke
     monkeypatch.setattr("prep.workers._START", "raise SystemExit(7)")
     with pytest.raises(InputError) as caught:
         convert(write_jsonl(tmp_path / "in.jsonl", sharegpt_rows()), tmp_path, workers=2)
-    assert str(caught.value) == "a conversion process ended early, with exit code 7"
+    assert str(caught.value) == "a worker process ended early, with exit code 7"
     assert not (tmp_path / "out.jsonl").exists()
 
 

@@ -163,7 +163,7 @@ def test_several_processes_and_both_ways_of_reading_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qwen3_folder: Path
 ) -> None:
     monkeypatch.setattr("prep.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.readers.BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("prep.convert._RANGE_BYTES", 2_000)
     source = write_rows(tmp_path, *(20 + number % 40 for number in range(400)))
     made = []
     for workers in (1, 2):
