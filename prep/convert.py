@@ -254,8 +254,8 @@ class _Stream:
             yield from self._read_chosen()
             return
         for place, file in enumerate(self._files):
-            if self._needs_workers(file):
-                shards = self._read_parallel(place, file)
+            if (workers := self._count_workers(file)) > 1:
+                shards = self._read_parallel(place, file, workers)
             elif file.kind.startswith("jsonl"):
                 shards = self._read_lines(place, file)
             else:
@@ -272,13 +272,17 @@ class _Stream:
             while shard := list(islice(rows, _SHARD_ROWS)):
                 yield convert_rows(self.plan, shard, file.name, file.label)
 
-    def _needs_workers(self, file: InputFile) -> bool:
-        """Whether a file is large, and its rows keep the interpreter busy."""
-        if file.kind != "jsonl" or self._options.workers == 1 or file.path.stat().st_size < _PARALLEL_BYTES:
-            return False
+    def _count_workers(self, file: InputFile) -> int:
+        """Return how many processes convert a file: several when it is large, and keeps the interpreter busy."""
+        if file.kind != "jsonl" or file.path.stat().st_size < _PARALLEL_BYTES:
+            return 1
         with closing(read_blocks(file.path)) as blocks:
             first = next(blocks)
-        return not LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data)
+        if LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data):
+            return 1
+        from prep.workers import count_workers
+
+        return self._options.workers or count_workers()
 
     def _read_lines(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Read and hash in a thread, convert here."""
@@ -296,9 +300,9 @@ class _Stream:
         if file.kind == "jsonl":
             self._hashes.note(place, digest.hexdigest())
 
-    def _read_parallel(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+    def _read_parallel(self, place: int, file: InputFile, workers: int) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
-        from prep.workers import WorkerPool, count_workers
+        from prep.workers import WorkerPool
 
         digest = hashlib.sha256()
 
@@ -308,7 +312,6 @@ class _Stream:
                 yield LineRange(file, block.start, len(block.data), block.first_row)
 
         if self._pool is None:
-            workers = self._options.workers or count_workers()
             self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
         yield from self._pool.map(find_ranges())
         self._hashes.note(place, digest.hexdigest())
@@ -335,12 +338,12 @@ class _Stream:
 
     def _choose_rows(self) -> set[int] | None:
         """Draw the sample among the rows that pass --where, and are within the limit."""
+        import random
+
         if self._options.sample is None:
             return None
         total = sum(self._passes(row) for file in self._files for row in read_rows(file.path))
         total = min(total, self._options.limit or total)
-        import random
-
         # random.Random's sample is the same on every machine and Python since 3.11.
         rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
         return set(rng.sample(range(total), min(self._options.sample, total)))
