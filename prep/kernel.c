@@ -514,89 +514,118 @@ static uint64_t read_role(const TurnsJob *job, int32_t turn) {
     return 0;
 }
 
-/* Write a row's texts, escaped, into `scratch`; returns how many there are, 0 when the row is not plain. */
-static size_t escape_row(const TurnsJob *job, int32_t begin, int32_t end, byte *scratch, size_t scratch_size,
-                         Piece *texts, int *has_system) {
-    size_t turns = (size_t)(end - begin), left = scratch_size;
-    if (!turns || turns > MAX_TURNS) return 0;
-    *has_system = read_role(job, begin) == SYSTEM;
-    if ((turns - (size_t)*has_system) % 2 || turns == (size_t)*has_system) return 0;
-    for (size_t place = 0; place < turns; place++) {
+/* A row's texts as they stand in Arrow, without white space at their ends, and, from their first use on, as they
+ * stand escaped in the output. */
+typedef struct {
+    Piece raw[MAX_TURNS], written[MAX_TURNS];
+    size_t turns;
+    int has_system;
+} Row;
+
+/* Find a row's texts; 0 when its turns are not a question and an answer in turn, none of them empty. */
+static int find_texts(const TurnsJob *job, int32_t begin, int32_t end, Row *row) {
+    row->turns = (size_t)(end - begin);
+    if (!row->turns || row->turns > MAX_TURNS) return 0;
+    row->has_system = read_role(job, begin) == SYSTEM;
+    size_t first = (size_t)row->has_system;
+    if ((row->turns - first) % 2 || row->turns == first) return 0;
+    for (size_t place = 0; place < row->turns; place++) {
         int32_t turn = begin + (int32_t)place;
-        if (place || !*has_system) {
-            uint64_t expected = (place - (size_t)*has_system) % 2 ? ASSISTANT : USER;
-            if (read_role(job, turn) != expected) return 0;
-        }
-        const byte *first = job->texts + job->text_offsets[turn], *last = job->texts + job->text_offsets[turn + 1];
-        strip(&first, &last, 0);
-        if (first == last || left < 6 * (size_t)(last - first) + SLACK) return 0;
-        byte *after = escape_text(first, last, scratch);
-        if (!after) return 0;
-        texts[place] = (Piece){scratch, (size_t)(after - scratch)};
-        left -= texts[place].size;
-        scratch = after;
+        if (place >= first && read_role(job, turn) != ((place - first) % 2 ? ASSISTANT : USER)) return 0;
+        const byte *at = job->texts + job->text_offsets[turn], *after = job->texts + job->text_offsets[turn + 1];
+        strip(&at, &after, 0);
+        if (at == after) return 0;
+        row->raw[place] = (Piece){at, (size_t)(after - at)};
+        row->written[place] = (Piece){NULL, 0};
     }
-    return turns;
+    return 1;
 }
 
-static void put_record(const TurnsJob *job, const Piece *texts, size_t question, Piece system, size_t history,
-                       uint64_t row, uint64_t answer, Writer *out, Done *done) {
+/* Write a row's text; 0 when it is not plain. */
+static int put_turn(Row *row, size_t place, Writer *out) {
+    Piece raw = row->raw[place], *written = &row->written[place];
+    if (written->at) {
+        put_piece(out, *written);
+        return 1;
+    }
+    if ((size_t)(out->end - out->at) < 6 * raw.size) {
+        out->full = 1;
+        return 1;
+    }
+    byte *after = escape_text(raw.at, raw.at + raw.size, out->at);
+    if (!after) return 0;
+    *written = (Piece){out->at, (size_t)(after - out->at)};
+    out->at = after;
+    return 1;
+}
+
+static int put_record(const TurnsJob *job, Row *row, size_t question, size_t history, uint64_t number, uint64_t answer,
+                      Writer *out, Done *done) {
     put_piece(out, job->before_question);
-    put_piece(out, texts[question]);
+    if (!put_turn(row, question, out)) return 0;
     put_piece(out, job->before_answer);
-    put_piece(out, texts[question + 1]);
+    if (!put_turn(row, question + 1, out)) return 0;
     put_piece(out, job->before_system);
-    put_piece(out, system);
+    if (!row->has_system) put_piece(out, job->system);
+    else if (!put_turn(row, 0, out)) return 0;
     put_piece(out, job->before_history);
     for (size_t place = history; place < question; place += 2) {
         put_text(out, place == history ? "[\"" : ",[\"");
-        put_piece(out, texts[place]);
+        if (!put_turn(row, place, out)) return 0;
         put_text(out, "\",\"");
-        put_piece(out, texts[place + 1]);
+        if (!put_turn(row, place + 1, out)) return 0;
         put_text(out, "\"]");
     }
     put_piece(out, job->before_origin);
-    put_number(out, row);
+    put_number(out, number);
     if (answer) {
         put_text(out, "#");
         put_number(out, answer);
     }
     put_piece(out, job->line_end);
     done->records++;
-    done->with_system += system.size > 0;
+    done->with_system += row->has_system || job->system.size;
     done->with_history += history < question;
+    return 1;
 }
 
-static int put_row(const TurnsJob *job, int32_t begin, int32_t end, uint64_t row, byte *scratch, size_t scratch_size,
-                   Writer *out, Done *done) {
-    Piece texts[MAX_TURNS];
-    int has_system;
-    size_t turns = escape_row(job, begin, end, scratch, scratch_size, texts, &has_system);
-    if (!turns) return 0;
-    Piece system = has_system ? texts[0] : job->system;
-    size_t first = (size_t)has_system, last = turns - 2;
-    if (job->turns == EXPAND) {
-        uint64_t answers = (turns - first) / 2;
-        for (uint64_t answer = 1; answer <= answers; answer++)
-            put_record(job, texts, first + 2 * (answer - 1), system, first, row, answers > 1 ? answer : 0, out, done);
-    } else {
-        size_t question = job->turns == FIRST ? first : last;
-        put_record(job, texts, question, system, job->turns == ALL ? first : question, row, 0, out, done);
+/* Whether the texts that are not written are plain as well. */
+static int are_others_plain(Row *row, Writer *out) {
+    byte *begin = out->at;
+    int are_plain = 1;
+    for (size_t place = 0; place < row->turns && are_plain; place++) {
+        if (!row->written[place].at) are_plain = put_turn(row, place, out);
+        out->at = begin;
     }
-    return 1;
+    return are_plain;
+}
+
+static int put_row(const TurnsJob *job, int32_t begin, int32_t end, uint64_t number, Writer *out, Done *done) {
+    Row row;
+    if (!find_texts(job, begin, end, &row)) return 0;
+    size_t first = (size_t)row.has_system, last = row.turns - 2;
+    if (job->turns == EXPAND) {
+        uint64_t answers = (row.turns - first) / 2;
+        for (uint64_t answer = 1; answer <= answers; answer++)
+            if (!put_record(job, &row, first + 2 * (answer - 1), first, number, answers > 1 ? answer : 0, out, done))
+                return 0;
+        return 1;
+    }
+    size_t question = job->turns == FIRST ? first : last;
+    return put_record(job, &row, question, job->turns == ALL ? first : question, number, 0, out, done) &&
+           are_others_plain(&row, out);
 }
 
 /* Convert rows `first` to `last`, without it, until one is not plain or the output is full; row 0 has the number
  * `number`. */
-EXPORT void lfc_convert_turns(const TurnsJob *job, uint64_t first, uint64_t last, uint64_t number, byte *scratch,
-                              size_t scratch_size, byte *out, size_t out_size, Done *done) {
+EXPORT void lfc_convert_turns(const TurnsJob *job, uint64_t first, uint64_t last, uint64_t number, byte *out,
+                              size_t out_size, Done *done) {
     Writer writer = {out, out + out_size - SLACK, 0};
     memset(done, 0, sizeof *done);
     for (uint64_t row = first; row < last; row++) {
         Done before = *done;
         byte *begin = writer.at;
-        int is_plain = put_row(job, job->offsets[row], job->offsets[row + 1], number + row, scratch,
-                               scratch_size - SLACK, &writer, done);
+        int is_plain = put_row(job, job->offsets[row], job->offsets[row + 1], number + row, &writer, done);
         if (!is_plain || writer.full) {
             writer.at = begin;
             *done = before;

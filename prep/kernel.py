@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 _SOURCE, _LIBRARY = "kernel.c", "libkernel.so"
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
-_SCRATCH_BYTES = 4 << 20
 _SYSTEM, _USER, _ASSISTANT = 1, 2, 3
 _TURN_CHOICES = ("expand", "all", "first", "last")
 
@@ -125,7 +124,7 @@ def load_kernel() -> ctypes.CDLL | None:
     done = ctypes.POINTER(_Done)
     lines, turns = library.lfc_convert_lines, library.lfc_convert_turns
     lines.argtypes = [ctypes.POINTER(_LinesJob), buffer, size, number, buffer, size, done]
-    turns.argtypes = [ctypes.POINTER(_TurnsJob), number, number, number, buffer, size, buffer, size, done]
+    turns.argtypes = [ctypes.POINTER(_TurnsJob), number, number, number, buffer, size, done]
     lines.restype = turns.restype = None
     return library
 
@@ -165,15 +164,13 @@ class TurnKernel:
         self._names = (_Piece * len(roles))(*(_as_piece(name) for name, _ in roles))
         self._codes = (ctypes.c_uint64 * len(roles))(*(code for _, code in roles))
         self._rest = (len(roles), _TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
-        self._scratch = ctypes.create_string_buffer(_SCRATCH_BYTES)
         self._output = ctypes.create_string_buffer(_OUTPUT_BYTES)
 
     def convert(self, buffers: TurnBuffers, rows: range, first_number: int) -> Converted:
         """Convert these rows of a batch, whose row 0 has this number, until one is not plain."""
         done = _Done()
         job = _TurnsJob(*buffers, self._names, self._codes, *self._rest)
-        scratch, output = (self._scratch, _SCRATCH_BYTES), (self._output, _OUTPUT_BYTES)
-        self._call(job, rows.start, rows.stop, first_number, *scratch, *output, done)
+        self._call(job, rows.start, rows.stop, first_number, self._output, _OUTPUT_BYTES, done)
         return _describe(done, self._output)
 
 

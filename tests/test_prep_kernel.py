@@ -204,21 +204,20 @@ def test_conversations_become_what_the_general_way_makes_of_them(tmp_path: Path)
         turns=st.sampled_from(["expand", "all", "first", "last"]),
         policy=POLICIES,
         system=SYSTEMS,
-        buffer_bytes=st.sampled_from([(300, 200), (700, 1 << 20), (1 << 20, 1 << 20)]),
+        output_bytes=st.sampled_from([300, 700, 1 << 20]),
     )
     def check(
         conversations: list[list[tuple[bytes, bytes]]],
         turns: str,
         policy: ThinkPolicy,
         system: str,
-        buffer_bytes: tuple[int, int],
+        output_bytes: int,
     ) -> None:
         nonlocal rows, left
         write_conversations(path, conversations)
         plan = make_plan("sharegpt", turns=turns, policy=policy, system=system)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("prep.kernel._OUTPUT_BYTES", buffer_bytes[0])
-            patch.setattr("prep.kernel._SCRATCH_BYTES", buffer_bytes[1])
+            patch.setattr("prep.kernel._OUTPUT_BYTES", output_bytes)
             fast, general, general_rows = both_ways(lambda: convert_conversations(path, plan))
         assert fast == general
         rows += len(conversations)
