@@ -27,9 +27,9 @@ _BATCHES_AHEAD = 4
 
 def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]:
     """Yield the shards of a parquet file in its order; raises InputError when it is broken."""
-    kernel = _make_kernel(plan, file.label)
     first_row = 1
     with closing(WorkAhead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
+        kernel = _make_kernel(plan, file.label)
         for batch in batches:
             builder = ShardBuilder(plan, file.name, file.label)
             buffers = _find_buffers(plan, batch) if kernel is not None else None

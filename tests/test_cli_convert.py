@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow
 import pytest
 from click.testing import CliRunner, Result
 
@@ -158,18 +159,28 @@ def test_ctrl_c_ends_in_one_message_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_lfc_alone_loads_pyarrow_without_numpy(tmp_path: Path) -> None:
+def test_lfc_alone_changes_how_pyarrow_loads(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "in.parquet", sharegpt_rows())
-    arguments = ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl"), "--json"]
-    loaded = "import atexit, sys; atexit.register(lambda: print('numpy' in sys.modules, file=sys.stderr)); "
-    as_lfc = f"{loaded}import launch.cli; sys.argv[1:] = {arguments}; launch.cli.main()"
+    arguments = ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl"), "--json", "--force"]
+    told = (
+        "import atexit, sys\n"
+        "def tell():\n"
+        "    import pyarrow\n"
+        "    print('numpy' in sys.modules, pyarrow.default_memory_pool().backend_name, file=sys.stderr)\n"
+        "atexit.register(tell)\n"
+    )
+    as_lfc = f"{told}import launch.cli; sys.argv[1:] = {arguments}; launch.cli.main()"
     as_library = (
-        f"{loaded}from pathlib import Path; from prep.convert import *; "
+        f"{told}from pathlib import Path; from prep.convert import *; "
         f"convert_files([Path({str(source)!r})], Path({str(tmp_path / 'own.jsonl')!r}), ConvertOptions())"
     )
+    without = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    chosen = {**without, "ARROW_DEFAULT_MEMORY_POOL": "system"}
     runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        for code in (as_lfc, as_library)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+        for code, env in ((as_lfc, without), (as_lfc, chosen), (as_library, chosen))
     ]
-    assert [run.stderr for run in runs] == ["False\n", "True\n"]
+    backends = pyarrow.supported_memory_backends()
+    fastest = "jemalloc" if "jemalloc" in backends else pyarrow.default_memory_pool().backend_name
+    assert [run.stderr for run in runs] == [f"False {fastest}\n", "False system\n", "True system\n"]
     assert json.loads(runs[0].stdout)["counts"]["rows"] == len(sharegpt_rows())
