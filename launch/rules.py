@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _SMALLEST_SHARE = 1e-6
 _FEWEST_STEPS = 10
+# LLaMA-Factory 0.9.5, train/trainer_utils.py, get_placement_group.
+_RAY_CPUS = 10
 # Counting the rows of a larger file would take longer than the rest of a check.
 _MAX_COUNTED_BYTES = 200 << 20
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -38,7 +40,7 @@ _FINISHED_RUN = (
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the config is to run: its GPUs (None: not known), and which packages can be asked for.
+    """Where the config is to run: its GPUs and processors (None: not known), and which packages can be asked for.
 
     `has_stack` is true when LLaMA-Factory is installed beside us, so that a missing package is really missing.
     """
@@ -46,14 +48,20 @@ class Machine:
     gpus: tuple[Gpu, ...] | None = None
     has_stack: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cpus: int | None = None
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether `llamafactory-cli train` would hand the training to Ray."""
+        return self._has_set("USE_RAY")
 
     @property
     def starts_torchrun(self) -> bool:
         """Whether `llamafactory-cli train` would start torchrun."""
-        forced = self.env.get("FORCE_TORCHRUN", "0").lower() in ("1", "true", "y")
-        return forced or (
-            len(self.gpus or ()) > 1 and self.env.get("USE_RAY", "0").lower() not in ("1", "true", "y")
-        )
+        return self._has_set("FORCE_TORCHRUN") or (len(self.gpus or ()) > 1 and not self.uses_ray)
+
+    def _has_set(self, name: str) -> bool:
+        return self.env.get(name, "0").lower() in ("1", "true", "y")
 
 
 def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None = None) -> Machine:
@@ -63,7 +71,7 @@ def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None 
         has_stack = True
     except metadata.PackageNotFoundError:
         has_stack = False
-    return Machine((report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env)
+    return Machine((report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env, os.cpu_count())
 
 
 def choose_machine(target: str) -> Machine:
@@ -739,6 +747,32 @@ def tf32_is_supported(setting: Setting) -> Iterator[Fault]:
     gpus = setting.machine.gpus
     if setting["tf32"] and gpus is not None and not (gpus and gpus[0].has_bf16):
         yield Fault("tf32", "needs an Ampere or newer GPU", _drop("tf32"))
+
+
+@_train_rule
+def ray_has_what_its_workers_ask_for(setting: Setting) -> Iterator[Fault]:
+    """Source: train/trainer_utils.py asks Ray for 10 processors beside each device, and waits for ever for them.
+
+    Without a GPU the processors are the devices. A cluster that runs already is not judged.
+    """
+    machine = setting.machine
+    options = read_json_value(setting["ray_init_kwargs"] or {})
+    if (
+        not machine.uses_ray
+        or "RAY_ADDRESS" in machine.env
+        or not isinstance(options, dict)
+        or "address" in options
+    ):
+        return
+    if machine.gpus == ():
+        yield Fault("", "Ray would wait for ever: there is no GPU", "run it without --ray and USE_RAY")
+    needed, there = _RAY_CPUS * len(machine.gpus or ()), options.get("num_cpus", machine.cpus)
+    if isinstance(there, int) and there < needed:
+        yield Fault(
+            "ray_init_kwargs",
+            f"Ray would wait for ever: it is asked for {needed} processors, and has {there}",
+            f"ray_init_kwargs: {{num_cpus: {needed}}}, which Ray only counts",
+        )
 
 
 @_train_rule

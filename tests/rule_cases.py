@@ -171,6 +171,15 @@ CASES = [
         runs="nowhere",
     ),
     Case("tf32_is_supported", {"tf32": True}, {"tf32": ...}),
+    Case(
+        "ray_has_what_its_workers_ask_for",
+        {"ray_init_kwargs": {"num_gpus": 2}},
+        {"ray_init_kwargs": {"num_gpus": 2, "num_cpus": 20}},
+        parser=False,
+        runs="nowhere",
+        gpus=(GPU, GPU),
+        env={"USE_RAY": "1"},
+    ),
     Case("deepspeed_is_started_by_torchrun", ZERO3, {"deepspeed": ...}),
     Case("deepspeed_config_is_readable", {"deepspeed": "nowhere.json"}, {"deepspeed": ...}),
     Case("zero3_goes_with_the_keys", {**ZERO3, "pure_bf16": True}, {"deepspeed": ..., "pure_bf16": False}),
@@ -250,7 +259,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    return Machine(case.gpus, has_stack=case.rule == "packages_are_installed", env=case.env)
+    return Machine(case.gpus, has_stack=case.rule == "packages_are_installed", env=case.env, cpus=16)
 
 
 def case_name(case: Case) -> str:

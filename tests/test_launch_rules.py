@@ -10,6 +10,7 @@ import pytest
 
 from launch.config import check_values
 from launch.document import Fault
+from launch.gpu import Gpu
 from launch.rules import RULES, Machine, choose_machine
 from prep.cutoff import CutoffAdvice
 from tests.rule_cases import (
@@ -67,6 +68,28 @@ def test_a_broken_config_is_refused_with_a_mend_and_the_mended_one_is_taken(case
     assert found[0].mend
     mended = {**change(broken, case.mends), "mark": True}
     assert [fault for fault in judge(mended, case) if fault.rule == case.rule] == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "env", "said"),
+    [
+        ((), None, {}, "there is no GPU"),
+        ((GPU, GPU), None, {}, "asked for 20 processors, and has 16"),
+        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 processors, and has 4"),
+        ((GPU,), None, {}, ""),
+        ((GPU, GPU), None, {"RAY_ADDRESS": "10.0.0.1:6379"}, ""),
+        ((GPU, GPU), {"address": "auto"}, {}, ""),
+        ((GPU, GPU), None, {"USE_RAY": "0"}, ""),
+        (None, None, {}, ""),
+    ],
+)
+def test_ray_is_refused_where_it_would_wait_for_ever(
+    gpus: tuple[Gpu, ...] | None, options: object, env: dict[str, str], said: str
+) -> None:
+    values = {**base_values(), **({"ray_init_kwargs": options} if options else {})}
+    machine = Machine(gpus, env={"USE_RAY": "1", **env}, cpus=16)
+    found = [fault for fault in check_values(values, "train", machine) if "ray" in fault.rule]
+    assert [said in fault.message for fault in found] == ([True] if said else [])
 
 
 def test_the_base_config_has_no_fault(workplace: Path) -> None:
