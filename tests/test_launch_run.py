@@ -24,6 +24,7 @@ from launch.run import (
 )
 from launch.runs import RunState, find_run, is_alive, list_runs, read_run
 from prep.errors import ChildFailedError, InputError, OutputError
+from tests.processes import is_running
 
 ROOT = Path(__file__).parent.parent
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -65,14 +66,6 @@ def wait_for(path: Path) -> str:
         assert time.monotonic() < deadline, f"{path.name} never appeared"
         time.sleep(0.05)
     return path.read_text(encoding="utf-8")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def start_launcher(program: Path, code: str) -> subprocess.Popen[str]:

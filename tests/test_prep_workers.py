@@ -13,6 +13,7 @@ from prep.errors import InputError, UserError
 from prep.stats import StatsOptions, collect_stats
 from prep.tokens import TemplateOptions, make_measurer
 from prep.workers import WorkerPool
+from tests.processes import is_running
 from tests.test_prep_stats import write_rows
 
 
@@ -26,14 +27,6 @@ def make_adder(summand: int) -> Callable[[int], tuple[int, int]]:
         return number + summand, os.getpid()
 
     return add
-
-
-def is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_answers_come_in_the_questions_order_and_the_processes_end() -> None:
