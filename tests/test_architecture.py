@@ -16,7 +16,7 @@ MODULE_NAMES = {
     for path in MODULES
 }
 # The only code that may import click and print.
-CLI = [path for path in MODULES if path == ROOT / "prep" / "cli.py" or path.parent == ROOT / "launch" / "cli"]
+CLI = [path for path in MODULES if path.parent.name == "cli"]
 HEAVY = {
     "msgspec",
     "numpy",
@@ -59,6 +59,14 @@ def test_only_cli_imports_click_and_prints(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [func.id for func in calls if isinstance(func, ast.Name) and func.id == "print"] == []
+
+
+@pytest.mark.parametrize("path", [path for path in CLI if path.name != "output.py"], ids=ids)
+def test_all_that_is_printed_goes_through_one_module_that_spells_out_control_characters(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert [func.attr for func in calls if isinstance(func, ast.Attribute) and func.attr in ("echo", "secho")] == []
+    assert [func.id for func in calls if isinstance(func, ast.Name) and func.id in ("print", "Console")] == []
 
 
 @pytest.mark.parametrize(

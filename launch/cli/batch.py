@@ -11,7 +11,8 @@ import click
 from launch.cli.options import cli_option, dry_run_option, find_cli, no_check_option, refuse_faults
 from launch.cli.root import launch
 from launch.runs import RunState
-from prep.cli import OUTPUT_FILE, build_table, json_option, print_result
+from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.output import build_table, echo, open_console, print_result
 
 if TYPE_CHECKING:
     from launch.batch import BatchPlan, QueuedRun
@@ -114,10 +115,9 @@ def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
 @contextlib.contextmanager
 def show_queue(plan: "BatchPlan") -> "Iterator[Callable[[list[QueuedRun]], None]]":
     """Show where every run stands: a live table on a terminal, one line for each change elsewhere."""
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True)
+    console = open_console(err=True)
     seen: dict[str, str] = {}
     if console.is_terminal:
         with Live(console=console, transient=True, auto_refresh=False) as live:
@@ -131,7 +131,7 @@ def show_queue(plan: "BatchPlan") -> "Iterator[Callable[[list[QueuedRun]], None]
             state = describe_state(run)
             if seen.get(run.planned.name) != state:
                 seen[run.planned.name] = state
-                console.print(f"{run.planned.name}: {state}", highlight=False)
+                echo(f"{run.planned.name}: {state}", err=True)
 
     yield tell_changes
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.root import launch, lfc
-from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option, print_result
+from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.output import echo, print_result
 
 if TYPE_CHECKING:
     from launch.config import Check
@@ -62,7 +63,7 @@ def config_show(name: str, as_json: bool) -> None:
     if as_json:
         print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
     else:
-        click.echo(preset.text, nl=False)
+        echo(preset.text, nl=False)
 
 
 @config.command("new")
@@ -93,10 +94,10 @@ def config_new(
     preset = find_preset(preset_name)
     written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
     for note in written.notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
     for fault in written.faults:
-        click.echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
-        click.echo(f"  Try: {fault.mend}", err=True)
+        echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
+        echo(f"  Try: {fault.mend}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
         {
@@ -164,11 +165,11 @@ def print_faults(path: Path, check: "Check", target: str) -> None:
     for fault in check.faults:
         line, column = check.place(fault)
         what = "error" if fault.fatal else "warning"
-        click.echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
-        click.echo(f"  Try: {fault.mend}")
+        echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
+        echo(f"  Try: {fault.mend}")
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
-    click.echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+    echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
 
 
 @config.command("diff")
@@ -230,7 +231,7 @@ def config_import(
     imported = import_settings(saved, parse_overrides(pairs), keep_secrets=keep_secrets)
     write_config(output, imported.values, header=f"From the WebUI's {saved.as_posix()}")
     for note in imported.notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
         {"config": output.as_posix(), "values": imported.values, "notes": imported.notes},
@@ -259,7 +260,7 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
 
     exported = export_settings(output, config_path, read_request(config_path, pairs, None), force=force)
     for note in exported.notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
     told = ("top.model_name", "top.model_path", "top.template", "train.dataset", "train.extra_args")
     print_result(
         {"settings": output.as_posix(), "values": exported.values, "notes": exported.notes},
@@ -294,12 +295,12 @@ def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path
     from launch.schema import introspect_stack, read_schema_text, write_schemas
 
     if not refresh:
-        click.echo(read_schema_text(kind), nl=False)
+        echo(read_schema_text(kind), nl=False)
         return
     if folder is None:
         raise click.UsageError("--refresh needs --to FOLDER")
     for path in write_schemas(introspect_stack(python or Path(sys.executable)), folder):
-        click.echo(path)
+        echo(path)
 
 
 def format_setting(value: Any) -> str:
@@ -328,7 +329,7 @@ def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
     from launch.stack import examine
 
     def say(step: str) -> None:
-        click.echo(f"looking at {step}", err=True)
+        echo(f"looking at {step}", err=True)
 
     findings = examine(given_cli, quick=quick, on_step=say)
     broken = any(finding.status == "error" for finding in findings)
@@ -337,9 +338,9 @@ def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
         print_result(result, [], as_json=True, title="")
     else:
         for finding in findings:
-            click.echo(f"{finding.status:8}{finding.what}: {finding.message}")
+            echo(f"{finding.status:8}{finding.what}: {finding.message}")
             if finding.mend:
-                click.echo(f"          Try: {finding.mend}")
-        click.echo("training cannot work here yet" if broken else "training can work here")
+                echo(f"          Try: {finding.mend}")
+        echo("training cannot work here yet" if broken else "training can work here")
     if broken:
         click.get_current_context().exit(1)

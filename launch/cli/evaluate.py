@@ -9,7 +9,8 @@ import click
 from launch.cli.options import cli_option, name_option
 from launch.cli.root import launch
 from launch.cli.show import print_comparison, show_prediction
-from prep.cli import FOLDER, json_option, print_result
+from prep.cli import FOLDER, json_option
+from prep.cli.output import print_result
 
 
 @launch.command("eval")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prep.cli.output import echo
+
 if TYPE_CHECKING:
     from launch.config import RunConfig
 
@@ -54,8 +56,8 @@ def refuse_faults(
     faults = check_values(config.values, guess_kind(config.values), machine, path)
     for fault in faults:
         what = "error" if fault.fatal else "warning"
-        click.echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)
-        click.echo(f"  Try: {fault.mend}", err=True)
+        echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)
+        echo(f"  Try: {fault.mend}", err=True)
     if any(fault.fatal for fault in faults):
-        click.echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
+        echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
         ctx.exit(1)

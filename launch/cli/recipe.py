@@ -11,7 +11,8 @@ import click
 from launch.cli.options import cli_option, dry_run_option, find_cli, fresh_option
 from launch.cli.root import launch, lfc
 from launch.cli.show import print_comparison, show_status
-from prep.cli import FOLDER, OUTPUT_FILE, json_option, print_result
+from prep.cli import FOLDER, OUTPUT_FILE, json_option
+from prep.cli.output import echo, print_result
 
 if TYPE_CHECKING:
     from launch.steps import Step
@@ -83,8 +84,8 @@ def quickstart(
     run_steps(ctx, steps, folder, fresh=fresh, given_cli=given_cli)
     output_dir = next(step for step in steps if step.name == "train").outputs[0]
     with contextlib.chdir(folder):
-        click.echo(f"In {folder}: {check_learning(Path(output_dir, 'trainer_log.jsonl'))}.")
-    click.echo(NEXT_COMMANDS)
+        echo(f"In {folder}: {check_learning(Path(output_dir, 'trainer_log.jsonl'))}.")
+    echo(NEXT_COMMANDS)
 
 
 @lfc.command("run")
@@ -153,20 +154,20 @@ def run_steps(
     with contextlib.chdir(folder):
         done = StepFolder(Path())
         for number, step in enumerate(steps, 1):
-            click.secho(f"\n[{number}/{len(steps)}] {step.title} ({step.name})", bold=True)
-            click.echo(f"$ {step.format()}")
+            echo(f"\n[{number}/{len(steps)}] {step.title} ({step.name})", bold=True)
+            echo(f"$ {step.format()}")
             skipped = step.name not in forced and done.is_current(step)
             if skipped:
-                click.echo("  is current: nothing to do")
+                echo("  is current: nothing to do")
                 continue
             done.clear_outputs(step)
             lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False, parent=ctx)
             done.mark_done(step)
-        click.secho("\nDone", bold=True)
+        echo("\nDone", bold=True)
         if skipped and steps[-1].name == "eval":
             print_comparison(read_comparison(Path(steps[-1].outputs[0])))
 
 
 def print_steps(steps: "Sequence[Step]") -> None:
     """Print the commands of steps, one a line."""
-    click.echo("\n".join(step.format() for step in steps))
+    echo("\n".join(step.format() for step in steps))

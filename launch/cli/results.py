@@ -7,7 +7,8 @@ import click
 
 from launch.cli.config import format_setting
 from launch.cli.root import launch
-from prep.cli import OUTPUT_FILE, json_option, print_result
+from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.output import print_result
 
 if TYPE_CHECKING:
     from launch.summary import RunSummary

@@ -7,6 +7,7 @@ import click
 
 from prep import __version__
 from prep.cli import prep
+from prep.cli.output import echo
 from prep.errors import UserError
 
 _LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "webui")
@@ -34,12 +35,12 @@ class RootGroup(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
             if error.hint:
-                click.echo(f"  Try: {error.hint}", err=True)
+                echo(f"  Try: {error.hint}", err=True)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted: nothing half-written was left behind.", err=True)
+            echo("Interrupted: nothing half-written was left behind.", err=True)
             ctx.exit(130)
 
 

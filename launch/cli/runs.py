@@ -11,7 +11,8 @@ from launch.cli.options import cli_option, dry_run_option, find_cli, name_option
 from launch.cli.root import launch
 from launch.cli.show import show_prediction, show_training
 from launch.runs import RUNS, Run, RunFolder, read_run
-from prep.cli import OUTPUT_FILE, json_option, print_result
+from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.output import echo, print_result
 from prep.errors import ChildFailedError, ConfigError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def train(
     if resume or fresh:
         folder = begin_again(folder)
     if fresh and (aside := set_aside(output_dir)):
-        click.echo(f"Note: {output_dir} was renamed to {aside}", err=True)
+        echo(f"Note: {output_dir} was renamed to {aside}", err=True)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
     if detach:
@@ -181,7 +182,7 @@ def api(
 
     if not options["dry_run"]:
         choose_port(host, port)
-        click.echo(f"API: http://{host}:{port}/v1, once LLaMA-Factory has loaded the model", err=True)
+        echo(f"API: http://{host}:{port}/v1, once LLaMA-Factory has loaded the model", err=True)
     run_in_terminal(ctx, "api", config_path, pairs, {"API_HOST": host, "API_PORT": str(port)}, **options)
 
 
@@ -203,7 +204,7 @@ def attach(name: str) -> None:
         with show_training(run.trainer_log, since=0) as on_poll:
             watch_run(run.folder, on_poll)
     except KeyboardInterrupt:
-        click.echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
+        echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
         return
     ended = find_run(name)
     if ended.exit_code:
@@ -230,7 +231,7 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
     from launch.runs import find_run
 
     for block in follow_log(find_run(name).folder, lines=lines, follow=follow):
-        click.echo(block, nl=False)
+        echo(block, nl=False)
 
 
 @launch.command("stop")
@@ -251,7 +252,7 @@ def stop(names: tuple[str, ...]) -> None:
             stop_batch(read_batch(name))
         else:
             stop_run(find_run(name).folder)
-        click.echo(f"{name}: stopped")
+        echo(f"{name}: stopped")
 
 
 def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
@@ -344,7 +345,7 @@ def print_dry_run(
     gpus = read_gpus().gpus or ()
     environ = {**os.environ, **(env or {})}
     command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
-    click.echo(command.with_env(env or {}).with_arguments(pairs).format())
+    echo(command.with_env(env or {}).with_arguments(pairs).format())
 
 
 def print_detached(run: RunFolder, *, as_json: bool) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from prep.cli import print_result
+from prep.cli.output import echo, open_console, print_result
+from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
     from launch.evaluate import Comparison
@@ -42,7 +41,7 @@ def print_comparison(comparison: "Comparison") -> None:
         as_json=False,
         title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
     )
-    click.echo(
+    echo(
         "* the 95 % interval of the change excludes 0; rows that changed most: "
         f"{(comparison.folder / 'changed_rows.md').as_posix()}"
     )
@@ -51,14 +50,17 @@ def print_comparison(comparison: "Comparison") -> None:
 @contextlib.contextmanager
 def show_status(describe: Callable[[], str]) -> Iterator[Callable[[], None]]:
     """Show one line that changes on a terminal's stderr; elsewhere a line whenever a tenth more is done."""
-    from rich.console import Console
+    from rich.markup import escape
 
-    console = Console(stderr=True)
+    def show() -> str:
+        return escape(neutralise_line(describe()))
+
+    console = open_console(err=True)
     if not console.is_terminal:
         yield lambda: None
         return
-    with console.status(describe()) as status:
-        yield lambda: status.update(describe())
+    with console.status(show()) as status:
+        yield lambda: status.update(show())
 
 
 @contextlib.contextmanager

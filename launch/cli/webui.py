@@ -10,6 +10,7 @@ import click
 from launch.cli.options import cli_option, dry_run_option, find_cli
 from launch.cli.root import launch
 from prep.cli import FOLDER, OUTPUT_FILE, force_option
+from prep.cli.output import echo
 
 if TYPE_CHECKING:
     from launch.webui import Opened, Plan
@@ -47,21 +48,21 @@ def webui(config_path: Path | None, pairs: tuple[str, ...], dataset_dir: Path | 
     if options["scrub"] and not options["dry_run"]:
         for path, keys in find_secrets(Path()).items():
             scrub_secrets(path)
-            click.echo(f"{path}: {', '.join(keys)} emptied", err=True)
+            echo(f"{path}: {', '.join(keys)} emptied", err=True)
     values = read_request(config_path, pairs, dataset_dir)
     request = Request(config_path, values, options["name"], options["lang"], options["force"])
     address = Address(options["host"], options["port"], options["share"])
     plan = plan_webui(request, address, find_cli(options["given_cli"]), os.environ)
     for note in plan.notes:
-        click.echo(f"Note: {note}", err=True)
+        echo(f"Note: {note}", err=True)
     if options["dry_run"]:
         print_webui_plan(plan)
         return
     write_plan(plan)
-    click.echo("Starting LLaMA-Factory's WebUI …", err=True)
+    echo("Starting LLaMA-Factory's WebUI …", err=True)
     with contextlib.suppress(KeyboardInterrupt):
         serve_webui(plan, lambda opened: show_page(opened, plan, browser=not options["no_browser"]), tell_stop)
-    click.echo("The WebUI has ended.", err=True)
+    echo("The WebUI has ended.", err=True)
 
 
 def print_webui_plan(plan: "Plan") -> None:
@@ -71,12 +72,12 @@ def print_webui_plan(plan: "Plan") -> None:
     from launch.command import Command, is_secret
 
     if plan.settings is not None:
-        click.echo(f"# {plan.settings.as_posix()}")
-        click.echo(yaml.safe_dump(plan.page, allow_unicode=True, sort_keys=False))
-    click.echo("# llamaboard_cache/user_config.yaml")
-    click.echo(yaml.safe_dump(plan.user_config, allow_unicode=True, sort_keys=False))
+        echo(f"# {plan.settings.as_posix()}")
+        echo(yaml.safe_dump(plan.page, allow_unicode=True, sort_keys=False))
+    echo("# llamaboard_cache/user_config.yaml")
+    echo(yaml.safe_dump(plan.user_config, allow_unicode=True, sort_keys=False))
     shown = {name: "***" if is_secret(name) else value for name, value in plan.command.env.items()}
-    click.echo(f"# {plan.url}\n{Command(plan.command.argv, shown).format()}")
+    echo(f"# {plan.url}\n{Command(plan.command.argv, shown).format()}")
 
 
 def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
@@ -85,19 +86,19 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
 
     from launch.webui import LOAD_BUTTONS, can_open_browser
 
-    click.echo(f"WebUI: {opened.url}")
+    echo(f"WebUI: {opened.url}")
     if opened.public_url:
-        click.echo(f"Public link: {opened.public_url}")
+        echo(f"Public link: {opened.public_url}")
     if plan.settings is not None and opened.is_filled:
-        click.echo(f"Everything of {plan.settings.as_posix()} is filled in.")
+        echo(f"Everything of {plan.settings.as_posix()} is filled in.")
     elif plan.settings is not None:
         button = LOAD_BUTTONS[plan.language]
-        click.echo(f"Choose {plan.settings.name} as its config path and press [{button}]: {opened.reason}.")
-    click.echo("Ctrl-C ends it; a running training saves first.", err=True)
+        echo(f"Choose {plan.settings.name} as its config path and press [{button}]: {opened.reason}.")
+    echo("Ctrl-C ends it; a running training saves first.", err=True)
     if browser and can_open_browser(os.environ):
         webbrowser.open(opened.url)
 
 
 def tell_stop() -> None:
     """Say that the WebUI was asked to end."""
-    click.echo("Ending: a running training saves first. Ctrl-C again ends it at once, unsaved.", err=True)
+    echo("Ending: a running training saves first. Ctrl-C again ends it at once, unsaved.", err=True)

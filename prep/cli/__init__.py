@@ -1,18 +1,18 @@
 """The `lfc prep` commands: parse, call, print. The only click in prep/."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from prep.cli.output import echo, open_console, print_result, show_progress
+from prep.terminal import neutralise_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
     from prep.download import DownloadResult, ProgressView
     from prep.stats import DatasetStats
@@ -577,7 +577,7 @@ def _report_findings(
         if as_json:
             shown.append(finding)
         else:
-            click.echo(f"{finding.place}: {finding.kind.value}: {finding.message}\n    Try: {finding.mend}")
+            echo(f"{finding.place}: {finding.kind.value}: {finding.message}\n    Try: {finding.mend}")
 
     with show_progress("checking", "rows") as on_rows:
         for target in targets:
@@ -589,7 +589,7 @@ def _report_findings(
                 dataset = find_dataset(target, dataset_dir)
                 rows += lint_dataset(dataset, take, ignore=ignore, on_rows=on_rows).rows
     if counts.total() > most_shown and not as_json:
-        click.echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
+        echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
     print_result(
         {
             "rows": rows,
@@ -684,7 +684,7 @@ def stats(
     else:
         _print_stats(result, target, measure)
     if page:
-        click.echo(f"page written to {page}", err=True)
+        echo(f"page written to {page}", err=True)
 
 
 def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
@@ -728,9 +728,9 @@ def _print_cutoffs(result: "DatasetStats") -> None:
         print_result({}, advice, as_json=False, title="the smallest cutoff_len that")
     if result.cut_lines:
         lines = ", ".join(str(line) for line in result.cut_lines[:20])
-        click.echo(f"lines cut: {lines}{' …' if len(result.cut_lines) > 20 else ''}")
+        echo(f"lines cut: {lines}{' …' if len(result.cut_lines) > 20 else ''}")
     if any(replay.packing for replay in result.replays):
-        click.echo("packing drops no row: LLaMA-Factory cuts each at cutoff_len - 1 and packs the rest")
+        echo("packing drops no row: LLaMA-Factory cuts each at cutoff_len - 1 and packs the rest")
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
@@ -752,54 +752,6 @@ def parse_shares(text: str) -> dict[str, float]:
         return {name: float(share) for name, share in parse_pairs(tuple(text.split(",")), "--ratio").items()}
     except ValueError:
         raise click.UsageError(f"--ratio takes NAME=NUMBER,NAME=NUMBER, not '{text}'") from None
-
-
-def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
-    """Print a command's result to stdout: JSON for scripts, a table for people."""
-    if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False, indent=2))
-    elif sys.stdout.isatty():
-        from rich.console import Console
-
-        Console(soft_wrap=True).print(build_table(rows, title))
-    else:
-        # A pipe has no width to fit cells into; rich would take longer to load than a small dataset to convert.
-        click.echo("\n".join([title, *align_rows(rows)]))
-
-
-def align_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return lines whose cells stand below each other."""
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
-
-
-def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
-    """Return a borderless table whose cells are plain text, never markup."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title, style="bold"), title_justify="left", show_header=False, box=None)
-    for _ in range(max(map(len, rows), default=0)):
-        table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-@contextmanager
-def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn(f"{verb}: {{task.completed:,}} {unit}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(verb, total=None)
-        yield lambda count: progress.advance(task, count)
 
 
 def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry_run: bool, as_json: bool) -> None:
@@ -846,7 +798,6 @@ def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry
 @contextmanager
 def show_downloads() -> Iterator["ProgressView | None"]:
     """Show a bar for each file under way and one for all, on stderr; none when stderr is not a terminal."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -856,7 +807,7 @@ def show_downloads() -> Iterator["ProgressView | None"]:
         TransferSpeedColumn,
     )
 
-    console = Console(stderr=True)
+    console = open_console(err=True)
     if not console.is_terminal:
         yield None
         return
@@ -889,7 +840,9 @@ class DownloadBars:
         """Move a file's bar and the total's."""
         if path not in self._bars:
             # A file that failed is taken back from the total, and its own bar begins at nothing.
-            self._bars[path] = self._progress.add_task(f"  {path}", total=size, completed=max(0, -byte_count))
+            self._bars[path] = self._progress.add_task(
+                f"  {neutralise_line(path)}", total=size, completed=max(0, -byte_count)
+            )
         self._progress.advance(self._bars[path], byte_count)
         if self._total is not None:
             self._progress.advance(self._total, byte_count)
