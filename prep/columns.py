@@ -23,6 +23,7 @@ from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
 _BATCH_BYTES = 1_000_000
 _MAX_BATCH_ROWS = 8_000
 _BATCHES_AHEAD = 4
+_OFFSET_BYTES = 4
 
 
 def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]:
@@ -129,10 +130,17 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
         return None
     if not len(texts):
         return None
+    offsets = lists.buffers()[1]
     _, text_offsets, text_data = texts.buffers()
     _, role_offsets, role_data = roles.buffers()
-    buffers = (lists.buffers()[1], text_offsets, role_offsets, text_data, role_data)
-    return TurnBuffers(*(0 if buffer is None else buffer.address for buffer in buffers))
+    buffers = (offsets, text_offsets, role_offsets, text_data, role_data)
+    if any(buffer is None for buffer in buffers):
+        return None
+    items = ((offsets, len(lists)), (text_offsets, len(texts)), (role_offsets, len(roles)))
+    if any(buffer.size < _OFFSET_BYTES * (count + 1) for buffer, count in items) or len(texts) != len(roles):
+        return None
+    sizes = (len(lists), len(texts), text_data.size, role_data.size)
+    return TurnBuffers(*(buffer.address for buffer in buffers), *sizes)
 
 
 def _convert_batch(

@@ -5,7 +5,9 @@
  * of the ordinary. Both functions stop before the first row that is not; Python converts that one and goes on, so
  * that every fault is told of in one place. A plain row's line is the very bytes that Python would have written.
  *
- * Nothing here allocates, and every write is checked against the end of the buffer that the caller gave.
+ * Nothing here allocates. It is safe by itself, whatever the caller asks for: every write is checked against the end
+ * of the buffer that it was given, every index of the job and every offset against what it leads into. Sizes are
+ * compared with what is left, never added up, so that no check can wrap.
  */
 
 #include <stddef.h>
@@ -331,11 +333,21 @@ static byte *copy_json(const byte *at, const byte *end, byte *out) {
 
 /* ---- lines ---- */
 
+/* Begin to write into a buffer; 0 when it is too small for anything. */
+static int open_writer(Writer *out, byte *at, size_t size) {
+    if (!at || size < SLACK) return 0;
+    *out = (Writer){at, at + (size - SLACK), 0};
+    return 1;
+}
+
+/* Whether `times` as many bytes can still be written; else the output is full. */
+static inline int has_room(Writer *out, size_t size, size_t times) {
+    if (size > (size_t)(out->end - out->at) / times) out->full = 1;
+    return !out->full;
+}
+
 static inline void put(Writer *out, const byte *at, size_t size) {
-    if ((size_t)(out->end - out->at) < size) {
-        out->full = 1;
-        return;
-    }
+    if (!size || !has_room(out, size, 1)) return;
     memcpy(out->at, at, size);
     out->at += size;
 }
@@ -429,9 +441,9 @@ static const byte *find_values(const LinesJob *job, const byte *at, const byte *
     return at == end || *at == '\n' ? at : NULL;
 }
 
-/* Write a string's text without white space at its ends; 0 when it is not plain, or nothing is left. */
+/* Write a string's text without white space at its ends; 0 when it is not plain, or nothing is left, or no room. */
 static int put_value(Writer *out, Piece value) {
-    if (!value.at) return 0;
+    if (!value.at || !has_room(out, value.size, 1)) return 0;
     const byte *begin = out->at, *end = copy_json(value.at, value.at + value.size, out->at);
     if (!end) return 0;
     strip(&begin, &end, 1);
@@ -441,13 +453,16 @@ static int put_value(Writer *out, Piece value) {
     return size > 0;
 }
 
-/* Write the record of a line's values; its texts become no longer, so that the caller knows that there is room. */
+/* Whether a string is valid JSON; it is written where the next text will stand. */
+static int is_plain_value(Writer *out, Piece value) {
+    return !value.at || (has_room(out, value.size, 1) && copy_json(value.at, value.at + value.size, out->at));
+}
+
+/* Write the record of a line's values; 0 when it is not plain, or there is no room. */
 static int put_line(const LinesJob *job, const Piece *values, uint64_t row, Writer *out) {
     for (uint64_t column = 0; column < job->columns; column++) {
         int is_text = column == job->places[QUESTION] || column == job->places[THOUGHT] || column == job->places[ANSWER];
-        if (!is_text && values[column].at &&
-            !copy_json(values[column].at, values[column].at + values[column].size, out->at))
-            return 0;
+        if (!is_text && !is_plain_value(out, values[column])) return 0;
     }
     put_piece(out, job->before_question);
     if (!put_value(out, values[job->places[QUESTION]])) return 0;
@@ -460,21 +475,29 @@ static int put_line(const LinesJob *job, const Piece *values, uint64_t row, Writ
     put_piece(out, job->after_answer);
     put_number(out, row);
     put_text(out, "\"}\n");
-    return 1;
+    return !out->full;
+}
+
+/* Whether a job asks for three columns of its own that a line can have. */
+static int is_sound(const LinesJob *job) {
+    const uint64_t *place = job->places;
+    if (!job->names || job->columns > MAX_COLUMNS) return 0;
+    for (int text = 0; text < TEXTS; text++)
+        if (place[text] >= job->columns) return 0;
+    return place[QUESTION] != place[THOUGHT] && place[THOUGHT] != place[ANSWER] && place[QUESTION] != place[ANSWER];
 }
 
 /* Convert lines until one is not plain or the output is full; `row` is the first one's number. */
 EXPORT void lfc_convert_lines(const LinesJob *job, const byte *data, size_t size, uint64_t row, byte *out,
                               size_t out_size, Done *done) {
-    Writer writer = {out, out + out_size - SLACK, 0};
-    const byte *at = data, *end = data + size;
-    size_t constant = job->before_question.size + job->before_thought.size + job->before_answer.size +
-                      job->after_answer.size + NUMBER_BYTES + 8;
+    Writer writer;
     memset(done, 0, sizeof *done);
-    while (at < end && job->columns <= MAX_COLUMNS) {
+    if (!data || !is_sound(job) || !open_writer(&writer, out, out_size)) return;
+    const byte *at = data, *end = data + size;
+    while (at < end) {
         Piece values[MAX_COLUMNS];
         const byte *line_end = find_values(job, at, end, values);
-        if (!line_end || (size_t)(writer.end - writer.at) < (size_t)(line_end - at) + constant) break;
+        if (!line_end) break;
         byte *begin = writer.at;
         if (!put_line(job, values, row + done->rows, &writer)) {
             writer.at = begin;
@@ -494,22 +517,38 @@ enum { SYSTEM = 1, USER, ASSISTANT };
 enum { EXPAND, ALL, FIRST, LAST };
 
 /* Arrow's buffers: row r's turns are offsets[r] to offsets[r + 1], turn t's text is texts[text_offsets[t]] to
- * texts[text_offsets[t + 1]], its role likewise. `role_codes` says what each of `role_names` is, 0 for no plain
- * one. `system` is for rows without one of their own. */
+ * texts[text_offsets[t + 1]], its role likewise. There are `rows` + 1 offsets of rows and `all_turns` + 1 of turns;
+ * what stands in them is not trusted. `role_codes` says what each of `role_names` is, 0 for no plain one. `system` is
+ * for rows without one of their own. */
 typedef struct {
-    const int32_t *offsets, *text_offsets, *role_offsets;
-    const byte *texts, *roles;
+    const byte *offsets, *text_offsets, *role_offsets, *texts, *roles;
+    uint64_t rows, all_turns, texts_size, roles_size;
     const Piece *role_names;
     const uint64_t *role_codes;
     uint64_t role_count, turns;
     Piece system, before_question, before_answer, before_system, before_history, before_origin, line_end;
 } TurnsJob;
 
-static uint64_t read_role(const TurnsJob *job, int32_t turn) {
-    const byte *at = job->roles + job->role_offsets[turn];
-    size_t size = (size_t)(job->role_offsets[turn + 1] - job->role_offsets[turn]);
+/* A part of what offsets lead into: from `first` to `last`, without it. */
+typedef struct {
+    size_t first, last;
+} Span;
+
+/* Read an item's two offsets; 0 when they do not lead into `size`. The caller knows that both are there. */
+static int read_span(const byte *offsets, uint64_t item, uint64_t size, Span *span) {
+    int32_t pair[2];
+    memcpy(pair, offsets + item * sizeof pair[0], sizeof pair);
+    if (pair[0] < 0 || pair[1] < pair[0] || (uint64_t)pair[1] > size) return 0;
+    *span = (Span){(size_t)pair[0], (size_t)pair[1]};
+    return 1;
+}
+
+static uint64_t read_role(const TurnsJob *job, uint64_t turn) {
+    Span span;
+    if (!read_span(job->role_offsets, turn, job->roles_size, &span)) return 0;
+    size_t size = span.last - span.first;
     for (uint64_t name = 0; name < job->role_count; name++)
-        if (job->role_names[name].size == size && !memcmp(job->role_names[name].at, at, size))
+        if (size && job->role_names[name].size == size && !memcmp(job->role_names[name].at, job->roles + span.first, size))
             return job->role_codes[name];
     return 0;
 }
@@ -523,16 +562,18 @@ typedef struct {
 } Row;
 
 /* Find a row's texts; 0 when its turns are not a question and an answer in turn, none of them empty. */
-static int find_texts(const TurnsJob *job, int32_t begin, int32_t end, Row *row) {
-    row->turns = (size_t)(end - begin);
+static int find_texts(const TurnsJob *job, Span turns, Row *row) {
+    row->turns = turns.last - turns.first;
     if (!row->turns || row->turns > MAX_TURNS) return 0;
-    row->has_system = read_role(job, begin) == SYSTEM;
+    row->has_system = read_role(job, turns.first) == SYSTEM;
     size_t first = (size_t)row->has_system;
     if ((row->turns - first) % 2 || row->turns == first) return 0;
     for (size_t place = 0; place < row->turns; place++) {
-        int32_t turn = begin + (int32_t)place;
+        uint64_t turn = turns.first + place;
         if (place >= first && read_role(job, turn) != ((place - first) % 2 ? ASSISTANT : USER)) return 0;
-        const byte *at = job->texts + job->text_offsets[turn], *after = job->texts + job->text_offsets[turn + 1];
+        Span text;
+        if (!read_span(job->text_offsets, turn, job->texts_size, &text) || text.first == text.last) return 0;
+        const byte *at = job->texts + text.first, *after = job->texts + text.last;
         strip(&at, &after, 0);
         if (at == after) return 0;
         row->raw[place] = (Piece){at, (size_t)(after - at)};
@@ -548,10 +589,7 @@ static int put_turn(Row *row, size_t place, Writer *out) {
         put_piece(out, *written);
         return 1;
     }
-    if ((size_t)(out->end - out->at) < 6 * raw.size) {
-        out->full = 1;
-        return 1;
-    }
+    if (!has_room(out, raw.size, 6)) return 1;
     byte *after = escape_text(raw.at, raw.at + raw.size, out->at);
     if (!after) return 0;
     *written = (Piece){out->at, (size_t)(after - out->at)};
@@ -600,9 +638,10 @@ static int are_others_plain(Row *row, Writer *out) {
     return are_plain;
 }
 
-static int put_row(const TurnsJob *job, int32_t begin, int32_t end, uint64_t number, Writer *out, Done *done) {
+static int put_row(const TurnsJob *job, uint64_t index, uint64_t number, Writer *out, Done *done) {
     Row row;
-    if (!find_texts(job, begin, end, &row)) return 0;
+    Span turns;
+    if (!read_span(job->offsets, index, job->all_turns, &turns) || !find_texts(job, turns, &row)) return 0;
     size_t first = (size_t)row.has_system, last = row.turns - 2;
     if (job->turns == EXPAND) {
         uint64_t answers = (row.turns - first) / 2;
@@ -620,12 +659,14 @@ static int put_row(const TurnsJob *job, int32_t begin, int32_t end, uint64_t num
  * `number`. */
 EXPORT void lfc_convert_turns(const TurnsJob *job, uint64_t first, uint64_t last, uint64_t number, byte *out,
                               size_t out_size, Done *done) {
-    Writer writer = {out, out + out_size - SLACK, 0};
+    Writer writer;
     memset(done, 0, sizeof *done);
-    for (uint64_t row = first; row < last; row++) {
+    if (!job->offsets || !job->text_offsets || !job->role_offsets || !job->texts || !job->roles) return;
+    if (!open_writer(&writer, out, out_size)) return;
+    for (uint64_t row = first; row < last && row < job->rows; row++) {
         Done before = *done;
         byte *begin = writer.at;
-        int is_plain = put_row(job, job->offsets[row], job->offsets[row + 1], number + row, &writer, done);
+        int is_plain = put_row(job, row, number + row, &writer, done);
         if (!is_plain || writer.full) {
             writer.at = begin;
             *done = before;

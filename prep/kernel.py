@@ -42,6 +42,7 @@ class _LinesJob(ctypes.Structure):
 class _TurnsJob(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("offsets", "text_offsets", "role_offsets", "texts", "roles")),
+        *((name, ctypes.c_uint64) for name in ("rows", "all_turns", "texts_size", "roles_size")),
         ("role_names", ctypes.POINTER(_Piece)),
         ("role_codes", ctypes.POINTER(ctypes.c_uint64)),
         ("role_count", ctypes.c_uint64),
@@ -98,13 +99,21 @@ class TurnForm(NamedTuple):
 
 
 class TurnBuffers(NamedTuple):
-    """The addresses of Arrow's buffers of conversations; whoever made them keeps them alive."""
+    """The addresses of Arrow's buffers of conversations; whoever made them keeps them alive.
+
+    Shape: `rows` + 1 offsets of rows, `all_turns` + 1 of texts and of roles, all int32; the kernel checks what stands
+    in them, against `all_turns` and the bytes of `texts` and `roles`.
+    """
 
     offsets: int
     text_offsets: int
     role_offsets: int
     texts: int
     roles: int
+    rows: int
+    all_turns: int
+    texts_size: int
+    roles_size: int
 
 
 @cache

@@ -9,6 +9,7 @@ from prep.sources import alpaca, medical_cot, messages, openmath, sharegpt
 
 Row = Mapping[str, Any]
 Exchanges = Sequence[Exchange | ToolExchange]
+_SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
 
 
 class Source(NamedTuple):
@@ -58,7 +59,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
             return source
     known = "; ".join(f"{source.name} needs {', '.join(source.required)}" for source in SOURCES.values())
     raise InputError(
-        f"no known format has the columns {', '.join(sorted(columns))}: {known}",
+        f"no known format has the columns {', '.join(_shorten_names(sorted(columns)))}: {known}",
         hint="--map question=YOUR_COLUMN --map answer=YOUR_COLUMN, or --format",
     )
 
@@ -66,7 +67,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
 def map_columns(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> dict[str, str]:
     """Return {our name: the file's name} for every column of a source that the file has.
 
-    Raises: InputError when a needed one is not there, or two columns could be meant.
+    Raises: InputError when a needed one is not there, two columns could be meant, or one would be read twice.
     """
     missing = _missing(source, columns, column_map)
     if missing:
@@ -75,11 +76,29 @@ def map_columns(source: Source, columns: Collection[str], column_map: Mapping[st
             f"column '{wanted}' not found; {list_columns(columns)}", hint=f"--map {missing[0]}=YOUR_COLUMN"
         )
     found = {name: _find_column(source, name, columns, column_map) for name in source.columns}
-    return {name: column for name, column in found.items() if column is not None}
+    mapping = {name: column for name, column in found.items() if column is not None}
+    _refuse_one_column_twice(mapping, column_map)
+    return mapping
+
+
+def _refuse_one_column_twice(mapping: Mapping[str, str], column_map: Mapping[str, str]) -> None:
+    """Raise InputError when two of our columns would be one of the file's."""
+    reader_of: dict[str, str] = {}
+    for ours, theirs in mapping.items():
+        other = reader_of.setdefault(theirs, ours)
+        if other == ours:
+            continue
+        mapped = [f"--map {name}={theirs}" for name in (other, ours) if name in column_map]
+        implicit = [name for name in (other, ours) if name not in column_map]
+        ways = " and ".join(mapped) + "".join(f", and as '{name}'" for name in implicit)
+        raise InputError(
+            f"column '{theirs}' would be read twice: {ways}",
+            hint=f"--map {implicit[0]}=YOUR_COLUMN too" if implicit else "give each its own column",
+        )
 
 
 def check_column_map(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> None:
-    """Raise InputError when the user maps a column that the source or the file does not have."""
+    """Raise InputError when the user maps a column that the source or the file does not have, or one twice."""
     for ours, theirs in column_map.items():
         if ours not in source.columns:
             raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.columns)}")
@@ -87,11 +106,17 @@ def check_column_map(source: Source, columns: Collection[str], column_map: Mappi
             raise InputError(
                 f"column '{theirs}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
             )
+    map_columns(source, columns, column_map)
 
 
 def list_columns(columns: Iterable[str]) -> str:
-    """Say which columns there are, for an error."""
-    return "columns are " + ", ".join(f"'{column}'" for column in columns)
+    """Say which columns there are, for an error; of very many or very long ones the first."""
+    return "columns are " + ", ".join(f"'{name}'" for name in _shorten_names(columns)).replace("'…'", "…")
+
+
+def _shorten_names(columns: Iterable[str]) -> list[str]:
+    names = [name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}…" for name in columns]
+    return names if len(names) <= _SHOWN_COLUMNS else [*names[:_SHOWN_COLUMNS], "…"]
 
 
 def _missing(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> list[str]:
@@ -104,7 +129,9 @@ def _find_column(source: Source, name: str, columns: Collection[str], column_map
     if name in columns:
         return name
     synonyms = source.synonyms.get(name, ())
-    found = [column for column in columns if column.strip().casefold().replace(" ", "_") in synonyms]
+    # What the user maps to another name is no longer guessed to be this one.
+    open_columns = [column for column in columns if column not in column_map.values()] if synonyms else ()
+    found = [column for column in open_columns if column.strip().casefold().replace(" ", "_") in synonyms]
     if len(found) > 1:
         raise InputError(
             f"'{name}' could be any of the columns {', '.join(found)}", hint=f"--map {name}={found[0]}"
