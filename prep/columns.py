@@ -7,13 +7,15 @@ an odd order of turns) takes the general way, so both ways give the same bytes.
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from prep.ahead import WorkAhead
 from prep.errors import InputError
 from prep.filters import condition_columns
 from prep.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, load_kernel
-from prep.readers import BadRow, InputFile, SourceRow, open_parquet
+from prep.memory import limit_memory
+from prep.readers import BadRow, InputFile, SourceRow, open_parquet, refuse_twice
 from prep.shards import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.sources import SOURCES, map_columns
 from prep.sources.sharegpt import ROLES
@@ -22,6 +24,7 @@ from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
 # Large enough for the threads to meet at the interpreter's lock seldom, small enough for the processor's cache.
 _BATCH_BYTES = 1_000_000
 _MAX_BATCH_ROWS = 8_000
+_PROBED_ROWS = 64
 _BATCHES_AHEAD = 4
 _OFFSET_BYTES = 4
 
@@ -29,7 +32,8 @@ _OFFSET_BYTES = 4
 def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]:
     """Yield the shards of a parquet file in its order; raises InputError when it is broken."""
     first_row = 1
-    with closing(WorkAhead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
+    bound = limit_memory(file.path, file.max_line_bytes)
+    with bound, closing(WorkAhead(_decode(plan, file), _BATCHES_AHEAD)) as batches:
         kernel = _make_kernel(plan, file.label)
         for batch in batches:
             builder = ShardBuilder(plan, file.name, file.label)
@@ -44,22 +48,42 @@ def convert_parquet(plan: ConvertPlan, file: InputFile) -> Iterator[ShardResult]
 
 
 def read_columns(file: InputFile) -> list[str]:
-    """Return the names of a parquet file's columns."""
-    with open_parquet(file.path) as parquet:
-        return list(parquet.schema_arrow.names)
+    """Return the names of a parquet file's columns; raises InputError when two have one name."""
+    with limit_memory(file.path, file.max_line_bytes), open_parquet(file.path) as parquet:
+        names = list(parquet.schema_arrow.names)
+    refuse_twice(file.path, names)
+    return names
+
+
+def read_parquet_rows(path: Path, max_line_bytes: int) -> Iterator[SourceRow | BadRow]:
+    """Yield all rows of a parquet file with all their columns, in its order."""
+    first_row = 1
+    with limit_memory(path, max_line_bytes), open_parquet(path) as parquet:
+        refuse_twice(path, parquet.schema_arrow.names)
+        for batch in parquet.iter_batches(batch_size=_count_batch_rows(parquet, {})):
+            yield from _read_batch(batch, first_row)
+            first_row += batch.num_rows
 
 
 def _decode(plan: ConvertPlan, file: InputFile) -> Generator[Any, None, None]:
     """Yield record batches."""
     with open_parquet(file.path) as parquet:
         columns = _pick_columns(plan, parquet.schema_arrow.names)
-        batch_rows = _count_batch_rows(parquet.metadata)
-        yield from parquet.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False)
+        options = {"columns": columns, "use_threads": False}
+        batch_rows = _count_batch_rows(parquet, options)
+        yield from parquet.iter_batches(batch_size=batch_rows, **options)
 
 
-def _count_batch_rows(metadata: Any) -> int:
+def _count_batch_rows(parquet: Any, options: dict[str, Any]) -> int:
+    """Return how many rows make a batch: by their size in the file, and by that of the first ones when decoded."""
+    metadata = parquet.metadata
     sizes = [metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)]
     mean_bytes = sum(sizes) / max(metadata.num_rows, 1)
+    if metadata.num_rows > _PROBED_ROWS:
+        # A dictionary holds a text once, and may make a batch many times what the file has.
+        for batch in parquet.iter_batches(batch_size=_PROBED_ROWS, row_groups=[0], **options):
+            mean_bytes = max(mean_bytes, batch.nbytes / max(batch.num_rows, 1))
+            break
     return max(1, min(_MAX_BATCH_ROWS, int(_BATCH_BYTES / max(mean_bytes, 1))))
 
 
@@ -76,7 +100,7 @@ def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:
 def _read_batch(batch: Any, first_row: int) -> Iterator[SourceRow | BadRow]:
     try:
         rows = batch.to_pylist()
-    except UnicodeDecodeError:
+    except _unreadable():
         for place in range(batch.num_rows):
             yield _read_row(batch, place, first_row)
         return
@@ -89,6 +113,15 @@ def _read_row(batch: Any, place: int, first_row: int) -> SourceRow | BadRow:
         return SourceRow(first_row + place, batch.slice(place, 1).to_pylist()[0])
     except UnicodeDecodeError:
         return BadRow(first_row + place, "not valid UTF-8")
+    except _unreadable() as error:
+        return BadRow(first_row + place, f"a value cannot be read: {error}")
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what pyarrow raises for values that Python has no form for: the year 40,000, a name twice."""
+    import pyarrow as pa
+
+    return (ValueError, OverflowError, TypeError, ImportError, pa.ArrowException)
 
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
@@ -139,8 +172,8 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
     items = ((offsets, len(lists)), (text_offsets, len(texts)), (role_offsets, len(roles)))
     if any(buffer.size < _OFFSET_BYTES * (count + 1) for buffer, count in items) or len(texts) != len(roles):
         return None
-    sizes = (len(lists), len(texts), text_data.size, role_data.size)
-    return TurnBuffers(*(buffer.address for buffer in buffers), *sizes)
+    addresses = [buffer.address for buffer in buffers]
+    return TurnBuffers._make([*addresses, len(lists), len(texts), text_data.size, role_data.size])
 
 
 def _convert_batch(

@@ -1,6 +1,7 @@
 """The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
 
 import hashlib
+import itertools
 import sys
 import threading
 from collections import Counter
@@ -9,17 +10,26 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prep.ahead import WorkAhead
 from prep.columns import convert_parquet, read_columns
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.errors import InputError, RecordError, RejectsError, UserError
-from prep.files import AtomicFile, Manifest, describe_making, explain_os_error, hash_file
+from prep.files import (
+    AtomicFile,
+    Fingerprint,
+    Manifest,
+    describe_making,
+    explain_os_error,
+    hash_file,
+    read_manifest,
+)
 from prep.filters import all_hold, parse_condition
-from prep.outputs import OutputSet, describe_output, open_outputs
-from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_blocks, read_byte_blocks, read_rows
-from prep.shards import COUNTED, ConvertPlan, ShardResult, convert_rows
+from prep.line_blocks import MAX_LINE_BYTES, cut_into_lines, read_blocks, read_byte_blocks
+from prep.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
+from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_rows
+from prep.shards import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult, convert_rows
 from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
 from prep.splice import LineConverter, LineRange, make_range_converter
 from prep.thinking import ThinkPolicy
@@ -63,6 +73,7 @@ class ConvertOptions:
     model: Path | None = None
     on_long: str = "reject"
     max_rejects: int = 0
+    max_line_bytes: int = MAX_LINE_BYTES
     workers: int | None = None
     force: bool = False
 
@@ -95,17 +106,19 @@ def convert_files(
     source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
+    _check_texts(options)
     _keep_freed_memory()
     with ExitStack() as stack:
-        files, left_out = _open_inputs(inputs, stack)
+        files, left_out = _open_inputs(inputs, options.max_line_bytes, stack)
+        seen = {file.path: Fingerprint.of(file.path) for file in files}
+        for file in files:
+            # A broken manifest is told of now, and not when all is converted.
+            read_manifest(file.path)
         hashes = _Hashes(files, stack)
         source, columns = _recognise(files, options)
         names = _OutputNames.of(output)
-        outputs = stack.enter_context(
-            open_outputs(
-                output, (names.tools, names.duplicates, names.too_long), step="convert", force=options.force
-            )
-        )
+        refuse_inputs(names, seen)
+        outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
         for place, shard in stream.read():
@@ -114,7 +127,24 @@ def convert_files(
         described = [
             _describe_input(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
         ]
+        for path, fingerprint in seen.items():
+            fingerprint.check(path)
         return run.finish(stream.plan, described, left_out)
+
+
+def _check_texts(options: ConvertOptions) -> None:
+    """Raise UserError when an argument is no text: bytes that are no UTF-8 would end in rows."""
+    texts = {
+        "--system": [options.system],
+        "--where": options.where,
+        "--map": [*itertools.chain(*options.column_map.items())],
+    }
+    for name, given in texts.items():
+        for text in given:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{name} is not valid UTF-8", hint="type it in a terminal set to UTF-8") from error
 
 
 def _keep_freed_memory() -> None:
@@ -125,24 +155,26 @@ def _keep_freed_memory() -> None:
     bytes(_LARGEST_KEPT_BYTES)
 
 
-def _open_inputs(inputs: Sequence[Path], stack: ExitStack) -> tuple[list[InputFile], list[Path]]:
+def _open_inputs(
+    inputs: Sequence[Path], max_line_bytes: int, stack: ExitStack
+) -> tuple[list[InputFile], list[Path]]:
     if STDIN not in inputs:
-        return find_inputs(inputs)
+        return find_inputs(inputs, max_line_bytes)
     if len(inputs) > 1:
         raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    return [_keep_stdin(stack)], []
+    return [_keep_stdin(max_line_bytes, stack)], []
 
 
-def _keep_stdin(stack: ExitStack) -> InputFile:
+def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
     """Copy stdin to a file: it is looked at more than once."""
-    import shutil
     import tempfile
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
     path = folder / "stdin.jsonl"
     with explain_os_error(path), path.open("wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)
-    return InputFile(path, "stdin", "jsonl", name="-")
+        for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, max_line_bytes):
+            stream.write(data)
+    return InputFile(path, "stdin", "jsonl", "-", max_line_bytes)
 
 
 def _recognise(files: Sequence[InputFile], options: ConvertOptions) -> tuple[Source, set[str]]:
@@ -172,7 +204,9 @@ def _peek_columns(file: InputFile) -> list[str] | None:
     """Return the columns of a file's first rows, in their order; None when none of them is an object."""
     if file.kind == "parquet":
         return read_columns(file)
-    rows = (row for row in islice(read_rows(file.path), _PEEK_ROWS) if isinstance(row, SourceRow))
+    rows = (
+        row for row in islice(read_rows(file.path, file.max_line_bytes), _PEEK_ROWS) if isinstance(row, SourceRow)
+    )
     columns = list(dict.fromkeys(column for row in rows for column in row.values))
     return columns or None
 
@@ -268,7 +302,7 @@ class _Stream:
         if file.kind == "parquet":
             yield from convert_parquet(self.plan, file)
         else:
-            rows = read_rows(file.path)
+            rows = read_rows(file.path, file.max_line_bytes)
             while shard := list(islice(rows, _SHARD_ROWS)):
                 yield convert_rows(self.plan, shard, file.name, file.label)
 
@@ -276,7 +310,7 @@ class _Stream:
         """Return how many processes convert a file: several when it is large, and keeps the interpreter busy."""
         if file.kind != "jsonl" or file.path.stat().st_size < _PARALLEL_BYTES:
             return 1
-        with closing(read_blocks(file.path)) as blocks:
+        with closing(read_blocks(file.path, max_line_bytes=file.max_line_bytes)) as blocks:
             first = next(blocks)
         if LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data):
             return 1
@@ -289,7 +323,7 @@ class _Stream:
         digest = hashlib.sha256()
 
         def read() -> Generator[bytes, None, None]:
-            for data in read_byte_blocks(file.path, file.kind, _BLOCK_BYTES):
+            for data in read_byte_blocks(file.path, file.kind, _BLOCK_BYTES, file.max_line_bytes):
                 digest.update(data)
                 yield data
 
@@ -307,7 +341,7 @@ class _Stream:
         digest = hashlib.sha256()
 
         def find_ranges() -> Iterator[LineRange]:
-            for block in read_blocks(file.path, size=_RANGE_BYTES):
+            for block in read_blocks(file.path, size=_RANGE_BYTES, max_line_bytes=file.max_line_bytes):
                 digest.update(block.data)
                 yield LineRange(file, block.start, len(block.data), block.first_row)
 
@@ -322,7 +356,7 @@ class _Stream:
         passed = 0
         for place, file in enumerate(self._files):
             rows = []
-            for row in read_rows(file.path):
+            for row in read_rows(file.path, file.max_line_bytes):
                 takes = self._passes(row)
                 if not takes or chosen is None or passed in chosen:
                     rows.append(row)
@@ -342,7 +376,7 @@ class _Stream:
 
         if self._options.sample is None:
             return None
-        total = sum(self._passes(row) for file in self._files for row in read_rows(file.path))
+        total = sum(self._passes(row) for file in self._files for row in read_rows(file.path, file.max_line_bytes))
         total = min(total, self._options.limit or total)
         # random.Random's sample is the same on every machine and Python since 3.11.
         rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
@@ -358,8 +392,7 @@ class _Stream:
             return True
 
 
-@dataclass(frozen=True)
-class _OutputNames:
+class _OutputNames(NamedTuple):
     main: Path
     tools: Path
     rejects: Path
@@ -391,15 +424,14 @@ class _Run:
             self._counts["too_long"] = 0
         self._first_reject = ""
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
-        self._files: dict[Path, AtomicFile] = {
-            path: outputs.stage(path)
-            for path in (names.main, names.tools, names.rejects, names.duplicates, names.too_long)
-        }
+        self._files: dict[Path, AtomicFile] = {path: outputs.stage(path) for path in names}
 
     def take(self, place: int, shard: ShardResult) -> None:
         """Write one shard; they come in the order of the output."""
         self._counts.update(shard.counts)
         self._columns |= shard.columns
+        if len(self._columns) > MAX_COLUMNS:
+            raise InputError(f"the input cannot be converted: {MANY_COLUMNS}")
         self._first_reject = self._first_reject or shard.first_reject
         self.rows_of[place] += shard.counts["rows"]
         self._write(self._names.main, shard.records)
@@ -411,7 +443,7 @@ class _Run:
         """Publish the outputs that hold something; raises RejectsError or InputError without them."""
         counts, names = self._counts, self._names
         if counts["rejects"] > self._options.max_rejects:
-            self._files[names.rejects].publish()
+            self._outputs.publish_one(names.rejects)
             raise RejectsError(
                 f"{counts['rejects']:,} of {counts['rows']:,} rows cannot be used; the first: {self._first_reject}",
                 hint=f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",

@@ -101,8 +101,8 @@ class TurnForm(NamedTuple):
 class TurnBuffers(NamedTuple):
     """The addresses of Arrow's buffers of conversations; whoever made them keeps them alive.
 
-    Shape: `rows` + 1 offsets of rows, `all_turns` + 1 of texts and of roles, all int32; the kernel checks what stands
-    in them, against `all_turns` and the bytes of `texts` and `roles`.
+    Shape: `rows` + 1 offsets of rows, `all_turns` + 1 of texts and of roles, all int32; the kernel checks what
+    stands in them, against `all_turns` and the bytes of `texts` and `roles`.
     """
 
     offsets: int

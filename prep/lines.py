@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from prep.errors import InputError
-from prep.readers import explain_read_error, read_blocks
+from prep.line_blocks import read_blocks
+from prep.os_errors import explain_read_error
 from prep.records import AlpacaRecord, ToolRecord, has_thought
 
 _FIELDS = {"alpaca": AlpacaRecord._fields[:-1], "sharegpt": ToolRecord._fields[:-1]}

@@ -1,23 +1,20 @@
 """Source files → rows that know their file and row number: parquet, JSONL (also .gz, .zst), JSON and CSV."""
 
-import gzip
-import io
 import os
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple, TextIO, cast
 
 import prep
 from prep.errors import InputError
+from prep.json_arrays import JsonArrayError, check_weight, read_json_elements
+from prep.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT, read_blocks
+from prep.os_errors import explain_read_error
 
-BATCH_ROWS = 2_000
-# Larger ones cost more in page faults than they save in calls.
-BLOCK_BYTES = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _SUFFIXES = {
     ".parquet": "parquet",
@@ -31,8 +28,8 @@ _SUFFIXES = {
 # What hubs and this tool write beside data; a folder's data files are all the others.
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json", "configuration.json", "config.json")
 _NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl")
-_CSV_FIELD_BYTES = 1 << 30
-_LONG_LINE = 1_000
+_MAX_FIELDS = 1_000_000
+_SHOWN_CHARACTERS = 300
 _NEEDLESS = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
 
 
@@ -51,23 +48,21 @@ class BadRow(NamedTuple):
 
 
 class InputFile(NamedTuple):
-    """One input: `label` is how origins name it, unambiguous among a run's inputs, `name` how messages do."""
+    """One input: `label` is how origins name it, unambiguous among a run's inputs, `name` how messages do.
+
+    No row of it may take more than `max_line_bytes`.
+    """
 
     path: Path
     label: str
     kind: str
     name: str
+    max_line_bytes: int = MAX_LINE_BYTES
 
 
-class Block(NamedTuple):
-    """Whole lines of a JSONL: where they start in the file, and the first one's number."""
-
-    start: int
-    first_row: int
-    data: bytes
-
-
-def find_inputs(arguments: Sequence[Path]) -> tuple[list[InputFile], list[Path]]:
+def find_inputs(
+    arguments: Sequence[Path], max_line_bytes: int = MAX_LINE_BYTES
+) -> tuple[list[InputFile], list[Path]]:
     """Return the input files that files, folders and globs name, and what was left out of folders.
 
     Raises: InputError when one names nothing, names a file twice, or a type that cannot be read.
@@ -75,26 +70,38 @@ def find_inputs(arguments: Sequence[Path]) -> tuple[list[InputFile], list[Path]]
     paths: list[Path] = []
     left_out: list[Path] = []
     for argument in arguments:
-        if argument.is_dir():
-            found = [
-                path for path in sorted(argument.rglob("*")) if path.is_file() and not _is_hidden(path, argument)
-            ]
-            paths += (data := [path for path in found if _is_data(path)])
-            left_out += [path for path in found if not _is_data(path)]
-            if not data:
-                raise InputError(f"{argument} holds no data files; allowed are {', '.join(_SUFFIXES)}")
-        elif any(mark in str(argument) for mark in "*?[") and not argument.exists():
-            paths += _expand_glob(argument)
-        else:
-            paths.append(argument)
-    twice = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+        with explain_read_error(argument):
+            found, others = _find_files(argument)
+        paths += found
+        left_out += others
+    kinds = [find_kind(path) for path in paths]
+    real_paths = []
+    for path in paths:
+        with explain_read_error(path):
+            # Path.resolve raises RuntimeError at a link that leads to itself.
+            real_paths.append(Path(os.path.realpath(path)))
+    twice = [path for path, count in Counter(real_paths).items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]} is named twice")
-    labels = _label_paths(paths)
+    labels = _label_paths(real_paths)
     files = [
-        InputFile(path, label, find_kind(path), path.as_posix()) for path, label in zip(paths, labels, strict=True)
+        InputFile(path, label, kind, path.as_posix(), max_line_bytes)
+        for path, label, kind in zip(paths, labels, kinds, strict=True)
     ]
     return files, left_out
+
+
+def _find_files(argument: Path) -> tuple[list[Path], list[Path]]:
+    """Return the data files that one argument names, and the other files of a folder."""
+    if argument.is_dir():
+        found = [path for path in sorted(argument.rglob("*")) if path.is_file() and not _is_hidden(path, argument)]
+        data = [path for path in found if _is_data(path)]
+        if not data:
+            raise InputError(f"{argument} holds no data files; allowed are {', '.join(_SUFFIXES)}")
+        return data, [path for path in found if not _is_data(path)]
+    if any(mark in str(argument) for mark in "*?[") and not argument.exists():
+        return _expand_glob(argument), []
+    return [argument], []
 
 
 def find_kind(path: Path) -> str:
@@ -104,61 +111,24 @@ def find_kind(path: Path) -> str:
     if kind is None:
         allowed = ", ".join(_SUFFIXES)
         raise InputError(f"{path}: files of type '{path.suffix}' cannot be read; allowed are {allowed}")
-    if not path.is_file():
+    with explain_read_error(path):
+        is_file = path.is_file()
+    if not is_file:
         raise InputError(f"{path} does not exist or is not a file", hint="check the path, or download it first")
     return kind
 
 
-def read_rows(path: Path) -> Iterator[SourceRow | BadRow]:
-    """Yield the rows of one file in its order, without loading it whole (JSON arrays excepted).
+def read_rows(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[SourceRow | BadRow]:
+    """Yield the rows of one file in its order, without loading it whole.
 
     Raises: InputError when the file is missing, of an unknown type, or broken as a whole.
     """
     kind = find_kind(path)
     if kind.startswith("jsonl"):
-        for block in read_blocks(path, kind):
+        for block in read_blocks(path, kind, max_line_bytes=max_line_bytes):
             yield from parse_lines(block.data, block.first_row)
     else:
-        yield from {"parquet": _read_parquet, "json": _read_json, "csv": _read_csv}[kind](path)
-
-
-def read_blocks(path: Path, kind: str = "jsonl", size: int = BLOCK_BYTES) -> Generator[Block, None, None]:
-    """Yield a JSONL file in blocks of whole lines of about `size` bytes.
-
-    Shape: `start` counts in what the file holds when unpacked.
-
-    Raises: InputError when it cannot be read or unpacked, or is not in UTF-8 at all.
-    """
-    start, first_row = 0, 1
-    for data in read_byte_blocks(path, kind, size):
-        yield Block(start, first_row, data)
-        start += len(data)
-        first_row += count_lines(data)
-
-
-def read_byte_blocks(path: Path, kind: str, size: int) -> Generator[bytes, None, None]:
-    """Yield blocks as `read_blocks` does, for who counts the lines anyway: it takes longer than to read them."""
-    is_first = True
-    with explain_read_error(path), _open_stream(path, kind) as stream:
-        while data := stream.read(size):
-            if not data.endswith(b"\n"):
-                data += stream.readline()
-            if is_first and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise InputError(f"{path} is in UTF-16", hint="save it as UTF-8")
-            is_first = False
-            yield data
-
-
-def count_lines(data: bytes) -> int:
-    """Return how many line ends there are."""
-    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the processor's search.
-    if data.find(b"\n", 0, _LONG_LINE) >= 0:
-        return len(data.split(b"\n")) - 1
-    lines, place = 0, data.find(b"\n")
-    while place >= 0:
-        lines += 1
-        place = data.find(b"\n", place + 1)
-    return lines
+        yield from {"parquet": _read_parquet, "json": _read_json, "csv": _read_csv}[kind](path, max_line_bytes)
 
 
 def parse_lines(data: bytes, first_row: int) -> Iterator[SourceRow | BadRow]:
@@ -180,6 +150,7 @@ def parse_line(line: bytes, number: int) -> SourceRow | BadRow:
     import orjson
 
     try:
+        check_weight(line)
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return BadRow(number, "not valid UTF-8" if "UTF-8" in str(error) else f"not JSON: {error}")
@@ -198,9 +169,20 @@ def open_parquet(path: Path) -> Iterator[Any]:
         # Without pre_buffer=False memory grows with the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             yield file
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except pa.ArrowNotImplementedError as error:
+        raise InputError(
+            f"{path} holds what cannot be read: {_shorten(error)}",
+            hint="write the columns that you need into a new file, as text, numbers and lists of them",
+        ) from error
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+        reason = _shorten(error)
         raise InputError(f"{path} is not a whole parquet file: {reason}", hint="download it again") from error
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split())[:_SHOWN_CHARACTERS] or type(error).__name__
 
 
 @contextmanager
@@ -227,27 +209,6 @@ def _choose_memory_pool() -> None:
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
-@contextmanager
-def explain_read_error(path: Path) -> Iterator[None]:
-    """Turn what reading a text file can raise into an InputError that names the file."""
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be unpacked: {error}", hint="download it again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _open_stream(path: Path, kind: str) -> BinaryIO:
-    if kind == "jsonl.gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if kind == "jsonl.zst":
-        import pyarrow as pa
-
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(path, compression="zstd"), BLOCK_BYTES))
-    return path.open("rb")
-
-
 def _expand_glob(pattern: Path) -> list[Path]:
     parts = pattern.parts
     fixed = next(place for place, part in enumerate(parts) if any(mark in part for mark in "*?["))
@@ -267,8 +228,8 @@ def _is_data(path: Path) -> bool:
 
 
 def _label_paths(paths: Sequence[Path]) -> list[str]:
-    """Name each path by its last part, or by as many as tell it from the others."""
-    parts = [path.resolve().parts for path in paths]
+    """Name each resolved path by its last part, or by as many as tell it from the others."""
+    parts = [path.parts for path in paths]
     depths = [1] * len(paths)
     while True:
         labels = ["/".join(own[-depth:]) for own, depth in zip(parts, depths, strict=True)]
@@ -278,40 +239,34 @@ def _label_paths(paths: Sequence[Path]) -> list[str]:
         depths = [depth + (label in shared) for label, depth in zip(labels, depths, strict=True)]
 
 
-def _read_parquet(path: Path) -> Iterator[SourceRow | BadRow]:
-    number = 0
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            for values in batch.to_pylist():
-                number += 1
-                yield SourceRow(number, values)
+def _read_parquet(path: Path, max_line_bytes: int) -> Iterator[SourceRow | BadRow]:
+    from prep.columns import read_parquet_rows
+
+    return read_parquet_rows(path, max_line_bytes)
 
 
-def _read_json(path: Path) -> Iterator[SourceRow | BadRow]:
-    import orjson
-
-    with explain_read_error(path):
-        content = path.read_bytes().removeprefix(_BOM)
+def _read_json(path: Path, max_line_bytes: int) -> Iterator[SourceRow | BadRow]:
     try:
-        rows = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
+        for number, values in enumerate(read_json_elements(path, max_line_bytes), 1):
+            yield _as_row(number, values)
+    except JsonArrayError as error:
+        fault = error.fault
         raise InputError(
-            f"{path} is not a JSON document: {error}", hint="name it .jsonl if it holds one object a line"
+            f"{path} is not a JSON document: {fault.reason}: line {fault.line} column {fault.column}",
+            hint="name it .jsonl if it holds one object a line",
         ) from error
-    if not isinstance(rows, list):
-        raise InputError(f"{path} holds one JSON {type(rows).__name__}, not an array of rows")
-    for number, values in enumerate(rows, 1):
-        yield _as_row(number, values)
 
 
-def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
+def _read_csv(path: Path, max_line_bytes: int) -> Iterator[SourceRow | BadRow]:
     import csv
 
     number = 0
-    csv.field_size_limit(_CSV_FIELD_BYTES)
+    csv.field_size_limit(max_line_bytes)
     with explain_read_error(path), path.open(encoding="utf-8-sig", newline="") as stream:
         try:
-            for number, values in enumerate(csv.DictReader(stream, strict=True), 1):
+            reader = csv.DictReader(_read_bounded(path, stream, max_line_bytes), strict=True)
+            refuse_twice(path, reader.fieldnames or ())
+            for number, values in enumerate(reader, 1):
                 if None in values or None in values.values():
                     yield BadRow(number, "its number of fields differs from the header's")
                 else:
@@ -323,6 +278,28 @@ def _read_csv(path: Path) -> Iterator[SourceRow | BadRow]:
             ) from error
         except csv.Error as error:
             raise InputError(f"{path} is not a whole CSV file (after row {number}): {error}") from error
+
+
+def _read_bounded(path: Path, stream: TextIO, max_line_bytes: int) -> Iterator[str]:
+    """Yield lines as the stream does, but none that is too long, or of too many fields to hold."""
+    number = 0
+    while line := stream.readline(max_line_bytes + 1):
+        number += 1
+        if len(line) > max_line_bytes:
+            raise InputError(f"{path} line {number:,} is longer than {max_line_bytes:,} bytes", hint=MAX_LINE_HINT)
+        if line.count(",") > _MAX_FIELDS:
+            raise InputError(f"{path} line {number:,} has more than {_MAX_FIELDS:,} fields")
+        yield line
+
+
+def refuse_twice(path: Path, names: Sequence[str]) -> None:
+    """Raise InputError when two columns have one name: which is meant nobody knows. Nameless ones are ignored."""
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise InputError(
+            f"{path} has the column '{twice[0][:80]}' {names.count(twice[0])} times",
+            hint="rename all but one in the file",
+        )
 
 
 def _as_row(number: int, values: object) -> SourceRow | BadRow:

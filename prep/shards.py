@@ -26,6 +26,10 @@ from prep.thinking import ThinkPolicy
 if TYPE_CHECKING:
     from prep.long_rows import LengthLimit, LengthMeter
 
+_REASON_CHARACTERS = 1_000
+# More than any table has: keys that are data would fill the memory.
+MAX_COLUMNS, MANY_COLUMNS = 10_000, "its rows have more than 10,000 different columns, as if the keys were data"
+_MAX_FORMS = 100
 COUNTED = ("rows", "records", "rejects", "reasoning", "chat", "with_system", "with_history")
 
 
@@ -157,9 +161,9 @@ class ShardBuilder:
             written = [self._write(exchange, f"{origin}#{answer}") for answer, exchange in enumerate(exchanges, 1)]
         if self._plan.length_limit is not None and self._meter is not None:
             written = self._judge_lengths(written, self._plan.length_limit, self._meter)
+        lines = [self._dump(record) for record in written]
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
-        for record in written:
-            line = self._dumps(record._asdict(), option=self._end_line)
+        for record, line in zip(written, lines, strict=True):
             if isinstance(record, AlpacaRecord):
                 self.records.append(line)
                 self._records += 1
@@ -169,6 +173,13 @@ class ShardBuilder:
             else:
                 self._tool_records.append(line)
                 self._tools_with_history += len(record.conversations) > 2
+
+    def _dump(self, record: AlpacaRecord | ToolRecord) -> bytes:
+        try:
+            return self._dumps(record._asdict(), option=self._end_line)
+        except TypeError as error:
+            # Half of a surrogate pair, as JSON inside a text may spell it.
+            raise RecordError(f"it cannot be written as JSON: {error}") from error
 
     def _judge_lengths(
         self, written: list[AlpacaRecord | ToolRecord], limit: "LengthLimit", meter: "LengthMeter"
@@ -205,6 +216,8 @@ class ShardBuilder:
                 mapping = map_columns(self._source, keys, self._plan.column_map)
             except InputError as error:
                 raise RecordError(str(error)) from error
+            if len(self._mappings) >= _MAX_FORMS:
+                self._forget_forms()
             same = all(ours == theirs for ours, theirs in mapping.items())
             self._mappings[keys] = None if same else mapping
         mapping_of_row = self._mappings[keys]
@@ -212,7 +225,15 @@ class ShardBuilder:
             return values
         return {ours: values[theirs] for ours, theirs in mapping_of_row.items()}
 
+    def _forget_forms(self) -> None:
+        self.result.columns.update(*self._mappings)
+        self._mappings.clear()
+        if len(self.result.columns) > MAX_COLUMNS:
+            raise InputError(f"{self._path}: {MANY_COLUMNS}")
+
     def _reject(self, number: int, reason: str) -> None:
+        # A reason may quote the row.
+        reason = _as_text(reason if len(reason) <= _REASON_CHARACTERS else f"{reason[:_REASON_CHARACTERS]}…")
         if not self.result.first_reject:
             self.result.first_reject = f"{self._path} row {number}: {reason}"
         entry = {"file": self._path, "row": number, "reason": reason}

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from prep.errors import InputError
 from prep.kernel import LineForm, LineKernel, escape_json, load_kernel
-from prep.readers import InputFile, SourceRow, count_lines, explain_read_error, parse_line, parse_lines, split_lines
+from prep.line_blocks import count_lines
+from prep.os_errors import explain_read_error
+from prep.readers import InputFile, SourceRow, parse_line, parse_lines, split_lines
 from prep.shards import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.sources import SOURCES, map_columns
 from prep.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy

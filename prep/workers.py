@@ -26,7 +26,7 @@ _QUESTIONS_AHEAD = 2
 # Linux alone lets a pipe be larger than its default; elsewhere the number is ignored.
 _PIPE_BYTES = 1 << 20
 _MAX_WORKERS = 4
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from prep.workers import serve; serve()"
+_PROGRAM = Path(__file__).with_name("worker_process.py")
 
 
 def count_workers() -> int:
@@ -85,8 +85,8 @@ class WorkerPool(Generic[Question, Answer]):
 
 class _Worker:
     def __init__(self, opening: object) -> None:
-        # Found by its path, because a checkout need not be installed.
-        command = [sys.executable, "-c", _START, str(Path(__file__).parent.parent)]
+        # Found by its path, because a checkout need not be installed; -P keeps the working folder's modules out.
+        command = [sys.executable, "-P", str(_PROGRAM)]
         # The processors are shared out by process already.
         env = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         self._process = subprocess.Popen(
@@ -136,7 +136,10 @@ def serve() -> None:
     """Answer what comes on stdin until it ends: a worker's whole life."""
     # Ctrl-C reaches the whole group of processes; the first one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    stdin = sys.stdin.buffer
+    # What a library prints must not stand between two answers.
+    stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def send(content: object) -> None:
         pickle.dump(content, stdout)

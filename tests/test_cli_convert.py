@@ -127,10 +127,9 @@ def test_mix_split_and_explain_follow_each_other(tmp_path: Path) -> None:
 
 
 @posix_only
-def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / ".lfc").mkdir()
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every write into this file fails as on a full disk.
-    (tmp_path / ".lfc" / "out.jsonl.partial").symlink_to("/dev/full")
+    monkeypatch.setattr("prep.atomic._create_partial", lambda path, partial: Path("/dev/full").open("wb"))
     source = write_jsonl(tmp_path / "in.jsonl", medical_rows())
     result = CliRunner().invoke(lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl")])
     assert result.exit_code == 1

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_no_mapping_and_no_input_makes_the_kernel_leave_its_buffers(
 
 ROWS = [{"q": f"Q{number}", "text": "abc def " * 200, "n": number} for number in range(300)]
 TURNS = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
-TWICE = {
+TWICE: dict[str, tuple[dict[str, Any], tuple[str, ...], str, str]] = {
     "question and answer, both mapped": (
         {"q": "Q", "text": "A"},
         ("question=text", "answer=text"),
@@ -112,7 +113,7 @@ def test_a_mapped_column_is_no_longer_guessed_to_be_another(tmp_path: Path) -> N
 def test_a_role_named_twice_and_a_field_inside_a_column_are_refused(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "in.jsonl", ROWS)
     result = convert(path, tmp_path / "out.jsonl", "--map", "question=q", "--map", "question=text")
-    assert (result.exit_code, "--map names 'question' twice" in result.stderr) == (2, True)
+    assert (result.exit_code, "names 'question' twice" in result.stderr) == (2, True)
     result = convert(path, tmp_path / "out.jsonl", "--map", "question=q.a", "--map", "answer=text")
     assert (result.exit_code, "column 'q.a' not found" in result.stderr) == (1, True)
 

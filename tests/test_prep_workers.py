@@ -76,13 +76,57 @@ def test_what_a_process_says_is_raised_here(qwen3_folder: Path, tmp_path: Path) 
         list(pool.map([[bad]]))
 
 
-def test_a_process_that_ends_early_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prep.workers._START", "raise SystemExit(7)")
+def test_a_process_that_ends_early_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ends.py"
+    program.write_text("raise SystemExit(7)", encoding="utf-8")
+    monkeypatch.setattr("prep.workers._PROGRAM", program)
     with (
         WorkerPool(1, make_adder, 0) as pool,
         pytest.raises(InputError, match="a worker process ended early, with exit code 7"),
     ):
         list(pool.map([1]))
+
+
+PLANTED = ("json", "pickle", "orjson", "pyarrow", "random", "queue", "signal", "subprocess", "collections", "prep")
+
+
+def test_modules_in_the_working_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PLANTED:
+        code = f"import pathlib; pathlib.Path({str(tmp_path)!r}, {name!r} + '.ran').touch()"
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with WorkerPool(2, make_adder, 0) as pool:
+        assert [answer for answer, _ in pool.map(range(4))] == [0, 1, 2, 3]
+    assert list(tmp_path.glob("*.ran")) == []
+
+
+def make_printer() -> Callable[[int], int]:
+    """Return what answers, and prints as a careless library does."""
+
+    def answer(number: int) -> int:
+        print("warning: careless", flush=True)
+        return number
+
+    return answer
+
+
+def test_what_a_process_prints_is_no_answer() -> None:
+    with WorkerPool(1, make_printer) as pool:
+        assert list(pool.map(range(5))) == [0, 1, 2, 3, 4]
+
+
+def make_faulty() -> Callable[[int], int]:
+    """Return what fails as only a bug does."""
+
+    def answer(number: int) -> int:
+        return 1 // number
+
+    return answer
+
+
+def test_a_bug_in_a_process_ends_the_work_here() -> None:
+    with WorkerPool(1, make_faulty) as pool, pytest.raises(InputError, match="ended early, with exit code 1"):
+        list(pool.map([1, 0, 2]))
 
 
 def test_statistics_of_a_large_file_are_those_of_a_small_one(

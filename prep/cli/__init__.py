@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prep.cli.output import echo, open_console, print_result, show_progress
+from prep.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
@@ -214,6 +215,13 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     "counts it among the rejects, keep only counts it.",
 )
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be unusable.")
+@click.option(
+    "--max-line-bytes",
+    type=click.IntRange(min=MIN_LINE_BYTES),
+    default=MAX_LINE_BYTES,
+    show_default=True,
+    help="The most bytes of one row; it bounds the memory that an input can take.",
+)
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
 )

@@ -1,11 +1,11 @@
 """Turns of any conversation → exchanges: which answers are trained, and what stands before them."""
 
-import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from prep.errors import RecordError
 from prep.records import Exchange, ToolExchange
+from prep.sources.fields import parse_json
 from prep.thinking import split_thought
 
 USER, ASSISTANT, SYSTEM, CALL, OBSERVATION = "human", "gpt", "system", "function_call", "observation"
@@ -94,10 +94,7 @@ def _read_with_tools(turns: list[Turn], system: str, tools: str, choice: str) ->
 
 def _check_call(text: str) -> None:
     """LLaMA-Factory stops the whole training at a call that is not JSON with a name and arguments."""
-    try:
-        calls = json.loads(text)
-    except ValueError as error:
-        raise RecordError(f"a {CALL} turn is not JSON: {error}") from error
+    calls = parse_json(text, f"a {CALL} turn")
     for call in calls if isinstance(calls, list) else [calls]:
         if not isinstance(call, dict) or "name" not in call or "arguments" not in call:
             raise RecordError(f"a {CALL} turn is not an object with name and arguments")
@@ -106,10 +103,7 @@ def _check_call(text: str) -> None:
 def _check_tools(tools: str) -> str:
     if not tools.strip():
         return ""
-    try:
-        content = json.loads(tools)
-    except ValueError as error:
-        raise RecordError(f"tools is not JSON: {error}") from error
+    content = parse_json(tools, "tools")
     if not isinstance(content, list):
         raise RecordError("tools is not a JSON array")
     return tools if content else ""

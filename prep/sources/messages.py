@@ -1,13 +1,12 @@
 """OpenAI's messages: a list of {role, content}, with reasoning_content and tool_calls when there."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
 from prep.records import Exchange, ToolExchange
 from prep.sources.conversation import ASSISTANT, CALL, OBSERVATION, SYSTEM, USER, Turn, read_conversation
-from prep.sources.fields import read_optional_text
+from prep.sources.fields import parse_json, read_optional_text, write_json_text
 from prep.sources.sharegpt import read_tools
 
 REQUIRED = ("messages",)
@@ -83,9 +82,6 @@ def _write_calls(position: int, calls: object) -> str:
             raise RecordError(f"message {position}: a tool call has no name")
         arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except ValueError as error:
-                raise RecordError(f"message {position}: a tool call's arguments are not JSON: {error}") from error
+            arguments = parse_json(arguments, f"message {position}: a tool call's arguments")
         written.append({"name": function["name"], "arguments": arguments})
-    return json.dumps(written, ensure_ascii=False)
+    return write_json_text(written, f"message {position}: a tool call")

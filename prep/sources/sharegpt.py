@@ -1,13 +1,12 @@
 """ShareGPT conversations: a list of {from, value} turns (mlabonne/FineTome-100k)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
 from prep.records import Exchange, ToolExchange
 from prep.sources.conversation import ASSISTANT, CALL, OBSERVATION, SYSTEM, USER, Turn, read_conversation
-from prep.sources.fields import read_optional_text
+from prep.sources.fields import read_optional_text, write_json_text
 
 REQUIRED = ("conversations",)
 OPTIONAL = ("system", "tools")
@@ -41,7 +40,7 @@ def read_tools(row: Mapping[str, Any]) -> str:
     tools = row.get("tools")
     if not tools:
         return ""
-    return tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
+    return tools if isinstance(tools, str) else write_json_text(tools, "tools")
 
 
 def _read_turn(position: int, turn: object) -> Turn:
