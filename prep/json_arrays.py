@@ -39,6 +39,14 @@ class JsonArrayError(Exception):
         self.fault = fault
 
 
+class NoArrayError(InputError):
+    """The document is JSON, and no array."""
+
+    def __init__(self, path: Path, value: Any) -> None:
+        super().__init__(f"{path} holds one JSON {type(value).__name__}, not an array of rows")
+        self.value = value
+
+
 def read_json_elements(path: Path, max_element_bytes: int = MAX_LINE_BYTES) -> Iterator[Any]:
     """Yield the elements of the array that a JSON file holds.
 
@@ -144,7 +152,7 @@ class _Elements:
             value = orjson.loads(document)
         except orjson.JSONDecodeError as error:
             raise JsonArrayError(ArrayFault(error.lineno, error.colno, error.msg)) from error
-        raise InputError(f"{self._path} holds one JSON {type(value).__name__}, not an array of rows")
+        raise NoArrayError(self._path, value)
 
     def _fault(self, place: int, reason: str) -> JsonArrayError:
         return JsonArrayError(ArrayFault(*self._locate(place), reason))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
+from prep.json_arrays import JsonArrayError, NoArrayError, check_weight, read_json_elements
+from prep.line_blocks import read_blocks
 
 BOM = b"\xef\xbb\xbf"
 
@@ -42,27 +44,23 @@ def holds_lines_as_json(path: Path) -> bool:
 def _iter_lines(path: Path) -> Iterator[tuple[int, Any]]:
     import orjson
 
+    for block in read_blocks(path):
+        content = block.data.removeprefix(BOM) if block.first_row == 1 else block.data
+        for number, line in enumerate(content.split(b"\n"), block.first_row):
+            if not line or line.isspace():
+                continue
+            try:
+                check_weight(line)
+                yield number, orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                yield number, error
+
+
+def _read_json_array(path: Path) -> Iterator[Any]:
     try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                content = line.removeprefix(BOM) if number == 1 else line
-                if not content.strip():
-                    continue
-                try:
-                    yield number, orjson.loads(content)
-                except orjson.JSONDecodeError as error:
-                    yield number, error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _read_json_array(path: Path) -> list[Any]:
-    import orjson
-
-    try:
-        rows = orjson.loads(path.read_bytes().removeprefix(BOM))
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path} line {error.lineno} column {error.colno}: not JSON: {error.msg}") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return rows if isinstance(rows, list) else [rows]
+        yield from read_json_elements(path)
+    except JsonArrayError as error:
+        fault = error.fault
+        raise InputError(f"{path} line {fault.line} column {fault.column}: not JSON: {fault.reason}") from error
+    except NoArrayError as error:
+        yield error.value

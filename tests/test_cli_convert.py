@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pyarrow
 import pytest
@@ -129,7 +130,10 @@ def test_mix_split_and_explain_follow_each_other(tmp_path: Path) -> None:
 @posix_only
 def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Every write into this file fails as on a full disk.
-    monkeypatch.setattr("prep.atomic._create_partial", lambda path, partial: Path("/dev/full").open("wb"))
+    def open_full(path: Path, partial: Path) -> IO[bytes]:
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr("prep.atomic._create_partial", open_full)
     source = write_jsonl(tmp_path / "in.jsonl", medical_rows())
     result = CliRunner().invoke(lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl")])
     assert result.exit_code == 1

@@ -54,6 +54,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
 
     Raises: InputError when none fits, naming what each would need.
     """
+    _check_mapped(columns, column_map)
     for source in SOURCES.values():
         if set(column_map) <= set(source.columns) and not _missing(source, columns, column_map):
             return source
@@ -99,14 +100,19 @@ def _refuse_one_column_twice(mapping: Mapping[str, str], column_map: Mapping[str
 
 def check_column_map(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> None:
     """Raise InputError when the user maps a column that the source or the file does not have, or one twice."""
-    for ours, theirs in column_map.items():
+    for ours in column_map:
         if ours not in source.columns:
             raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.columns)}")
+    _check_mapped(columns, column_map)
+    map_columns(source, columns, column_map)
+
+
+def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> None:
+    for ours, theirs in column_map.items():
         if theirs not in columns:
             raise InputError(
                 f"column '{theirs}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
             )
-    map_columns(source, columns, column_map)
 
 
 def list_columns(columns: Iterable[str]) -> str:
