@@ -52,6 +52,10 @@ class OutputSet:
         if self._main not in without:
             self._staged[self._main].publish()
 
+    def publish_one(self, path: Path) -> None:
+        """Let one file appear, and no other."""
+        self._staged[path].publish()
+
 
 @contextmanager
 def open_outputs(main: Path, others: Sequence[Path] = (), *, step: str, force: bool) -> Iterator[OutputSet]:
