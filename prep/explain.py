@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
-from prep.files import manifest_path, read_manifest
+from prep.files import read_manifest
 from prep.lines import LineFile
-from prep.origins import Origin
+from prep.origins import Origin, explain_broken_way
 from prep.readers import SourceRow, find_kind, read_rows
 from prep.records import has_thought
 from prep.thinking import EMPTY_THOUGHT, OPEN_TAG
@@ -43,19 +43,13 @@ def explain_row(path: Path, row: int) -> Explanation:
         found = file.read_row(row - 1)
     origin = Origin.parse(found.origin)
     manifest = read_manifest(path)
-    try:
+    with explain_broken_way(path):
         chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
         steps = [*(_describe_step(step) for step in chain), _describe_output(found.answer)]
         if origin is None or not chain:
             return Explanation(found.values, origin, steps, state="no manifest tells its way")
         entry = next(entry for entry in chain[0]["inputs"] if entry.get("label") == origin.file)
         source, size = Path(entry["path"]), entry["bytes"]
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        # A manifest carries those of its inputs, whole, and each may have been edited.
-        raise InputError(
-            f"{manifest_path(path)} does not tell the row's way: {type(error).__name__} {error}",
-            hint="make the data file again",
-        ) from error
     state, source_row = _look_at_source(source, size, origin.row)
     return Explanation(found.values, origin, steps, str(entry["path"]), state, source_row)
 

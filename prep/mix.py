@@ -14,7 +14,7 @@ from prep.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.errors import InputError, UserError
 from prep.files import Manifest, describe_input, read_manifest
 from prep.lines import LineFile
-from prep.origins import Origin
+from prep.origins import Origin, explain_broken_way
 from prep.outputs import describe_output, open_outputs
 from prep.records import KINDS, TrainingRow
 
@@ -120,7 +120,7 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
     for name, path in parts.items():
         manifest = read_manifest(path)
         policies[name] = manifest.think_policy if manifest else None
-    if len(set(policies.values())) > 1:
+    if len({str(policy) for policy in policies.values()}) > 1:
         seen = ", ".join(f"{name} is {policy or 'unknown'}" for name, policy in policies.items())
         raise UserError(
             f"the parts were written under different think policies: {seen}",
@@ -260,7 +260,8 @@ def _rename_sources(parts: Mapping[str, Path], measured: Mapping[str, _Measured]
 def _origin_files(path: Path) -> dict[tuple[str, str], str]:
     """Return {(source, file label): sha256} of the source files that a converted file's origins name."""
     manifest = read_manifest(path)
-    return _collect_files(manifest.__dict__) if manifest else {}
+    with explain_broken_way(path):
+        return _collect_files(manifest.__dict__) if manifest else {}
 
 
 def _collect_files(manifest: Mapping[str, Any]) -> dict[tuple[str, str], str]:
