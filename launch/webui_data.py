@@ -6,7 +6,7 @@ from typing import Any
 
 from launch.rules import split_names
 from prep.dataset import Dataset, list_entry_files, read_entry
-from prep.errors import RegistryError
+from prep.errors import RegistryError, UserError
 from prep.findings import Fault, Finding
 from prep.lint import lint_dataset
 from prep.registry import FILE_NAME, read_registry, unknown_name
@@ -20,6 +20,7 @@ _UNREADABLE = {
     Fault.JSON,
     Fault.FILE_NAME,
     Fault.NOT_OBJECT,
+    Fault.REPEATED_KEY,
     Fault.NO_ROWS,
 }
 # What stops the training too, once the rows are read.
@@ -61,11 +62,16 @@ def check_datasets(values: Mapping[str, Any]) -> list[str]:
     others = {name: entry for name, entry in entries.items() if name not in chosen}
     for name, entry in others.items():
         if list_entry_files(entry, folder):
-            notes += _check_other(name, read_entry(name, entry, folder))
+            notes += _check_other(name, entry, folder)
     return notes
 
 
-def _check_other(name: str, dataset: Dataset) -> list[str]:
+def _check_other(name: str, entry: dict[str, Any], folder: Path) -> list[str]:
+    try:
+        dataset = read_entry(name, entry, folder)
+    except UserError as error:
+        # Its entry or its manifest is broken: that stops nobody who trains on another one.
+        return [str(error)]
     size = sum(path.stat().st_size for path in dataset.paths)
     if size > _MAX_OTHER_BYTES:
         return [f"dataset '{name}' was not read through, it has {size >> 20:,} MiB: lfc prep lint {name}"]

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RegistryError
-from prep.files import read_manifest
-from prep.registry import FILE_NAME, SHAREGPT_TAGS, guess_formatting, read_registry, unknown_name
+from prep.files import manifest_path, read_manifest
+from prep.records import guess_formatting, is_text_pair
+from prep.registry import FILE_NAME, SHAREGPT_TAGS, is_file, read_registry, unknown_name
 from prep.rows import iter_json_rows
 from prep.thinking import ThinkPolicy
 
 # LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.
 DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
+FORMATTINGS = ("alpaca", "sharegpt", "openai")
+_REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
 # What a file that nobody registered yet is read as: everything that an Alpaca or ShareGPT file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
 
@@ -57,9 +60,9 @@ def find_dataset(target: str, dataset_dir: Path) -> Dataset:
     Raises: InputError when there is neither; RegistryError when the registry is broken or the file is missing.
     """
     path = Path(target)
-    if path.is_file():
+    if is_file(path):
         return _describe_bare_file(path)
-    is_name = len(path.parts) == 1 and (dataset_dir / FILE_NAME).exists()
+    is_name = len(path.parts) == 1 and is_file(dataset_dir / FILE_NAME)
     entries = read_registry(dataset_dir) if is_name else {}
     if target in entries:
         return read_entry(target, entries[target], dataset_dir)
@@ -72,21 +75,39 @@ def find_dataset(target: str, dataset_dir: Path) -> Dataset:
 
 
 def read_entry(name: str, entry: dict[str, Any], dataset_dir: Path) -> Dataset:
-    """Return the dataset that a registry entry describes; raises RegistryError when its file is missing."""
+    """Return the dataset that a registry entry describes.
+
+    Raises: RegistryError when its file is missing, or the entry says something that LLaMA-Factory cannot use.
+    """
     paths = list_entry_files(entry, dataset_dir)
     if not paths:
         raise RegistryError(
             f"dataset '{name}': its file {dataset_dir / str(entry.get('file_name'))} does not exist"
         )
-    columns, tags = entry.get("columns"), entry.get("tags")
+    formatting = entry.get("formatting", "alpaca")
+    if formatting not in FORMATTINGS:
+        raise RegistryError(
+            f"dataset '{name}': formatting {formatting!r} is unknown; allowed are {', '.join(FORMATTINGS)}",
+            hint=_REGISTER_AGAIN,
+        )
     return Dataset(
         paths=paths,
         name=name,
-        formatting=str(entry.get("formatting", "alpaca")),
-        columns=dict(columns) if isinstance(columns, dict) else dict(DEFAULT_COLUMNS),
-        tags=dict(tags) if isinstance(tags, dict) else dict(SHAREGPT_TAGS),
+        formatting=formatting,
+        columns=_read_map(name, entry, "columns", DEFAULT_COLUMNS),
+        tags=_read_map(name, entry, "tags", SHAREGPT_TAGS),
         policy=_read_policy(paths[0]),
     )
+
+
+def _read_map(name: str, entry: dict[str, Any], key: str, default: dict[str, str]) -> dict[str, str]:
+    """Return an entry's columns or tags; null is LLaMA-Factory's word for a column that is not there."""
+    found = entry.get(key)
+    if found is None:
+        return dict(default)
+    if not isinstance(found, dict) or not all(value is None or isinstance(value, str) for value in found.values()):
+        raise RegistryError(f"dataset '{name}': {key} is not an object of strings", hint=_REGISTER_AGAIN)
+    return {ours: theirs for ours, theirs in found.items() if theirs is not None}
 
 
 def list_entry_files(entry: dict[str, Any], dataset_dir: Path) -> tuple[Path, ...]:
@@ -95,9 +116,12 @@ def list_entry_files(entry: dict[str, Any], dataset_dir: Path) -> tuple[Path, ..
     if not isinstance(file_name, str) or not file_name:
         return ()
     path = dataset_dir / file_name
-    if path.is_dir():
-        return tuple(sorted(child for child in path.iterdir() if child.is_file()))
-    return (path,) if path.is_file() else ()
+    try:
+        if path.is_dir():
+            return tuple(sorted(child for child in path.iterdir() if is_file(child)))
+    except (OSError, ValueError):
+        return ()
+    return (path,) if is_file(path) else ()
 
 
 def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, Any]]]:
@@ -120,38 +144,40 @@ def align_row(row: dict[str, Any], dataset: Dataset) -> Conversation:
     Raises: InputError with the reason when the row cannot be aligned.
     Source: LLaMA-Factory 0.9.5, data/converter.py.
     """
-    return _align_sharegpt(row, dataset) if dataset.formatting == "sharegpt" else _align_alpaca(row, dataset)
+    return _align_alpaca(row, dataset) if dataset.formatting == "alpaca" else _align_sharegpt(row, dataset)
 
 
 def _align_alpaca(row: dict[str, Any], dataset: Dataset) -> Conversation:
     values = {ours: row.get(theirs) for ours, theirs in dataset.columns.items()}
+    history = values.get("history") or []
+    if not isinstance(history, list) or not all(map(is_text_pair, history)):
+        raise InputError("its history is not a list of [question, answer] pairs")
     messages: list[tuple[str, str]] = []
-    history = values.get("history")
-    try:
-        for question, answer in history if isinstance(history, list) else ():
-            messages += [(Message.USER, question), (Message.ASSISTANT, answer)]
-    except (TypeError, ValueError):
-        raise InputError("its history is not a list of [question, answer] pairs") from None
-    question = [values[name] for name in ("prompt", "query") if values.get(name)]
-    messages.append((Message.USER, "\n".join(question) if all(isinstance(q, str) for q in question) else ""))
-    messages.append((Message.ASSISTANT, values.get("response") or ""))
-    if not all(isinstance(content, str) for _, content in messages) or not isinstance(values.get("response"), str):
-        raise InputError("a column that is read is not a string")
-    return Conversation(str(values.get("system") or ""), messages, str(values.get("tools") or ""))
+    for question, answer in history:
+        messages += [(Message.USER, question), (Message.ASSISTANT, answer)]
+    asked = [text for name in ("prompt", "query") if (text := _read_text(values, name, dataset))]
+    messages.append((Message.USER, "\n".join(asked)))
+    response = values.get("response")
+    if not isinstance(response, str):
+        raise InputError(_describe_type(dataset.columns.get("response", "output"), response))
+    messages.append((Message.ASSISTANT, response))
+    return Conversation(_read_text(values, "system", dataset), messages, _read_text(values, "tools", dataset))
 
 
 def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
     tags = dataset.tags
+    values = {ours: row.get(theirs) for ours, theirs in dataset.columns.items()}
     roles = {
         tags.get("user_tag"): Message.USER,
         tags.get("assistant_tag"): Message.ASSISTANT,
         tags.get("observation_tag"): Message.OBSERVATION,
         tags.get("function_tag"): Message.FUNCTION,
     }
-    system = row.get(dataset.columns.get("system", "")) or ""
-    turns = row.get(dataset.columns.get("messages", ""))
+    system = _read_text(values, "system", dataset)
     try:
-        pairs = [(turn[tags["role_tag"]], turn[tags["content_tag"]]) for turn in turns or ()]
+        if any("tool_calls" in turn for turn in values.get("messages") or ()):
+            raise InputError("a turn's tool_calls are not read here")
+        pairs = [(turn[tags["role_tag"]], turn[tags["content_tag"]]) for turn in values.get("messages") or ()]
         if pairs and pairs[0][0] == tags.get("system_tag"):
             system = pairs.pop(0)[1]
         messages = [(roles[role], content) for role, content in pairs]
@@ -160,17 +186,32 @@ def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
     sides = [role in (Message.USER, Message.OBSERVATION) for role, _ in messages]
     if not sides or sides != [True, False] * (len(sides) // 2):
         raise InputError("its turns do not go question, answer, question, answer")
-    if not all(isinstance(content, str) for _, content in messages):
+    if not all(isinstance(content, str) for content in (system, *(content for _, content in messages))):
         raise InputError("a turn's content is not a string")
-    return Conversation(str(system), messages, str(row.get(dataset.columns.get("tools", "")) or ""))
+    return Conversation(system, messages, _read_text(values, "tools", dataset))
+
+
+def _read_text(values: dict[str, Any], name: str, dataset: Dataset) -> str:
+    """Return a column's text, "" for null; raises InputError when it is something else."""
+    value = values.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(_describe_type(dataset.columns.get(name, name), value))
+    return value
+
+
+def _describe_type(column: str, value: object) -> str:
+    seen = "null" if value is None else type(value).__name__
+    return f"a column that is read is not a string: '{column}' is {seen}"
 
 
 def _describe_bare_file(path: Path) -> Dataset:
     manifest = read_manifest(path)
     formatting = manifest.output.get("formatting") if manifest else None
-    if formatting is None:
+    if formatting not in FORMATTINGS:
         formatting = guess_formatting(_peek_row(path))
-    return Dataset(paths=(path,), formatting=str(formatting), policy=_read_policy(path))
+    return Dataset(paths=(path,), formatting=formatting, policy=_read_policy(path))
 
 
 def _peek_row(path: Path) -> dict[str, Any]:
@@ -182,7 +223,15 @@ def _peek_row(path: Path) -> dict[str, Any]:
 
 def _read_policy(path: Path) -> ThinkPolicy | None:
     manifest = read_manifest(path)
-    return ThinkPolicy(manifest.think_policy) if manifest and manifest.think_policy else None
+    if manifest is None or not manifest.think_policy:
+        return None
+    if manifest.think_policy not in list(ThinkPolicy):
+        raise InputError(
+            f"{manifest_path(path)}: think policy {manifest.think_policy!r} is unknown; "
+            f"allowed are {', '.join(ThinkPolicy)}",
+            hint="make the data file again",
+        )
+    return ThinkPolicy(manifest.think_policy)
 
 
 def _describe_bad_row(value: object) -> str:

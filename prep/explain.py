@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
 from prep.files import read_manifest
 from prep.lines import LineFile
-from prep.origins import Origin
+from prep.origins import Origin, explain_broken_way
 from prep.readers import SourceRow, find_kind, read_rows
 from prep.records import has_thought
 from prep.thinking import EMPTY_THOUGHT, OPEN_TAG
@@ -41,16 +40,18 @@ def explain_row(path: Path, row: int) -> Explanation:
     with LineFile(path) as file:
         if not 1 <= row <= len(file):
             raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")
-        record = file.read_record(row - 1)
-    origin = Origin.parse(record.get("origin"))
+        found = file.read_row(row - 1)
+    origin = Origin.parse(found.origin)
     manifest = read_manifest(path)
-    chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
-    steps = [*(_describe_step(step) for step in chain), _describe_output(record)]
-    if origin is None or not chain:
-        return Explanation(record, origin, steps, state="no manifest tells its way")
-    entry = next(entry for entry in chain[0]["inputs"] if entry["label"] == origin.file)
-    state, source_row = _look_at_source(entry, origin.row)
-    return Explanation(record, origin, steps, entry["path"], state, source_row)
+    with explain_broken_way(path):
+        chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
+        steps = [*(_describe_step(step) for step in chain), _describe_output(found.answer)]
+        if origin is None or not chain:
+            return Explanation(found.values, origin, steps, state="no manifest tells its way")
+        entry = next(entry for entry in chain[0]["inputs"] if entry.get("label") == origin.file)
+        source, size = Path(entry["path"]), entry["bytes"]
+    state, source_row = _look_at_source(source, size, origin.row)
+    return Explanation(found.values, origin, steps, str(entry["path"]), state, source_row)
 
 
 def _find_chain(manifest: Mapping[str, Any], origin: Origin) -> list[Mapping[str, Any]]:
@@ -71,16 +72,20 @@ def _made_origin(conversion: Mapping[str, Any], origin: Origin) -> bool:
     return stem in (origin.source, f"{origin.source}_tools") and origin.file in labels
 
 
-def _look_at_source(entry: Mapping[str, Any], row: int) -> tuple[str, dict[str, Any] | None]:
-    path = Path(entry["path"])
-    if not path.is_file():
-        return "the file is not there any more", None
-    if path.stat().st_size != entry["bytes"]:
-        return "the file was changed since", None
-    find_kind(path)
-    rows = (candidate for candidate in read_rows(path) if candidate.number == row)
-    found = next(islice(rows, 1), None)
-    return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None
+def _look_at_source(path: Path, size: object, row: int) -> tuple[str, dict[str, Any] | None]:
+    try:
+        if not path.is_file():
+            return "the file is not there any more", None
+        if path.stat().st_size != size:
+            return "the file was changed since", None
+        find_kind(path)
+        rows = (candidate for candidate in read_rows(path) if candidate.number == row)
+        found = next(rows, None)
+        return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None
+    except InputError as error:
+        return str(error), None
+    except OSError as error:
+        return f"the file cannot be looked at: {(error.strerror or str(error)).lower()}", None
 
 
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:
@@ -110,8 +115,7 @@ def _write_value(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _describe_output(record: Mapping[str, Any]) -> str:
-    output = record["conversations"][-1]["value"] if "conversations" in record else record["output"]
+def _describe_output(output: str) -> str:
     if has_thought(output):
         thought = output.removeprefix(OPEN_TAG).partition("</think>")[0].strip()
         return f"output: a thought of {len(thought):,} characters, then the answer"

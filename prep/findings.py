@@ -15,6 +15,7 @@ class Fault(StrEnum):
     BLANK_LINE = "blank-line"
     JSON = "json"
     FILE_NAME = "file-name"
+    REPEATED_KEY = "repeated-key"
     NOT_OBJECT = "not-object"
     COLUMNS = "columns"
     TYPE = "type"

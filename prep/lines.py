@@ -1,19 +1,16 @@
 """Converted files as rows that stay on the disk: where each line lies, and what its record is."""
 
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from prep.errors import InputError
+from prep.errors import InputError, RecordError
 from prep.line_blocks import read_blocks
 from prep.os_errors import explain_read_error
-from prep.records import AlpacaRecord, ToolRecord, has_thought
-
-_FIELDS = {"alpaca": AlpacaRecord._fields[:-1], "sharegpt": ToolRecord._fields[:-1]}
-KINDS = ("reasoning", "chat", "with_system", "with_history")
+from prep.records import TrainingRow, read_record
+from prep.repeated_keys import refuse_repeated_keys
 
 
 class LineFile:
@@ -53,46 +50,26 @@ class LineFile:
             self._stream.seek(self._starts[place])
             return self._stream.read(self._sizes[place]).rstrip(b"\r") + b"\n"
 
-    def read_record(self, place: int) -> dict[str, Any]:
-        """Return a row as `lfc prep convert` wrote it; raises InputError when it did not."""
+    def read_row(self, place: int) -> TrainingRow:
+        """Return a row as `lfc prep convert` wrote it; raises InputError with its number when it did not."""
+        return self._parse(place, self.read_line(place))
+
+    def read_rows(self) -> Iterator[TrainingRow]:
+        """Yield every row in the file's order."""
+        return (self.read_row(place) for place in range(len(self)))
+
+    def _parse(self, place: int, line: bytes) -> TrainingRow:
         import orjson
 
         try:
-            record = orjson.loads(self.read_line(place))
+            value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise InputError(f"{self.path} row {place + 1}: not JSON: {error}") from error
-        form = "sharegpt" if isinstance(record, dict) and "conversations" in record else "alpaca"
-        missing = [name for name in _FIELDS[form] if not isinstance(record, dict) or name not in record]
-        if missing:
             raise InputError(
-                f"{self.path} row {place + 1} has no '{missing[0]}': it is no converted row",
-                hint=f"lfc prep convert {self.path} -o NEW",
-            )
-        return dict(record)
-
-    def read_records(self) -> Iterator[dict[str, Any]]:
-        """Yield every row in the file's order."""
-        return (self.read_record(place) for place in range(len(self)))
-
-
-def form_of(record: dict[str, Any]) -> str:
-    """Return LLaMA-Factory's `formatting` of a converted row: alpaca or sharegpt."""
-    return "sharegpt" if "conversations" in record else "alpaca"
-
-
-def count_kinds(records: Iterable[dict[str, Any]]) -> Counter[str]:
-    """Count reasoning and chat rows, and rows with a system prompt or a history."""
-    counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-    for record in records:
-        counts.update(kinds_of(record))
-    return counts
-
-
-def kinds_of(record: dict[str, Any]) -> Counter[str]:
-    """Count one row's kinds."""
-    if form_of(record) == "sharegpt":
-        output, has_history = record["conversations"][-1]["value"], len(record["conversations"]) > 2
-    else:
-        output, has_history = record["output"], bool(record["history"])
-    kind = "reasoning" if has_thought(output) else "chat"
-    return Counter({kind: 1, "with_system": bool(record["system"]), "with_history": has_history})
+                f"{self.path} row {place + 1}: not JSON: {error}", hint=f"lfc prep lint {self.path} tells all"
+            ) from error
+        try:
+            refuse_repeated_keys(line, value)
+            return read_record(value)
+        except RecordError as error:
+            hint = error.hint and error.hint.replace("FILE", str(self.path))
+            raise InputError(f"{self.path} row {place + 1} {error}", hint=hint) from error

@@ -1,19 +1,20 @@
 """A registered or bare file of rows against schema, think grammar and chat markup, in one pass and flat memory."""
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from prep.dataset import Dataset, Message, align_row
 from prep.errors import InputError, RecordError
 from prep.findings import Fault, Finding, OnFinding
+from prep.question_book import QuestionBook
+from prep.readers import explain_read_error, read_blocks
+from prep.records import MEDIA, is_text_pair
 from prep.registry import ALPACA_COLUMNS
 from prep.repair import repair_row
+from prep.repeated_keys import find_repeated_key
 from prep.rows import BOM, check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.thinking import (
     CLOSE_TAG,
@@ -39,6 +40,7 @@ _MENDS = {
     Fault.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
     Fault.JSON: "write one whole JSON object a line",
     Fault.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
+    Fault.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
     Fault.NOT_OBJECT: "write one JSON object a line",
     Fault.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',
     Fault.TYPE: 'write a string; null first and text later stops LLaMA-Factory\'s loader, so write "" or []',
@@ -105,7 +107,7 @@ class _FileLinter:
     ) -> None:
         self.rows = 0
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
-        self._questions = _QuestionBook() if looks_for_duplicates else None
+        self._questions = QuestionBook() if looks_for_duplicates else None
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns = dataset.columns
         self._names = tuple(columns.get(name, "") for name in ("prompt", "query", "response", "system", "history"))
@@ -130,35 +132,48 @@ class _FileLinter:
         self._on_rows(self.rows % _PROGRESS_ROWS)
 
     def _run_lines(self) -> bool:
-        import orjson
-
         crlf, blank = _Repeats(), _Repeats()
-        with self._path.open("rb") as stream:
-            for number, raw in enumerate(stream, 1):
+        encoding = _OTHER_ENCODINGS.get(self._read_start())
+        if encoding:
+            self._add(1, Fault.ENCODING, f"the file is {encoding}, not UTF-8")
+            return False
+        for block in read_blocks(self._path):
+            lines = block.data.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            for number, raw in enumerate(lines, block.first_row):
                 line = raw
-                if number == 1:
-                    if raw[:2] in _OTHER_ENCODINGS:
-                        self._add(1, Fault.ENCODING, f"the file is {_OTHER_ENCODINGS[raw[:2]]}, not UTF-8")
-                        return False
-                    if raw.startswith(BOM):
-                        self._add(1, Fault.BOM, "the file begins with a byte order mark")
-                        line = raw[len(BOM) :]
-                if line.endswith(b"\r\n"):
+                if number == 1 and raw.startswith(BOM):
+                    self._add(1, Fault.BOM, "the file begins with a byte order mark")
+                    line = raw[len(BOM) :]
+                if line.endswith(b"\r"):
                     crlf.add(number)
-                try:
-                    row = orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    if line.strip():
-                        self._report_broken_line(number, line, error)
-                    else:
-                        blank.add(number)
-                    continue
-                self._take(number, row)
+                if not line or line.isspace():
+                    blank.add(number)
+                else:
+                    self._take_line(number, line)
         if crlf.count:
             self._add(crlf.first, Fault.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
         if blank.count:
             self._add(blank.first, Fault.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
         return True
+
+    def _read_start(self) -> bytes:
+        with explain_read_error(self._path), self._path.open("rb") as stream:
+            return stream.read(2)
+
+    def _take_line(self, number: int, line: bytes) -> None:
+        import orjson
+
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            self._report_broken_line(number, line, error)
+            return
+        repeated = find_repeated_key(line, row)
+        if repeated is not None:
+            self._add(number, Fault.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
+        self._take(number, row)
 
     def _run_array(self) -> bool:
         try:
@@ -242,7 +257,8 @@ class _FileLinter:
         if (history or self._names[4] in row) and not self._check_history(number, row, history):
             return
         if is_asked and self._questions:
-            self._questions.add(number, f"{prompt}\n{query}" if query else prompt, system, history)
+            context = (system, history, *(row[name] for name in ("tools", *MEDIA) if row.get(name)))
+            self._questions.add(number, f"{prompt}\n{query}" if query else prompt, context)
 
     def _check_sharegpt(self, number: int, row: dict[str, Any]) -> None:
         try:
@@ -251,6 +267,10 @@ class _FileLinter:
         except InputError as error:
             self._add(number, Fault.TURNS, str(error))
             return
+        for name in ("system", "tools"):
+            column = self._dataset.columns.get(name)
+            if column in row and row[column] is None:
+                self._add(number, Fault.TYPE, f"column '{column}' is null")
         messages = conversation.messages
         for place, (role, text) in enumerate(messages, 1):
             if not text.strip():
@@ -266,7 +286,7 @@ class _FileLinter:
         if history is None:
             self._add(number, Fault.TYPE, "column 'history' is null")
             return False
-        if not isinstance(history, list) or not all(_is_pair(pair) for pair in history):
+        if not isinstance(history, list) or not all(map(is_text_pair, history)):
             self._add(number, Fault.HISTORY, "history is not a list of [question, answer] pairs of strings")
             return False
         for question, answer in history:
@@ -318,6 +338,8 @@ class _FileLinter:
             if not isinstance(value, str):
                 seen = "null" if value is None else f"{type(value).__name__}, not a string"
                 self._add(number, Fault.TYPE, f"column '{name}' is {seen}")
+        if self._names[4] in row:
+            self._check_history(number, row, row[self._names[4]])
 
     def _add_repairable(self, number: int, row: dict[str, Any], kind: Fault, message: str) -> None:
         try:
@@ -342,35 +364,6 @@ class _Repeats:
         self.count += 1
 
 
-class _QuestionBook:
-    """Remembers questions in 12 bytes each and tells which came twice."""
-
-    def __init__(self) -> None:
-        self._digests = array("Q")
-        self._lines = array("I")
-
-    def add(self, line: int, question: str, system: str, history: object) -> None:
-        """Add a row's question, apart from case and white space; the turns before it make it another question."""
-        text = " ".join(question.casefold().split())
-        if history or system:
-            text = f"{text}\0{system}\0{history}"
-        self._digests.append(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()))
-        self._lines.append(line)
-
-    def find_duplicates(self) -> list[tuple[int, int]]:
-        """Return (line, first line) of each question that came before, in file order."""
-        ordered = sorted(self._digests)
-        twice = {left for left, right in pairwise(ordered) if left == right}
-        first_lines: dict[int, int] = {}
-        found = []
-        for digest, line in zip(self._digests, self._lines, strict=True) if twice else ():
-            if digest in twice:
-                first = first_lines.setdefault(digest, line)
-                if first != line:
-                    found.append((line, first))
-        return found
-
-
 def _is_plainly_sound(output: str) -> bool:
     """Whether an output is the exact block and an answer: the check that nearly every row passes, made cheap."""
     if not output.startswith(THOUGHT_START) or output.count(OPEN_TAG) != 1 or output.count(CLOSE_TAG) != 1:
@@ -380,7 +373,3 @@ def _is_plainly_sound(output: str) -> bool:
     if end < start or output[answer : answer + 1].isspace():
         return False
     return end == start or not (output[start].isspace() or output[end - 1].isspace())
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)

@@ -3,22 +3,25 @@
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
-from prep.errors import UserError
+from prep.draw import Draw, PartRows, Wish, draw_rows, take_all
+from prep.errors import InputError, UserError
 from prep.files import Manifest, describe_input, read_manifest
-from prep.lines import KINDS, LineFile, form_of, kinds_of
-from prep.origins import Origin
+from prep.lines import LineFile
+from prep.origins import Origin, explain_broken_way
 from prep.outputs import describe_output, open_outputs
+from prep.records import KINDS, TrainingRow
 
 Progress = Callable[[int], None]
 # Above any file's number of rows: a place in the mix is its part's number times this, plus its row.
 _PART = 1 << 40
+_ALL_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class MixOptions:
     """How to mix; shares need not add up to 1, and without a ratio every row is taken.
 
     `by` is what a share is of: rows, characters or tokens, the last with the tokenizer in `model`.
+    `tolerance` is how many percentage points a share may be off; half a row is always allowed.
     `oversample` repeats rows of the small parts instead of leaving out rows of the large ones.
     """
 
@@ -33,6 +37,7 @@ class MixOptions:
     by: str = "rows"
     model: Path | None = None
     oversample: bool = False
+    tolerance: float = 2.0
     dedup: str | None = None
     seed: int = 42
     force: bool = False
@@ -61,7 +66,7 @@ class MixResult:
 def mix_files(
     parts: Mapping[str, Path], output: Path, options: MixOptions, on_rows: Progress = lambda _: None
 ) -> MixResult:
-    """Mix converted files so that each makes exactly its share of the result, and shuffle.
+    """Mix converted files so that each makes its share of the result, and shuffle.
 
     The largest result that keeps the ratio without repeating a row is made, or with `oversample` the
     smallest that takes every row. Only the rows' places are held in memory.
@@ -70,55 +75,43 @@ def mix_files(
     _check_ratio(parts, options)
     duplicates_path = output.with_name(f"{output.name}{DUPLICATES_SUFFIX}")
     with ExitStack() as stack:
-        outputs = stack.enter_context(open_outputs(output, (), step="mix", force=options.force))
+        others = (duplicates_path,) if options.dedup else ()
+        outputs = stack.enter_context(open_outputs(output, others, step="mix", force=options.force))
         policy = check_same_policy(parts)
         files = {name: stack.enter_context(LineFile(path)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
-        form = check_same_form(files)
-        dropped = outputs.stage(duplicates_path)
+        form = _check_same_formatting(measured)
+        has_duplicates = False
         if options.dedup:
+            dropped = outputs.stage(duplicates_path)
             for name, gone in _drop_duplicates(files, measured, options.dedup).items():
                 dropped.write(gone)
                 available[name] = len(measured[name].places)
-        rng = random.Random(options.seed)  # noqa: S311 - a shuffle, not a secret
-        places, taken, sizes = _choose_places(measured, options, rng)
+            has_duplicates = bool(dropped.bytes_written)
+        draw, order = _choose_rows(measured, options)
         out = outputs.stage(output)
         renamed = _rename_sources(parts, measured)
         counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         names = list(files)
-        for place in places:
-            name, row = names[place // _PART], place % _PART
-            line = files[name].read_line(row)
+        for number in order:
+            name, place = names[number // _PART], number % _PART
+            line = files[name].read_line(place)
             out.write(_rename_source(line, renamed[name]) if name in renamed else line)
-            counts.update(kinds_of(files[name].read_record(row)))
+            counts.update(files[name].read_row(place).kinds)
             on_rows(1)
+        taken = {name: len(places) for name, places in draw.places.items()}
         manifest = Manifest(
             step="mix",
             options=_describe_options(options, renamed),
             think_policy=policy,
             inputs=[{"name": name, **describe_input(path)} for name, path in parts.items()],
-            counts={"records": len(places), "taken": taken, **counts},
+            counts={"records": len(order), "taken": taken, **counts},
             output=describe_output(out, form),
         )
-        outputs.publish({output: manifest}, without=() if dropped.bytes_written else (duplicates_path,))
+        outputs.publish({output: manifest}, without=() if has_duplicates else (duplicates_path,))
     gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
-    return MixResult(taken, available, output, options.by, sizes, gone_rows)
-
-
-def plan_rows(
-    available: Mapping[str, int], ratio: Mapping[str, float] | None, *, oversample: bool = False
-) -> dict[str, int]:
-    """Return how many rows of each part make the largest mix of a true ratio without repeats.
-
-    With `oversample`: the smallest one that takes every row of every part at least once.
-    """
-    if ratio is None:
-        return dict(available)
-    scales = [count / ratio[name] for name, count in available.items()]
-    scale = max(scales) if oversample else min(scales)
-    # Rounding first keeps 300 / 0.3 * 0.3 from becoming 299.
-    return {name: int(round(scale * ratio[name], 6)) for name in available}
+    return MixResult(taken, available, output, options.by, draw.sizes, gone_rows)
 
 
 def check_same_policy(parts: Mapping[str, Path]) -> str | None:
@@ -127,7 +120,7 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
     for name, path in parts.items():
         manifest = read_manifest(path)
         policies[name] = manifest.think_policy if manifest else None
-    if len(set(policies.values())) > 1:
+    if len({str(policy) for policy in policies.values()}) > 1:
         seen = ", ".join(f"{name} is {policy or 'unknown'}" for name, policy in policies.items())
         raise UserError(
             f"the parts were written under different think policies: {seen}",
@@ -136,22 +129,12 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
     return next(iter(policies.values()))
 
 
-def check_same_form(files: Mapping[str, LineFile]) -> str:
-    """Return the form of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
-    forms = {name: form_of(file.read_record(0)) for name, file in files.items()}
-    if len(set(forms.values())) > 1:
-        seen = ", ".join(f"{name} is {form}" for name, form in forms.items())
-        raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
-    return next(iter(forms.values()))
-
-
 @dataclass
-class _Measured:
-    """A part's rows: `sizes` are in the unit of --by, `places` the rows that may be taken."""
+class _Measured(PartRows):
+    """A part's rows, the sources that they name and the formatting that they have."""
 
-    sizes: "array[int]"
-    places: Sequence[int]
     sources: set[str]
+    formatting: str
 
 
 def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
@@ -166,97 +149,98 @@ def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
             hint="--ratio " + ",".join(f"{name}=1" for name in parts),
         )
     if any(not 0 < share < float("inf") for share in ratio.values()):
-        raise UserError("every share of a ratio must be above zero")
+        raise UserError(
+            "every share of a ratio must be above zero", hint="leave out the part that should give none"
+        )
+    if not 0 < sum(ratio.values()) < float("inf") or not all(_share_out(ratio).values()):
+        raise UserError("the shares of the ratio are too large or too small to be added up")
+    if not 0 <= options.tolerance <= _ALL_POINTS:
+        raise UserError(f"--tolerance {options.tolerance:g} is not from 0 to {_ALL_POINTS} percentage points")
     if options.by == "tokens" and options.model is None:
         raise UserError(
             "--by tokens needs the model whose tokenizer counts", hint="--model PATH, or --by characters"
         )
 
 
+def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares of 1 that a ratio says."""
+    total = sum(ratio.values())
+    return {name: share / total for name, share in ratio.items()}
+
+
 def _measure(file: LineFile, options: MixOptions, on_rows: Progress) -> _Measured:
     sources: set[str] = set()
+    first = file.read_row(0).formatting
 
-    def read_texts() -> Iterator[str]:
-        for record in file.read_records():
-            origin = Origin.parse(record.get("origin"))
+    def read_rows() -> Iterator[TrainingRow]:
+        for place, row in enumerate(file.read_rows()):
+            if row.formatting != first:
+                raise InputError(
+                    f"{file.path} row {place + 1} is {row.formatting}, and row 1 is {first}",
+                    hint=f"lfc prep lint {file.path} tells all",
+                )
+            origin = Origin.parse(row.origin)
             sources.add(origin.source if origin else "")
             on_rows(1)
-            yield _join_texts(record)
+            yield row
 
     if options.by == "tokens" and options.model is not None:
         from prep.tokens import count_tokens
 
-        sizes = array("Q", count_tokens(read_texts(), options.model))
+        sizes = array("Q", count_tokens(("\n".join(row.texts) for row in read_rows()), options.model))
+    elif options.by == "characters":
+        sizes = array("Q", (sum(map(len, row.texts)) for row in read_rows()))
     else:
-        sizes = array("Q", (len(text) if options.by == "characters" else 1 for text in read_texts()))
-    return _Measured(sizes, range(len(file)), sources)
+        sizes = array("Q", (1 for _ in read_rows()))
+    return _Measured(sizes, range(len(file)), sources, first)
 
 
-def _join_texts(record: Mapping[str, Any]) -> str:
-    if "conversations" in record:
-        turns = [turn["value"] for turn in record["conversations"]]
-        return "\n".join((record["system"], record["tools"], *turns))
-    history = [text for pair in record["history"] for text in pair]
-    return "\n".join((record["system"], *history, record["instruction"], record["input"], record["output"]))
+def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
+    """Return the formatting of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
+    if len({part.formatting for part in measured.values()}) > 1:
+        seen = ", ".join(f"{name} is {part.formatting}" for name, part in measured.items())
+        raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
+    return next(iter(measured.values())).formatting
 
 
 def _drop_duplicates(
     files: Mapping[str, LineFile], measured: Mapping[str, _Measured], kind: str
 ) -> dict[str, bytes]:
     """Take the copies of earlier rows, in this part or one before it, out of `places`."""
-    import orjson
-
     duplicates = DuplicateFilter(kind)
     gone: dict[str, bytes] = {}
     for name, file in files.items():
         kept = array("Q")
         lines = []
-        for place, record in enumerate(file.read_records()):
-            first = duplicates.find_first(record)
+        for place, row in enumerate(file.read_rows()):
+            first = duplicates.find_first(row)
             if first is None:
                 kept.append(place)
             else:
-                entry = {"origin": record.get("origin", ""), "duplicate_of": first, "kind": kind, "row": record}
-                lines.append(orjson.dumps(entry) + b"\n")
+                lines.append(duplicates.describe(row, first))
         measured[name].places = kept
         gone[name] = b"".join(lines)
     return gone
 
 
-def _choose_places(
-    measured: Mapping[str, _Measured], options: MixOptions, rng: random.Random
-) -> tuple["array[int]", dict[str, int], dict[str, int]]:
+def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tuple[Draw, "array[int]"]:
     """Draw each part's rows and shuffle them; the same on every machine and Python since 3.11."""
-    chosen = array("Q")
-    taken: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    totals = {name: sum(part.sizes[place] for place in part.places) for name, part in measured.items()}
-    wanted = plan_rows(totals, options.ratio, oversample=options.oversample)
-    for number, (name, part) in enumerate(measured.items()):
-        drawn = _draw(part, wanted[name], totals[name], rng)
-        chosen.extend(number * _PART + place for place in drawn)
-        taken[name] = len(drawn)
-        sizes[name] = sum(part.sizes[place] for place in drawn)
-    rng.shuffle(chosen)
-    return chosen, taken, sizes
-
-
-def _draw(part: _Measured, wanted: int, total: int, rng: random.Random) -> list[int]:
-    """Draw rows of a wanted size: every row as often as it fits, and then some once more."""
-    if not total:
-        return []
-    copies, rest = divmod(wanted, total)
-    drawn = [place for _ in range(copies) for place in part.places]
-    size = 0
-    for place in rng.sample(part.places, len(part.places)):
-        if size >= rest:
-            break
-        row_size = part.sizes[place]
-        # The last row is taken when that brings the sum nearer.
-        if size + row_size - rest <= rest - size:
-            drawn.append(place)
-            size += row_size
-    return drawn
+    rng = random.Random(options.seed)  # noqa: S311 - a shuffle, not a secret
+    if options.ratio is None:
+        draw = take_all(measured, rng)
+    else:
+        wish = Wish(
+            shares={name: _share_out(options.ratio)[name] for name in measured},
+            by_rows=options.by == "rows",
+            oversample=options.oversample,
+            tolerance=options.tolerance / _ALL_POINTS,
+        )
+        draw = draw_rows(measured, wish, rng)
+    order = array("Q")
+    for number, places in enumerate(draw.places.values()):
+        order.extend(number * _PART + place for place in places)
+    rng.shuffle(order)
+    return draw, order
 
 
 def _rename_sources(parts: Mapping[str, Path], measured: Mapping[str, _Measured]) -> dict[str, dict[str, str]]:
@@ -276,7 +260,8 @@ def _rename_sources(parts: Mapping[str, Path], measured: Mapping[str, _Measured]
 def _origin_files(path: Path) -> dict[tuple[str, str], str]:
     """Return {(source, file label): sha256} of the source files that a converted file's origins name."""
     manifest = read_manifest(path)
-    return _collect_files(manifest.__dict__) if manifest else {}
+    with explain_broken_way(path):
+        return _collect_files(manifest.__dict__) if manifest else {}
 
 
 def _collect_files(manifest: Mapping[str, Any]) -> dict[tuple[str, str], str]:
@@ -301,7 +286,7 @@ def _rename_source(line: bytes, names: Mapping[str, str]) -> bytes:
 def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"ratio": dict(options.ratio) if options.ratio else None, "seed": options.seed}
     if options.ratio:
-        described |= {"by": options.by, "oversample": options.oversample}
+        described |= {"by": options.by, "oversample": options.oversample, "tolerance": options.tolerance}
     if options.dedup:
         described["dedup"] = options.dedup
     if renamed:

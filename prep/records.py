@@ -1,5 +1,8 @@
-"""The one row type: an Alpaca record as LLaMA-Factory's loader wants it, and its JSON Schema."""
+"""The row types that convert writes, and the one reader that judges a row that stands in a file."""
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from prep.errors import RecordError
@@ -67,6 +70,42 @@ class ToolExchange(NamedTuple):
     tools: str
 
 
+KINDS = ("reasoning", "chat", "with_system", "with_history")
+MEDIA = ("images", "videos", "audios")
+_ANSWER_ROLES = ("gpt", "function_call")
+_CONVERT = "lfc prep convert FILE -o NEW"
+_LINT = "lfc prep lint FILE tells all"
+_REPAIR = "lfc prep lint --fix FILE -o NEW"
+
+
+class TrainingRow(NamedTuple):
+    """A converted row whose types were checked, and what the commands ask of it.
+
+    Shape: `values` is the row as it stands; `formatting` is LLaMA-Factory's; `context` is what makes the same
+    question another one: system prompt, tools, earlier turns, images, as JSON, "" when there is none;
+    `texts` are all texts that are trained on or read, in order.
+    """
+
+    values: dict[str, Any]
+    formatting: str
+    question: str
+    answer: str
+    context: str
+    texts: tuple[str, ...]
+    has_history: bool
+
+    @property
+    def origin(self) -> str:
+        """Where the row came from, "" when it does not say."""
+        return str(self.values.get("origin", ""))
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Which of KINDS the row is."""
+        kind = "reasoning" if has_thought(self.answer) else "chat"
+        return Counter({kind: 1, "with_system": bool(self.values["system"]), "with_history": self.has_history})
+
+
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "AlpacaRecord",
@@ -117,6 +156,97 @@ def write_tool_record(exchange: ToolExchange, policy: ThinkPolicy, origin: str) 
         turns.append({"from": role, "value": plain})
     turns.append({"from": exchange.role, "value": write_output(exchange.thought, exchange.answer, policy)})
     return ToolRecord(turns, _clean_text(exchange.system, "system prompt"), exchange.tools, origin)
+
+
+def guess_formatting(row: Mapping[str, Any]) -> str:
+    """Return the `formatting` of a row that no manifest and no registry tells of."""
+    return "sharegpt" if "conversations" in row and "instruction" not in row else "alpaca"
+
+
+def read_record(value: object) -> TrainingRow:
+    """Return a row as `lfc prep convert` writes it, every field of the right type.
+
+    Raises: RecordError that says what the row has wrong, such as `has a 'system' that is null`; its hint names
+    the file as FILE.
+    """
+    if not isinstance(value, dict):
+        raise RecordError(f"is a JSON {type(value).__name__}, not an object", hint=_LINT)
+    if not isinstance(value.get("origin", ""), str):
+        raise _wrong_type("origin", value["origin"], "a string")
+    return _read_sharegpt(value) if guess_formatting(value) == "sharegpt" else _read_alpaca(value)
+
+
+def _read_alpaca(values: dict[str, Any]) -> TrainingRow:
+    _require(values, AlpacaRecord._fields[:-1])
+    for name in ("instruction", "input", "output", "system"):
+        if type(values[name]) is not str:
+            raise _wrong_type(name, values[name], "a string")
+    history = values["history"]
+    if type(history) is not list or not all(map(is_text_pair, history)):
+        raise _wrong_type("history", history, "a list of [question, answer] pairs of strings")
+    earlier = [text for pair in history for text in pair]
+    system, instruction, more, output = (values[name] for name in ("system", "instruction", "input", "output"))
+    return TrainingRow(
+        values,
+        "alpaca",
+        f"{instruction}\n{more}",
+        output,
+        _write_context(values, system, history),
+        (system, *earlier, instruction, more, output),
+        bool(history),
+    )
+
+
+def _read_sharegpt(values: dict[str, Any]) -> TrainingRow:
+    _require(values, ToolRecord._fields[:-1])
+    for name in ("system", "tools"):
+        if type(values[name]) is not str:
+            raise _wrong_type(name, values[name], "a string")
+    turns = values["conversations"]
+    if type(turns) is not list or not turns or not all(map(_is_turn, turns)):
+        raise _wrong_type("conversations", turns, "a list of {from, value} turns of strings")
+    if turns[-1]["from"] not in _ANSWER_ROLES:
+        raise RecordError(f"ends with a turn from {turns[-1]['from']!r}, not with an answer", hint=_LINT)
+    contents = [turn["value"] for turn in turns]
+    return TrainingRow(
+        values,
+        "sharegpt",
+        "\n".join(contents[:-1]),
+        contents[-1],
+        _write_context(values, values["system"], [values["tools"]] if values["tools"] else []),
+        (values["system"], values["tools"], *contents),
+        len(turns) > 2,
+    )
+
+
+def is_text_pair(pair: object) -> bool:
+    """Whether a value is a list of two strings, as each pair of a history is."""
+    return type(pair) is list and len(pair) == 2 and type(pair[0]) is str and type(pair[1]) is str
+
+
+def _is_turn(turn: object) -> bool:
+    return type(turn) is dict and type(turn.get("from")) is str and type(turn.get("value")) is str
+
+
+def _require(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in values:
+            raise RecordError(f"has no '{name}': it is no converted row", hint=_CONVERT)
+
+
+def _wrong_type(name: str, value: object, wanted: str) -> RecordError:
+    # What repair understands: an unused column that was written as null.
+    if value is None and name in ("input", "system", "history"):
+        return RecordError(f"has a '{name}' that is null, not {wanted}", hint=_REPAIR)
+    seen = "null" if value is None else f"{type(value).__name__}, not {wanted}"
+    if isinstance(value, list):
+        seen = f"not {wanted}"
+    return RecordError(f"has a '{name}' that is {seen}", hint=_LINT)
+
+
+def _write_context(values: Mapping[str, Any], system: str, earlier: list[Any]) -> str:
+    media = [[name, values[name]] for name in MEDIA if values.get(name)]
+    return json.dumps([system, earlier, media]) if system or earlier or media else ""
 
 
 def has_thought(output: str) -> bool:

@@ -4,6 +4,7 @@ A change is spliced into the text that stands there: every other entry keeps its
 """
 
 import json
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from prep.errors import InputError, RegistryError
 from prep.files import lock_file, manifest_path, read_manifest, stage_file
+from prep.records import guess_formatting
 from prep.rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 
 FILE_NAME = "dataset_info.json"
@@ -38,6 +40,7 @@ _REQUIRED = {"alpaca": ("instruction", "output"), "sharegpt": ("conversations",)
 _LOCK_TIMEOUT_S = 60
 _CHECKED_ROWS = 20
 _WHITE_SPACE = " \t\r\n"
+_MOST_BYTES = 16 << 20
 
 
 class Member(NamedTuple):
@@ -125,6 +128,9 @@ def parse_registry(text: str, path: Path) -> dict[str, dict[str, Any]]:
         ) from error
     except RecursionError as error:
         raise RegistryError(f"{path} is nested too deeply") from error
+    except ValueError as error:
+        # A number of more than 4,300 digits.
+        raise RegistryError(f"{path} holds a number that cannot be read: {error}") from error
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise RegistryError(f"{path} must be one JSON object whose values are objects")
     return entries
@@ -153,7 +159,7 @@ def find_dataset_file(name: str, dataset_dir: Path) -> Path:
     if name not in entries:
         raise unknown_name(name, entries, dataset_dir / FILE_NAME)
     path = dataset_dir / str(entries[name].get("file_name", ""))
-    if not path.is_file():
+    if not is_file(path):
         raise RegistryError(f"dataset '{name}': its file {path} does not exist")
     return path
 
@@ -179,7 +185,7 @@ def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
 
     Raises: InputError or RegistryError when LLaMA-Factory could not read the file as the entry says.
     """
-    manifest = read_manifest(path) if path.is_file() else None
+    manifest = read_manifest(path) if is_file(path) else None
     first_rows = _read_first_rows(path)
     if manifest is None and manifest_path(path).exists():
         raise RegistryError(
@@ -213,7 +219,7 @@ def _change_registry(dataset_dir: Path) -> Iterator[tuple[Path, str]]:
 
 def _read_text(path: Path) -> str | None:
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_registry_bytes(path).decode("utf-8")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -223,6 +229,30 @@ def _read_text(path: Path) -> str | None:
             f"{path} is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}",
             hint="save it as UTF-8 without a BOM",
         ) from error
+
+
+def read_registry_bytes(path: Path) -> bytes:
+    """Return the bytes of a dataset_info.json.
+
+    Raises: RegistryError when it is no file, or so large that nobody wrote it by hand; OSError as reading does.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise RegistryError(f"{path} is not a file", hint="take it away, or name another --dataset-dir")
+    if status.st_size > _MOST_BYTES:
+        raise RegistryError(
+            f"{path} has {status.st_size:,} bytes; {_MOST_BYTES:,} are the most that are read",
+            hint="take out entries that nobody uses",
+        )
+    return path.read_bytes()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path of somebody else's leads to a file; False for one that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _write_registry(registry: Path, before: str, after: str, expected: dict[str, Any]) -> Path | None:
@@ -293,7 +323,7 @@ def _skip_white_space(text: str, place: int) -> int:
 
 
 def _read_first_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path} does not exist or is not a file")
     check_json_suffix(path)
     if holds_lines_as_json(path):
@@ -311,11 +341,6 @@ def _read_first_rows(path: Path) -> list[dict[str, Any]]:
             )
             raise RegistryError(f"{path} line {line}: {seen}", hint=f"lfc prep lint {path} tells all")
     return [row for _, row in rows]
-
-
-def guess_formatting(row: dict[str, Any]) -> str:
-    """Return the `formatting` of a row that no manifest and no registry tells of."""
-    return "sharegpt" if "conversations" in row and "instruction" not in row else "alpaca"
 
 
 def _check_first_rows(path: Path, rows: list[dict[str, Any]], formatting: str) -> None:

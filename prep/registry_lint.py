@@ -6,13 +6,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prep.dataset import DEFAULT_COLUMNS, list_entry_files
+from prep.dataset import DEFAULT_COLUMNS, FORMATTINGS, list_entry_files
 from prep.errors import InputError
 from prep.findings import Fault, Finding
-from prep.registry import ALPACA_COLUMNS, SHAREGPT_COLUMNS, SHAREGPT_TAGS, find_name_fault, scan_members
+from prep.registry import (
+    ALPACA_COLUMNS,
+    SHAREGPT_COLUMNS,
+    SHAREGPT_TAGS,
+    find_name_fault,
+    read_registry_bytes,
+    scan_members,
+)
 from prep.rows import BOM, iter_json_rows
 
-_FORMATTINGS = ("alpaca", "sharegpt", "openai")
 _REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LOOKED_AT_ROWS = 20
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
@@ -26,7 +32,7 @@ def lint_registry(path: Path) -> list[Finding]:
     Raises: InputError when it cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_registry_bytes(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     findings: list[Finding] = []
@@ -71,6 +77,10 @@ def _parse(file: str, text: str, findings: list[Finding]) -> dict[str, Any] | No
     except RecursionError:
         findings.append(Finding(file, 1, Fault.JSON, "nested too deeply", _WHAT_IT_IS, 1))
         return None
+    except ValueError as error:
+        # A number of more than 4,300 digits.
+        findings.append(Finding(file, 1, Fault.JSON, f"not JSON that can be read: {error}", _WHAT_IT_IS, 1))
+        return None
     if not isinstance(entries, dict):
         message = f"a JSON {type(entries).__name__}, not an object of entries"
         findings.append(Finding(file, 1, Fault.NOT_OBJECT, message, _WHAT_IT_IS, 1))
@@ -95,8 +105,8 @@ class _EntryLinter:
             self._add(name, Fault.NOT_OBJECT, message, _REGISTER_AGAIN)
             return
         formatting = entry.get("formatting", "alpaca")
-        if formatting not in _FORMATTINGS:
-            message = f"formatting {formatting!r} is unknown; allowed are {', '.join(_FORMATTINGS)}"
+        if formatting not in FORMATTINGS:
+            message = f"formatting {formatting!r} is unknown; allowed are {', '.join(FORMATTINGS)}"
             self._add(name, Fault.FORMATTING, message, _REGISTER_AGAIN)
             return
         if any(key in entry for key in _REMOTE_KEYS):

@@ -8,8 +8,9 @@ from typing import Any
 
 from prep.dataset import find_dataset
 from prep.errors import InputError, RecordError, RejectsError
-from prep.files import AtomicFile, Manifest, describe_input, open_atomic, refuse_existing, write_manifest
-from prep.records import AlpacaRecord, Exchange, write_record
+from prep.files import AtomicFile, Manifest, describe_input
+from prep.outputs import describe_output, open_outputs
+from prep.records import AlpacaRecord, Exchange, is_text_pair, write_record
 from prep.rows import iter_json_rows
 from prep.thinking import (
     EMPTY_THOUGHT,
@@ -53,13 +54,13 @@ def repair_file(
     """
     import orjson
 
-    refuse_existing(output, force=options.force)
     dataset = find_dataset(str(path), path.parent)
     if dataset.formatting != "alpaca":
         raise InputError(f"{path} holds {dataset.formatting} rows; only Alpaca rows can be repaired")
     run = _Repair(path, options.policy or dataset.policy or ThinkPolicy.TAGGED)
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
-    with open_atomic(rejects_path) as rejects, open_atomic(output) as out:
+    with open_outputs(output, step="lint-fix", force=options.force) as outputs:
+        rejects, out = outputs.stage(rejects_path), outputs.stage(output)
         for line, row in iter_json_rows(path):
             result = run.repair(line, row)
             if isinstance(result, AlpacaRecord):
@@ -68,15 +69,13 @@ def repair_file(
                 rejects.write(orjson.dumps({"file": path.as_posix(), "row": line, "reason": result}) + b"\n")
             if run.counts["rows"] % _PROGRESS_ROWS == 0:
                 on_rows(_PROGRESS_ROWS)
+        has_rejects = run.counts["rejects"] > 0
         if run.counts["rejects"] > options.max_rejects:
-            rejects.publish()
+            outputs.publish_one(rejects_path)
             raise run.describe_rejects(rejects_path)
         if not run.counts["records"]:
             raise InputError(f"no rows in {path}")
-    if not run.counts["rejects"]:
-        rejects_path.unlink()
-    write_manifest(output, run.describe(out))
-    has_rejects = run.counts["rejects"] > 0
+        outputs.publish({output: run.describe(out)}, without=() if has_rejects else (rejects_path,))
     unused = sorted(run.unused_columns)
     return RepairResult(run.policy, dict(run.counts), unused, output, rejects_path if has_rejects else None)
 
@@ -142,7 +141,7 @@ class _Repair:
             think_policy=self.policy.value,
             inputs=[describe_input(self._path)],
             counts=dict(self.counts),
-            output={"path": out.path.name, "bytes": out.bytes_written, "sha256": out.sha256},
+            output=describe_output(out, "alpaca"),
         )
 
     def _count(self, record: AlpacaRecord, row: dict[str, Any]) -> None:
@@ -185,13 +184,9 @@ def _read_prompt(text: str, system: str) -> Exchange:
 
 def _read_history(row: dict[str, Any]) -> list[tuple[str, str]]:
     history = row.get("history") or []
-    if not isinstance(history, list) or not all(_is_pair(pair) for pair in history):
+    if not isinstance(history, list) or not all(map(is_text_pair, history)):
         raise RecordError("column 'history' is not a list of [question, answer] pairs of strings")
     return [(_unwrap_one(asked, "user"), repair_answer(said)[1]) for asked, said in history]
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
 
 
 def _unwrap_one(text: str, role: str) -> str:

@@ -1,6 +1,5 @@
 """One file → train, validation and test files with no question on two sides."""
 
-import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -9,23 +8,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prep.errors import UserError
+from prep.dataset import Dataset, list_entry_files, read_entry
+from prep.errors import InputError, UserError
 from prep.files import Manifest, describe_input, read_manifest
-from prep.lines import KINDS, LineFile, form_of, kinds_of
+from prep.hold_out import SIDES, assign_sides
+from prep.lines import LineFile
 from prep.origins import Origin
 from prep.outputs import describe_output, open_outputs
-from prep.questions import hash_question, hash_text
+from prep.questions import hash_question, hash_text, normalise_question
 from prep.readers import SourceRow, read_rows
+from prep.records import KINDS
 from prep.registry import FILE_NAME, read_registry
 
 Progress = Callable[[int], None]
-SIDES = ("test", "val", "train")
 _TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class SplitSizes:
-    """Rows (an int) or shares below 1 (a float) to hold out."""
+    """Rows (1 and more) or shares (below 1) to hold out; 0 for none."""
 
     test: float
     val: float = 0
@@ -59,10 +60,10 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
     """Split a converted file into `<prefix>_train.jsonl`, `<prefix>_test.jsonl` and, if asked, `_val`.
 
     Rows with the same normalised question, and rows of one conversation, stay on one side; each side
-    holds the sources in the proportion of the whole. A side is short of its size only where no group of
-    rows fits into what is left.
-    Raises: UserError when the sizes leave nothing to train on, or the rows ask what a registered test
-    set asks.
+    holds the sources in the proportion of the whole. Where whole groups of rows do not make a size, the
+    nearest is taken that is at most one row, or a tenth, off.
+    Raises: UserError when the sizes cannot be met so or leave nothing to train on, or the rows ask what a
+    registered test set asks.
     """
     targets = {side: prefix.with_name(f"{prefix.name}_{side}.jsonl") for side in SIDES}
     with ExitStack() as stack:
@@ -70,10 +71,10 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
         outputs = stack.enter_context(open_outputs(targets["train"], held_out, step="split", force=options.force))
         file = stack.enter_context(LineFile(path))
         rows = _Rows.read(file, on_rows)
-        wanted = _count_wanted(options.sizes, len(file))
         test_sets = _read_test_sets(options.dataset_dir or prefix.parent, set(targets.values()))
         dropped = _find_overlap(path, rows, test_sets, drop=options.drop_overlap)
-        sides = _assign_sides(rows, wanted, dropped, options.seed)
+        wanted = _count_wanted(options.sizes, len(file) - len(dropped))
+        sides = assign_sides(rows.strata(dropped), wanted, options.seed, _refuse_size)
         made = {side: target for side, target in targets.items() if side == "train" or wanted[side]}
         manifest = read_manifest(path)
         source = describe_input(path)
@@ -90,7 +91,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
                 think_policy=manifest.think_policy if manifest else None,
                 inputs=[source],
                 counts={"records": len(sides[side]), **counts},
-                output=describe_output(out, form_of(file.read_record(0))),
+                output=describe_output(out, rows.formatting),
             )
         unmade = [target for side, target in targets.items() if side not in made and options.force]
         outputs.publish(manifests, without=unmade)
@@ -101,6 +102,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
 class _Rows:
     """What deciding needs of each row, by place: its group, source, question and kinds."""
 
+    formatting: str
     groups: list[int]
     sources: list[str]
     questions: list[bytes]
@@ -108,12 +110,17 @@ class _Rows:
 
     @classmethod
     def read(cls, file: LineFile, on_rows: Progress) -> "_Rows":
-        """Union the rows that must not part: by question and by conversation."""
-        rows = cls(list(range(len(file))), [], [], [])
+        """Union the rows that must not part: by question, in whatever context, and by conversation."""
+        rows = cls(file.read_row(0).formatting, list(range(len(file))), [], [], [])
         first_with: dict[bytes, int] = {}
-        for place, record in enumerate(file.read_records()):
-            origin = Origin.parse(record.get("origin"))
-            question = hash_question(record)
+        for place, row in enumerate(file.read_rows()):
+            if row.formatting != rows.formatting:
+                raise InputError(
+                    f"{file.path} row {place + 1} is {row.formatting}, and row 1 is {rows.formatting}",
+                    hint=f"lfc prep lint {file.path} tells all",
+                )
+            origin = Origin.parse(row.origin)
+            question = hash_question(row)
             keys = [question]
             if origin is not None:
                 keys.append(hash_text(origin.conversation))
@@ -121,7 +128,7 @@ class _Rows:
                 rows.groups[rows.find(place)] = rows.find(first_with.setdefault(key, place))
             rows.sources.append(origin.source if origin else "")
             rows.questions.append(question)
-            rows.kinds.append(tuple(kind for kind, count in kinds_of(record).items() if count))
+            rows.kinds.append(tuple(kind for kind, count in row.kinds.items() if count))
             on_rows(1)
         rows.groups = [rows.find(place) for place in range(len(file))]
         return rows
@@ -151,55 +158,28 @@ def _count_wanted(sizes: SplitSizes, total: int) -> dict[str, int]:
     for side, size in (("test", sizes.test), ("val", sizes.val)):
         if not 0 <= size < float("inf") or (size > 1 and size != int(size)):
             raise UserError(f"a size of {size} rows cannot be held out")
-        wanted[side] = round(size * total) if 0 < size < 1 else int(size)
+        # A share is of at least one row: a side that was asked for is never left out.
+        wanted[side] = max(1, round(size * total)) if 0 < size < 1 else int(size)
+    if not any(wanted.values()):
+        raise UserError("nothing is to be held out", hint="--test 500, or --test 0.05")
     if sum(wanted.values()) >= total:
         raise UserError(f"test {wanted['test']} and val {wanted['val']} of {total} rows leave none to train on")
     return wanted
 
 
-def _assign_sides(rows: _Rows, wanted: Mapping[str, int], dropped: set[int], seed: int) -> dict[str, list[int]]:
-    strata = rows.strata(dropped)
-    rng = random.Random(seed)  # noqa: S311 - a shuffle, not a secret
-    total = sum(len(group) for groups in strata.values() for group in groups)
-    sides: dict[str, list[int]] = {side: [] for side in SIDES}
-    left: list[list[int]] = []
-    for source, groups in strata.items():
-        rng.shuffle(groups)
-        rooms = _share_out(wanted, strata, total)[source]
-        left += _fill(groups, rooms, sides)
-    # What the groups' sizes kept from one source's share, another source's rows fill.
-    rooms = {side: rows_wanted - len(sides[side]) for side, rows_wanted in wanted.items()}
-    for group in _fill(left, rooms, sides):
-        sides["train"] += group
-    return {side: sorted(places) for side, places in sides.items()}
-
-
-def _fill(groups: list[list[int]], rooms: dict[str, int], sides: dict[str, list[int]]) -> list[list[int]]:
-    """Put groups where they fit, in their order; return those that fit nowhere."""
-    left = []
-    for group in groups:
-        side = next((side for side, room in rooms.items() if room >= len(group)), None)
-        if side is None:
-            left.append(group)
-        else:
-            sides[side] += group
-            rooms[side] -= len(group)
-    return left
-
-
-def _share_out(
-    wanted: Mapping[str, int], strata: Mapping[str, list[list[int]]], total: int
-) -> dict[str, dict[str, int]]:
-    """Divide each side's rows among the sources, by largest remainder, so that the sum is exact."""
-    rooms: dict[str, dict[str, int]] = {source: {} for source in strata}
-    for side, rows in wanted.items():
-        exact = {source: rows * sum(map(len, groups)) / max(total, 1) for source, groups in strata.items()}
-        for source, share in exact.items():
-            rooms[source][side] = int(share)
-        missing = rows - sum(int(share) for share in exact.values())
-        for source in sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))[:missing]:
-            rooms[source][side] += 1
-    return rooms
+def _refuse_size(side: str, rows: int, nearest: list[int]) -> UserError:
+    if not nearest:
+        return UserError(
+            f"{rows:,} rows for {side} leave none for the other sides, because rows of one conversation or of one "
+            "question stay together",
+            hint="hold out less, or split a file with more questions",
+        )
+    sizes = " and ".join(f"{size:,}" for size in sorted(nearest))
+    return UserError(
+        f"{side} cannot be {rows:,} rows: rows of one conversation or of one question stay together; "
+        f"the nearest sizes that can be held out are {sizes}",
+        hint=f"--{side} {nearest[0]}",
+    )
 
 
 def _read_test_sets(dataset_dir: Path, own: set[Path]) -> dict[str, set[bytes]]:
@@ -212,32 +192,38 @@ def _read_test_sets(dataset_dir: Path, own: set[Path]) -> dict[str, set[bytes]]:
     own = {path.resolve() for path in own}
     questions = {}
     for name, entry in read_registry(dataset_dir).items():
-        path = dataset_dir / str(entry.get("file_name", ""))
-        if path.is_file() and path.resolve() not in own and _is_test_set(name, path):
-            questions[name] = {hash_question(record) for record in _read_asking(path, entry)}
+        paths = [path for path in list_entry_files(entry, dataset_dir) if path.resolve() not in own]
+        if any(_is_test_set(name, path) for path in paths):
+            dataset = read_entry(name, entry, dataset_dir)
+            questions[name] = {key for path in paths for key in _hash_asked(path, dataset)}
     return questions
 
 
 def _is_test_set(name: str, path: Path) -> bool:
-    manifest = read_manifest(path)
-    if manifest is not None and manifest.step == "split":
-        return bool(manifest.options.get("side") == "test")
-    return bool(_TEST_NAME.search(name) or _TEST_NAME.search(path.stem))
+    if _TEST_NAME.search(name) or _TEST_NAME.search(path.stem):
+        return True
+    try:
+        manifest = read_manifest(path)
+    except InputError:
+        # Of a file that is none of this command's business; lint tells of it.
+        return False
+    return manifest is not None and manifest.step == "split" and manifest.options.get("side") == "test"
 
 
-def _read_asking(path: Path, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a registered file under our names for what asks; a row without is none of ours."""
-    columns = entry.get("columns") or {}
-    prompt, query = columns.get("prompt", "instruction"), columns.get("query", "input")
-    turns, value = columns.get("messages", "conversations"), (entry.get("tags") or {}).get("content_tag", "value")
+def _hash_asked(path: Path, dataset: Dataset) -> Iterator[bytes]:
+    """Yield the key of what each row of a registered file asks; a row without a question asks nothing."""
+    columns = dataset.columns
     for row in read_rows(path):
         if not isinstance(row, SourceRow):
             continue
-        if isinstance(row.values.get(turns), list):
-            texts = [turn.get(value) if isinstance(turn, dict) else "" for turn in row.values[turns]]
-            yield {"conversations": [{"value": str(text)} for text in texts]}
-        elif isinstance(row.values.get(prompt), str):
-            yield {"instruction": row.values[prompt], "input": row.values.get(query)}
+        turns = row.values.get(columns.get("messages", "conversations"))
+        asked = row.values.get(columns.get("prompt", "instruction"))
+        more = row.values.get(columns.get("query", "input"))
+        if isinstance(turns, list):
+            texts = [turn.get(dataset.tags.get("content_tag")) for turn in turns if isinstance(turn, dict)]
+            yield hash_text(normalise_question("\n".join(text for text in texts[:-1] if isinstance(text, str))))
+        elif isinstance(asked, str):
+            yield hash_text(normalise_question(f"{asked}\n{more if isinstance(more, str) else ''}"))
 
 
 def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], *, drop: bool) -> set[int]:

@@ -360,7 +360,7 @@ def test_near_copies_are_found_and_others_stay(tmp_path: Path) -> None:
     text = "The patient has had a fever for three days and complains of pain in the upper right abdomen. " * 3
     rows = [
         {"question": text, "answer": "Hepatitis is to be ruled out first."},
-        {"question": text.replace("three", "four", 1), "answer": "Hepatitis is to be ruled out first."},
+        {"question": text.replace("complains", "speaks", 1), "answer": "Hepatitis is to be ruled out first."},
         {"question": "Something else entirely, about the weather.", "answer": "Sunny."},
     ]
     result = convert(write_jsonl(tmp_path / "in.jsonl", rows), tmp_path, dedup="near")

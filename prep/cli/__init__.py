@@ -28,13 +28,35 @@ INPUT_FILE = click.Path(path_type=Path)
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
+
+class SizeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Rows, a share below 1, or a percentage; the value is rows or a share."""
+
+    name = "rows or share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return 500 for 500, 0.1 for 0.1 and for 10%."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            self.fail(f"'{value}' is neither rows, such as 500, nor a share, such as 0.1 or 10%", param, ctx)
+        if text.endswith("%") and not 0 <= number < 100:
+            self.fail(f"'{value}' is not from 0% to below 100%", param, ctx)
+        return number / 100 if text.endswith("%") else number
+
+
+SIZE = SizeType()
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
 dedup_option = click.option(
     "--dedup",
     type=click.Choice(["exact", "question", "near"]),
-    help="Drop copies of earlier rows: equal in all, in the normalised question, or nearly alike.",
+    help="Drop copies of earlier rows. exact: equal in all. question: the same normalised question, system prompt, "
+    "tools, history and images. near: four in five of their pieces of five characters are equal, in the same "
+    "context and with the same numbers, units and negations.",
 )
 
 
@@ -309,12 +331,22 @@ def convert(
 )
 @click.option("--model", type=click.Path(path_type=Path), help="A model whose tokenizer counts for --by tokens.")
 @click.option("--oversample", is_flag=True, help="Repeat rows of small parts instead of leaving out rows.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    show_default=True,
+    help="Percentage points that a share may be off, as rows are whole; half a row is always allowed.",
+)
 @dedup_option
 @seed_option
 @force_option
 @json_option
 def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, **rest: Any) -> None:
     """Mix converted files in a true ratio, without repeating a row, and shuffle.
+
+    Shares need not add up to 1. The largest mix whose shares are right is made; where whole rows cannot make
+    them, the nearest, unless that is further off than --tolerance.
 
     \b
     Examples:
@@ -358,8 +390,12 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
 @prep.command()
 @click.argument("path", metavar="FILE", type=INPUT_FILE)
 @click.option("-o", "--output", "prefix", type=OUTPUT_FILE, required=True, help="PREFIX_train.jsonl and so on.")
-@click.option("--test", type=float, default=0.0, help="Rows, or a share below 1, to hold out for the test.")
-@click.option("--val", type=float, default=0.0, help="Rows, or a share below 1, to hold out for validation.")
+@click.option(
+    "--test", type=SIZE, default=0.0, help="Rows, or a share such as 0.1 or 10%, to hold out for the test."
+)
+@click.option(
+    "--val", type=SIZE, default=0.0, help="Rows, or a share such as 0.1 or 10%, to hold out for validation."
+)
 @click.option(
     "--dataset-dir", type=FOLDER, help="Holds the registered test sets to stay clear of; PREFIX's folder."
 )
@@ -371,11 +407,13 @@ def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **re
     """Split a converted file so that no question stands on two sides.
 
     Questions are compared without case, width, white space and punctuation; the answers of one conversation stay
-    together; each side holds the sources in the proportion of the whole.
+    together; each side holds the sources in the proportion of the whole. A size that such groups do not make
+    exactly is met as nearly as they can, at most one row or a tenth off; else it is refused with those that can.
 
     \b
-    Example:
+    Examples:
       lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
+      lfc prep split data/mixed.jsonl --test 10% -o data/mixed
     """
     from prep.split import SplitOptions, SplitSizes, split_file
 
