@@ -32,7 +32,7 @@ from launch.presets import list_presets
 from launch.rules import read_machine
 from launch.schema import read_schema
 
-# Rules that no parser shares: each names its own evidence of a later failure in launch/rules.py.
+# Rules that no parser shares: each names its own evidence of a later failure in launch/rules/.
 LATE_RULES = {
     *("unsloth_does_not_pack", "unsloth_has_one_gpu", "unsloth_goes_without_oft", "datasets_are_readable"),
     *("thinking_follows_the_policy", "warmup_is_shorter_than_training"),
