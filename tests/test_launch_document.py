@@ -61,7 +61,10 @@ def test_every_key_has_its_place_and_a_second_one_is_a_fault() -> None:
         ("a\n", "x.yaml must be `key: value` lines, not one value"),
         ("# nothing\n", "x.yaml is empty"),
         ("a: 1\n---\nb: 2\n", "x.yaml line 2 column 1: but found another document"),
-        ("a: !!python/name:os.system\n", "x.yaml line 1 column 4: could not determine a constructor"),
+        (
+            "a: !!python/name:os.system\n",
+            "x.yaml line 1 column 4: the tag !!python/name:os.system is not one of plain values",
+        ),
         ("\tb: 1\n", "x.yaml line 1 column 1: found character '\\t' that cannot start any token"),
     ],
 )
