@@ -26,11 +26,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from launch.config import check_config, guess_kind, write_config
+from launch.config import check_config, write_config
 from launch.document import Fault
 from launch.presets import list_presets
 from launch.rules import read_machine
-from launch.schema import read_schema
+from launch.schema import guess_kind, read_schema
 
 # Rules that no parser shares: each names its own evidence of a later failure in launch/rules/.
 LATE_RULES = {

@@ -188,7 +188,7 @@ def _find_places(root: yaml.MappingNode) -> tuple[dict[str, Place], list[Fault]]
             faults.append(
                 Fault(
                     key,
-                    f"given twice, first on line {places[key].line}",
+                    f"is given twice, first on line {places[key].line}",
                     f"keep one of the two `{key}` lines",
                     rule="yaml",
                 )

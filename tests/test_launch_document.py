@@ -50,7 +50,7 @@ def test_format_value_stays_on_one_line() -> None:
 def test_every_key_has_its_place_and_a_second_one_is_a_fault() -> None:
     document = parse_document("a: 1\n# note\nb:\n  c: 2\na: 3\n", "x.yaml")
     assert document.places["b.c"] == Place(4, 3)
-    assert [(fault.key, fault.message) for fault in document.faults] == [("a", "given twice, first on line 1")]
+    assert [(fault.key, fault.message) for fault in document.faults] == [("a", "is given twice, first on line 1")]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ Importing the package registers the rules of every topic, in the order in which 
 """
 
 # isort: off
-from launch.rules import data, training, methods, inference, hardware, environment  # noqa: F401
+from launch.rules import data, training, methods, adapters, inference, hardware, environment  # noqa: F401
 
 # isort: on
 from launch.rules.base import RULES, Setting, find_rule_faults, split_names

@@ -1,6 +1,7 @@
 """What a rule is, what it sees of a config, and how all of them are run."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # LLaMA-Factory 0.9.5 takes a val_size at or below it for none.
 SMALLEST_SHARE = 1e-6
+_MAX_JSON_BYTES = 64 << 20
+_SHOWN_PATH = 80
 
 
 class UnreadableError(Exception):
@@ -63,7 +66,8 @@ class Setting:
     def zero_stage(self) -> int:
         """The DeepSpeed ZeRO stage, 0 without DeepSpeed or with a config that cannot be read."""
         content = read_json_value(self["deepspeed"])
-        stage = content.get("zero_optimization", {}).get("stage", 0) if isinstance(content, dict) else 0
+        zero = content.get("zero_optimization") if isinstance(content, dict) else None
+        stage = zero.get("stage") if isinstance(zero, dict) else 0
         return stage if isinstance(stage, int) else 0
 
 
@@ -79,6 +83,12 @@ def find_rule_faults(setting: Setting) -> list[Fault]:
             found += [replace(fault, rule=rule.__name__) for fault in rule(setting)]
         except UnreadableError:
             continue
+        except OSError as error:
+            # A folder without the right to look into it, a name longer than the file system takes.
+            place = f" {error.filename}" if error.filename else ""
+            reason = (error.strerror or str(error)).lower()
+            message = f"a path{str(place)[:_SHOWN_PATH]} cannot be looked at: {reason}"
+            found.append(Fault("", message, "a path that this user can read", rule=rule.__name__))
     return found
 
 
@@ -95,10 +105,29 @@ def train_rule(rule: Rule) -> Rule:
     return rule
 
 
+def infer_rule(rule: Rule) -> Rule:
+    """Register a rule that is asked of export, chat and API YAMLs alone."""
+
+    def only_for_inference(setting: Setting) -> Iterator[Fault]:
+        if not setting.trains:
+            yield from rule(setting)
+
+    only_for_inference.__name__ = rule.__name__
+    only_for_inference.__doc__ = rule.__doc__
+    RULES.append(only_for_inference)
+    return rule
+
+
 def any_rule(rule: Rule) -> Rule:
     """Register a rule that is asked of every YAML."""
     RULES.append(rule)
     return rule
+
+
+def local_path(value: Any) -> Path:
+    """Return a value as a path, its `~` written out where there is such a user."""
+    # Path.expanduser raises RuntimeError for a user whom nobody knows.
+    return Path(os.path.expanduser(str(value)))  # noqa: PTH111
 
 
 def split_names(value: Any) -> list[str]:
@@ -113,8 +142,14 @@ def read_json_value(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value if value.startswith("{") else Path(value).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if value.startswith("{"):
+            return json.loads(value)
+        path = Path(value)
+        # Opening a pipe would wait for who writes into it.
+        if not path.is_file() or path.stat().st_size > _MAX_JSON_BYTES:
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
 
 

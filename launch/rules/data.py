@@ -188,6 +188,18 @@ def max_samples_keeps_all_rows(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
+def rows_are_cut_by_cutoff_len(setting: Setting) -> Iterator[Fault]:
+    """Source: GeneratingArguments: max_length bounds generated answers, and no row that is trained."""
+    if "max_length" in setting.values and not setting["predict_with_generate"]:
+        yield Fault(
+            "max_length",
+            f"is for generated answers; rows are cut at cutoff_len {setting['cutoff_len']}",
+            f"cutoff_len: {setting['max_length']}",
+            fatal=False,
+        )
+
+
+@train_rule
 def cutoff_keeps_the_answers(setting: Setting) -> Iterator[Fault]:
     """Run: a row longer than cutoff_len loses the end of its answer and its end-of-turn token, in silence."""
     for name, advice in setting.cutoffs.items():

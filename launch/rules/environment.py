@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.document import Fault
-from launch.rules.base import Setting, any_rule, drop, list_reporters, read_json_value, train_rule
+from launch.rules.base import Setting, any_rule, drop, list_reporters, local_path, read_json_value, train_rule
 from launch.rules.machine import is_installed
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -98,7 +98,7 @@ def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
     name = setting["model_name_or_path"]
     if not name:
         return
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
             yield Fault("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")

@@ -1,10 +1,9 @@
 """Rules of the run: prediction, evaluation, steps, schedule and the output folder."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from launch.document import Fault
-from launch.rules.base import Setting, drop, off, train_rule
+from launch.rules.base import Setting, drop, local_path, off, train_rule
 from launch.rules.rows import count_batch, count_steps
 
 _FEWEST_STEPS = 10
@@ -130,7 +129,7 @@ def training_has_steps(setting: Setting) -> Iterator[Fault]:
 @train_rule
 def output_dir_is_free(setting: Setting) -> Iterator[Fault]:
     """Parser: `Output directory already exists and is not empty`; with checkpoints in it, it resumes unasked."""
-    folder = Path(str(setting["output_dir"] or "trainer_output")).expanduser()
+    folder = local_path(setting["output_dir"] or "trainer_output")
     resumable = not (setting["stage"] in ("rm", "ppo") and setting["finetuning_type"] in ("full", "freeze"))
     if (
         setting["resume_from_checkpoint"] is not None
