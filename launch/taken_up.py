@@ -16,6 +16,7 @@ from prep.secrets import mask_values
 
 SIDES_FILE = "evaluation.json"
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+_ENDS = {RunState.FAILED: "failed", RunState.STOPPED: "was stopped"}
 # A larger weight file is told by its size and its time.
 _MAX_HASHED_BYTES = 64 << 20
 
@@ -113,7 +114,7 @@ def _tell_difference(run: RunFolder, before: Any, config: Mapping[str, Any]) -> 
     """Say why a side's answers cannot be taken, None when they can."""
     state = read_run(run.path).state if run.plan.is_file() else RunState.QUEUED
     if state is not RunState.FINISHED:
-        return "has begun and not ended" if state in (RunState.QUEUED, RunState.LOST) else f"was {state}"
+        return _ENDS.get(state, "has begun and not ended")
     if not (Path(str(config["output_dir"])) / "predict_results.json").is_file():
         return "has left no whole predictions"
     if not isinstance(before, dict):
