@@ -26,13 +26,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from launch.config import check_config, guess_kind, write_config
+from launch.config import check_config, write_config
 from launch.document import Fault
 from launch.presets import list_presets
 from launch.rules import read_machine
-from launch.schema import read_schema
+from launch.schema import guess_kind, read_schema
 
-# Rules that no parser shares: each names its own evidence of a later failure in launch/rules.py.
+# Rules that no parser shares: each names its own evidence of a later failure in launch/rules/.
 LATE_RULES = {
     *("unsloth_does_not_pack", "unsloth_has_one_gpu", "unsloth_goes_without_oft", "datasets_are_readable"),
     *("thinking_follows_the_policy", "warmup_is_shorter_than_training"),

@@ -1,17 +1,30 @@
 """Preset + overrides + dataset → a YAML that LLaMA-Factory runs; all faults of a YAML at once."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.document import Document, Fault, Place, format_entry, format_value, load_document, parse_value
+from launch.bounded_yaml import read_text
+from launch.document import (
+    Document,
+    Fault,
+    Place,
+    format_entry,
+    format_value,
+    load_document,
+    parse_document,
+    parse_value,
+    show_value,
+)
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
-from launch.schema import Kind, find_schema_faults, read_schema, read_schema_text, schema_name
+from launch.schema import Kind, find_schema_faults, guess_kind, read_schema, read_schema_text, schema_name
 from prep.errors import ConfigError
 from prep.files import refuse_existing, write_text
+from prep.terminal import neutralise_line
 from prep.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
@@ -19,6 +32,9 @@ if TYPE_CHECKING:
 
 # A fault of a key that is not in the file is shown at its start.
 _NO_PLACE = Place(1, 1)
+_NEW = "lfc launch config new PRESET -o FILE"
+# A key of LLaMA-Factory or of the harness: what else stands before a `=` never reaches a file or a command line.
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -64,9 +80,11 @@ def read_run_config(path: Path, pairs: Iterable[str] = ()) -> RunConfig:
     Raises: ConfigError as `read_config` and `parse_overrides` do.
     """
     overrides = parse_overrides(pairs)
-    values = {**read_config(path), **overrides}
+    # Read once: what is checked is what runs, also when somebody edits the file meanwhile.
+    text = read_text(path, _NEW)
+    values = {**_refuse_document_faults(parse_document(text, str(path)), path), **overrides}
     if not overrides:
-        return RunConfig(values, path.read_text(encoding="utf-8"))
+        return RunConfig(values, text)
     header = f"{path.as_posix()} with {', '.join(f'{key}={format_value(overrides[key])}' for key in overrides)}"
     return RunConfig(values, format_config(values, header=header))
 
@@ -76,10 +94,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises: ConfigError when it is missing, is not one YAML mapping, or gives a key twice.
     """
-    document = load_document(path)
+    return _refuse_document_faults(load_document(path), path)
+
+
+def _refuse_document_faults(document: Document, path: Path) -> dict[str, Any]:
     for fault in document.faults:
-        place = document.places[fault.key]
-        raise ConfigError(f"{path} line {place.line}: `{fault.key}` is {fault.message}", hint=fault.mend)
+        place = document.places.get(fault.key, _NO_PLACE)
+        raise ConfigError(f"{path} line {place.line}: {fault.describe()}", hint=fault.mend)
     return document.values
 
 
@@ -93,7 +114,7 @@ def format_config(values: Mapping[str, Any], *, header: str, preset: Preset | No
 
     A preset lends its section headings and its comments.
     """
-    lines = [f"# {line}".rstrip() for line in header.splitlines()]
+    lines = [f"# {neutralise_line(line)}".rstrip() for line in header.splitlines()]
     sections = preset.sections if preset else {}
     for key, value in values.items():
         if key in sections:
@@ -112,7 +133,9 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
-            raise ConfigError(f"'{pair}' is not key=value", hint=f"{pair or 'key'}=VALUE")
+            raise ConfigError(f"'{show_value(pair)}' is not key=value", hint=f"{show_value(pair or 'key')}=VALUE")
+        if not _KEY.fullmatch(key):
+            raise ConfigError(f"{show_value(key)} is no key: a key is of letters, digits and _", hint="KEY=VALUE")
         overrides[key] = parse_value(text)
     return overrides
 
@@ -149,9 +172,11 @@ def new_config(
     if "output_dir" in values:
         derived.setdefault("output_dir", _name_output_dir({**values, **derived}, path.stem))
     values = {**values, **derived}
+    # Measuring took its time: somebody may have written there meanwhile.
+    refuse_existing(path, force=force)
     write_config(path, values, header=_write_header(preset, path, kind), preset=preset)
     schema = path.with_name(schema_name(kind))
-    if not schema.is_file() or schema.read_text(encoding="utf-8") != read_schema_text(kind):
+    if not os.path.lexists(schema):
         write_text(schema, read_schema_text(kind))
     return NewConfig(path, values, notes, check_values(values, kind, Machine(), path, cutoffs))
 
@@ -191,12 +216,6 @@ def check_values(
     defaults = {key: item["default"] for key, item in schema["properties"].items()}
     wrong = frozenset(fault.key for fault in faults if fault.fatal)
     return faults + find_rule_faults(Setting(values, defaults, machine, path, wrong, cutoffs or {}))
-
-
-def guess_kind(values: Mapping[str, Any]) -> Kind:
-    """Tell a training config by its keys: an inference or export config has no training argument."""
-    training = {key for key, item in read_schema("train")["properties"].items() if item["x-group"] == "training"}
-    return "train" if training & set(values) else "infer"
 
 
 def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:

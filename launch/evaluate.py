@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -11,28 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from launch.changes import write_changed_rows
-from launch.config import RunConfig, format_config
-from launch.document import format_value
+from launch.config import RunConfig, check_values, format_config
+from launch.document import Fault, show_value
+from launch.held_out import check_held_out
+from launch.model_keys import FREE_KEYS, carry_model_keys, set_trained
 from launch.process import Poll
+from launch.rules import Machine
 from launch.run import run_llamafactory
 from launch.scores import Change, Prediction, RowScores, average_scores, compare_scores, load_similarity, score_row
+from launch.taken_up import note_side, take_up
 from prep.errors import ConfigError, InputError
 from prep.files import write_json, write_text
-from prep.registry import find_dataset_file
 
 COMPARISON_FILE = "comparison.json"
+# No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
+_MAX_LINE_BYTES = 16 << 20
 SCORES_FILE = "scores.jsonl"
 BASE = "base"
-# What a prediction must share with the training run for the prompts to be the same tokens.
-_SHARED_KEYS = (
-    "model_name_or_path", "trust_remote_code", "use_fast_tokenizer", "resize_vocab", "rope_scaling", "flash_attn",
-    "quantization_bit", "quantization_method", "double_quantization", "cache_dir", "model_revision", "stage",
-    "finetuning_type", "template", "tool_format", "default_system", "enable_thinking", "preserve_thinking",
-    "dataset_dir", "media_dir", "cutoff_len", "seed", "bf16", "fp16", "pure_bf16", "infer_dtype", "use_cpu",
-    "preprocessing_num_workers", "dataloader_num_workers", "overwrite_cache", "report_to",
-)  # fmt: skip
-# What may differ between the trainings of one base: the first one's is taken for all.
-_FREE_KEYS = {"seed", "preprocessing_num_workers", "dataloader_num_workers", "overwrite_cache", "report_to"}
 # Qwen3's own advice for each mode.
 _THINKING = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20}
 _NOT_THINKING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
@@ -78,12 +74,18 @@ class Comparison:
 def write_prediction_config(
     training: Mapping[str, Any], *, trained: str, eval_dataset: str, output_dir: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the config that lets a model answer the held-out rows.
+    """Return the config that lets a model answer the held-out rows, whatever stage it was trained in.
 
     `trained` is what the training made: an adapter's folder, the model's after a full fine-tune, "" for the base.
+    Every key that makes the model or its prompts is carried (`launch.model_keys`); answers are generated in stage
+    sft, the one stage of LLaMA-Factory that generates.
     """
-    config = set_trained({key: training[key] for key in _SHARED_KEYS if key in training}, trained)
+    config = set_trained(carry_model_keys(training), training, trained)
+    method = training.get("finetuning_type", "lora")
     config |= {
+        "stage": "sft",
+        # An OFT adapter says itself what it is; only under this name does LLaMA-Factory load any adapter.
+        "finetuning_type": "lora" if method == "oft" else method,
         "do_predict": True,
         "predict_with_generate": True,
         "eval_dataset": eval_dataset,
@@ -98,14 +100,6 @@ def write_prediction_config(
 def _thinks(training: Mapping[str, Any]) -> bool:
     """Tell whether a model is asked to think: a template such as qwen3_nothink never does."""
     return training.get("enable_thinking") is not False and not str(training.get("template")).endswith("_nothink")
-
-
-def set_trained(config: dict[str, Any], trained: str) -> dict[str, Any]:
-    """Return a config that loads what a training made: as the model after full fine-tuning, else as an adapter."""
-    if not trained:
-        return config
-    is_model = config.get("finetuning_type") in ("full", "freeze")
-    return {**config, "model_name_or_path" if is_model else "adapter_name_or_path": trained}
 
 
 def list_trained(configs: Mapping[str, Mapping[str, Any]], adapters: Sequence[Path] = ()) -> dict[str, str]:
@@ -147,13 +141,16 @@ def plan_entrants(
     Raises: ConfigError when the configs do not share one base, RegistryError when the dataset is unknown.
     """
 
-    training = next(iter(configs.values()))
-    find_dataset_file(eval_dataset, Path(str(training.get("dataset_dir", "data"))))
+    first = next(iter(configs.values()))
     check_shared_base(configs, overrides)
+    check_held_out(configs, eval_dataset)
 
     def plan(name: str, source: str) -> Entrant:
+        # Each model is made by its own training's keys; an adapter given by its path, by the first one's.
+        makers = (training for training in configs.values() if source and training.get("output_dir") == source)
+        maker = {key: value for key, value in next(makers, first).items() if key not in FREE_KEYS}
         config = write_prediction_config(
-            training,
+            {**maker, **{key: value for key, value in first.items() if key in FREE_KEYS}},
             trained=source,
             eval_dataset=eval_dataset,
             output_dir=(folder / name / "predictions").as_posix(),
@@ -165,23 +162,48 @@ def plan_entrants(
     return [base, *(plan(name, source) for name, source in trained.items())]
 
 
+def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[str, list[Fault]]:
+    """Return what is wrong with each side's prediction, by the side's name, before a row is asked of any."""
+    return {
+        entrant.name: _find_missing(entrant) or check_values(entrant.config, "train", machine)
+        for entrant in entrants
+    }
+
+
+def _find_missing(entrant: Entrant) -> list[Fault]:
+    """Return what is missing of what a training made: an adapter, or the whole model of a full fine-tune."""
+    is_model = entrant.config.get("model_name_or_path") == entrant.source
+    told_by = Path(entrant.source, "config.json" if is_model else "adapter_config.json")
+    if not entrant.source or told_by.is_file():
+        return []
+    message = f"{entrant.source} holds no {told_by.name}: nothing was trained there"
+    return [Fault("output_dir", message, "lfc launch train CONFIG", rule="eval")]
+
+
 def evaluate(
     cli: Path,
     entrants: Sequence[Entrant],
     folder: Path,
     on_side: Callable[[str, Path], AbstractContextManager[Poll]],
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Comparison:
     """Let each entrant answer the held-out rows, one after the other, and score all alike.
 
+    What an evaluation that broke off has answered already, by the same model from the same rows under the same
+    config, is taken; `on_note` hears that, and why something is answered again.
     `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
-    Raises: StackError, OutputError when `folder` holds runs already, ChildFailedError.
+    Raises: StackError, OutputError when `folder` holds another evaluation, ChildFailedError.
     """
     load_similarity()  # Missing packages are to be known before the hours of generation.
+    answered = take_up(entrants, folder, on_note, is_finished=is_finished(folder))
     for entrant in entrants:
+        if entrant.name in answered:
+            continue
         run = folder / entrant.name
         text = format_config(
             entrant.config, header=f"Prediction of {entrant.name} on {entrant.config['eval_dataset']}"
         )
+        note_side(folder, entrant.name, entrant.config)
         with on_side(entrant.name, run / "log.txt") as on_poll:
             run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll)
     return score_entrants(entrants, folder)
@@ -212,17 +234,19 @@ def score_entrants(entrants: Sequence[Entrant], folder: Path) -> Comparison:
     return comparison
 
 
+def is_finished(folder: Path) -> bool:
+    """Tell whether an evaluation was scored to its end there."""
+    return (folder / COMPARISON_FILE).is_file()
+
+
 def read_comparison(folder: Path) -> Comparison:
     """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
     path = folder / COMPARISON_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        sides = tuple(
-            Side(**{**side, "changes": {name: _read_change(change) for name, change in side["changes"].items()}})
-            for side in content["sides"]
-        )
-        return Comparison(content["eval_dataset"], content["rows"], sides, folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        sides = tuple(_read_side(side) for side in content["sides"])
+        return Comparison(str(content["eval_dataset"]), int(content["rows"]), sides, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"{path} holds no comparison: {error}", hint=f"remove {folder.as_posix()} and evaluate again"
         ) from error
@@ -233,15 +257,22 @@ def read_predictions(folder: Path) -> list[Prediction]:
     try:
         (folder / "predict_results.json").stat()  # Written before the predictions, when all are there.
         return list(_iter_predictions(folder / "generated_predictions.jsonl"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder} holds no whole prediction run: {error}") from error
 
 
 def _iter_predictions(path: Path) -> Iterator[Prediction]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(_MAX_LINE_BYTES):
+            number += 1
+            if len(line) == _MAX_LINE_BYTES:
+                raise ValueError(f"line {number} of {path.name} is longer than {_MAX_LINE_BYTES >> 20} MiB")
             row = json.loads(line)
-            yield Prediction(row["prompt"], row["predict"], row["label"])
+            parts = (row["prompt"], row["predict"], row["label"])
+            if not all(isinstance(part, str) for part in parts):
+                raise ValueError(f"line {number} of {path.name} holds something that is no text")
+            yield Prediction(*parts)
 
 
 def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> None:
@@ -250,13 +281,15 @@ def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mappi
     Shape: `configs` are training configs by name; a key set for all by `overrides` may differ.
     """
     first_name, first = next(iter(configs.items()))
+    shared = carry_model_keys(first)
     for name, other in configs.items():
-        for key in _SHARED_KEYS:
-            if key in _FREE_KEYS or key in overrides or first.get(key) == other.get(key):
+        others = carry_model_keys(other)
+        for key in [*shared, *(key for key in others if key not in shared)]:
+            if key in FREE_KEYS or key in overrides or shared.get(key) == others.get(key):
                 continue
             raise ConfigError(
                 f"{first_name} and {name} do not share one base: "
-                f"`{key}` is {format_value(first.get(key))} and {format_value(other.get(key))}",
+                f"`{key}` is {show_value(shared.get(key))} and {show_value(others.get(key))}",
                 hint=f"evaluate them one by one, or set it for all: {key}=VALUE",
             )
 
@@ -280,5 +313,18 @@ def _describe_change(change: Change) -> dict[str, Any]:
     return {**asdict(change), "is_clear": change.is_clear}
 
 
+def _read_side(content: Mapping[str, Any]) -> Side:
+    figures = {str(name): _read_figure(value) for name, value in content["figures"].items()}
+    changes = {str(name): _read_change(change) for name, change in content["changes"].items()}
+    return Side(str(content["name"]), str(content["source"]), figures, changes)
+
+
 def _read_change(content: Mapping[str, Any]) -> Change:
-    return Change(content["value"], content["low"], content["high"], content["rows"])
+    value, low, high = (_read_figure(content[name]) for name in ("value", "low", "high"))
+    return Change(value, low, high, int(content["rows"]))
+
+
+def _read_figure(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:60]} is no figure")
+    return value

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from launch.command import build_harness_command
 from launch.config import RunConfig, format_config
-from launch.evaluate import BASE, Entrant, set_trained
+from launch.evaluate import BASE, Entrant
+from launch.model_keys import chain_adapters, is_whole_model, set_trained
 from launch.process import Poll
 from launch.run import create_run_folder, prepare_run, run_to_end
-from prep.errors import InputError
+from prep.errors import ConfigError, InputError
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
 _MODEL_KEYS = {
@@ -43,7 +44,13 @@ def write_harness_config(
     overrides: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the YAML that `lm_eval run --config` takes for a model; `trained` is "" for the base."""
-    model = set_trained(dict(training), trained)
+    adapters = [] if is_whole_model(training) else chain_adapters(training, trained)
+    if trained and len(adapters) > 1:
+        raise ConfigError(
+            f"{trained} stands on {adapters[0]}, and lm-evaluation-harness loads one adapter",
+            hint="merge the first with lfc launch export, or evaluate on rows with --eval-dataset",
+        )
+    model = set_trained(dict(training), training, trained)
     arguments = {theirs: model[ours] for ours, theirs in _MODEL_KEYS.items() if model.get(ours) is not None}
     if not trained:
         arguments.pop("peft", None)

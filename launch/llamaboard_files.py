@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from launch.bounded_yaml import load_plain, read_text
 from launch.document import load_document
 from launch.llamaboard import (
     BY_HAND,
@@ -239,21 +240,12 @@ def _list_secrets(content: Mapping[str, Any]) -> list[str]:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     """Return a YAML mapping as LlamaBoard reads it; raises ConfigError with line and column."""
-    import yaml
-
+    text = read_text(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}{where}: {error.problem or error.context}",
-            hint="mend it or delete the file; a Windows path needs single quotes",
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="save it as UTF-8, or delete it") from error
+        content = load_plain(text, str(path))
+    except ConfigError as error:
+        hint = error.hint or "mend it or delete the file; a Windows path needs single quotes"
+        raise ConfigError(str(error), hint=hint) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
     return content

@@ -1,6 +1,7 @@
 """What a server and a download need of the network, asked before anything is started: ports, proxies, hubs."""
 
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -30,6 +31,24 @@ def choose_port(host: str, port: int | None) -> int:
             )
         return port
     return _find_free(host, FIRST_PORT)
+
+
+def is_public(host: str) -> bool:
+    """Tell whether a server that listens on a host can be reached from other machines."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return False
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(name or None, None, flags=socket.AI_PASSIVE)}
+    except (OSError, UnicodeError):
+        return True
+    return not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found)
+
+
+def format_address(host: str, port: int) -> str:
+    """Return the address at which this machine finds a server that listens on a host: no server is at 0.0.0.0."""
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
 def is_local_model(model: str) -> bool:

@@ -5,13 +5,14 @@ check may take; a test holds the two to the same verdicts.
 """
 
 import json
+import math
 import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from launch.document import Fault, format_value, suggest_names
+from launch.document import Fault, format_value, show_value, suggest_names
 from prep.errors import StackError
 from prep.files import encode_json, open_atomic
 
@@ -22,6 +23,13 @@ _INTROSPECT_TIMEOUT_S = 300
 _LISTS = {"strings": "string", "numbers": "number"}
 # Wider than the annotations, as TrainingArguments.__post_init__ of transformers 5.6 handles them.
 _WIDER_TYPES = {"fsdp": {"boolean"}}
+# Nearer than `batch_size` and `val_size`: one or two letters of a long name.
+_SLIP = 0.84
+_INT64 = 1 << 63
+# `.inf` there means that nothing is clipped, and the norm is still logged.
+_MAY_BE_INFINITE = ("max_grad_norm",)
+_LONG_LIST = 12
+_SIMILAR = 0.6
 _WORDS = {
     "boolean": "true or false",
     "integer": "a whole number",
@@ -42,6 +50,12 @@ def read_schema(kind: Kind) -> dict[str, Any]:
     """Return the shipped schema of a training (`train`) or an export, chat or API YAML (`infer`)."""
     schema: dict[str, Any] = json.loads(read_schema_text(kind))
     return schema
+
+
+def guess_kind(values: Mapping[str, Any]) -> Kind:
+    """Tell a training config by its keys: an inference or export config has no training argument."""
+    training = {key for key, item in read_schema("train")["properties"].items() if item["x-group"] == "training"}
+    return "train" if training & set(values) else "infer"
 
 
 def read_schema_text(kind: Kind) -> str:
@@ -118,17 +132,44 @@ def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> 
     properties = schema["properties"]
     for key, value in values.items():
         if key not in properties:
-            near = suggest_names(key, properties)
-            yield Fault(
-                key,
-                "LLaMA-Factory knows no such key",
-                f"did you mean `{near[0]}`?" if near else "remove the line; `lfc launch config schema` lists all",
-            )
+            yield Fault(key, "LLaMA-Factory knows no such key", _find_key(key, properties))
         elif not accepts(value, properties[key]):
             yield _explain_value(key, value, properties[key])
+        elif problem := _find_number_problem(key, value):
+            yield Fault(key, problem, _find_mend(key, None, properties[key], []))
     for key in schema["required"]:
         if values.get(key) is None:
             yield Fault(key, "is missing", f"add `{key}: …`")
+
+
+def read_key_names() -> dict[str, str]:
+    """Return what other programs call LLaMA-Factory's keys: its key, or `$NAME` of an environment variable."""
+    names: dict[str, str] = json.loads((files("llamafactory_configs") / "key_names.json").read_text("utf-8"))
+    return names
+
+
+def _find_key(key: str, properties: Mapping[str, Any]) -> str:
+    """Return the fix for an unknown key: what is meant by it, or what it is a slip of, where that is plain."""
+    plain = key.lower().replace("-", "_")
+    meant = read_key_names().get(plain, plain)
+    if meant.startswith("$"):
+        return f"remove the line, and set the environment variable {meant[1:]}"
+    if meant in properties:
+        return f"did you mean `{meant}`?"
+    near = suggest_names(key, properties, _SLIP)
+    return f"did you mean `{near[0]}`?" if near else "remove the line; `lfc launch config schema` lists all"
+
+
+def _find_number_problem(key: str, value: Any) -> str:
+    """Say what is wrong with a number that no computer's integer or no training can take, "" when nothing is."""
+    if isinstance(value, list | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return next(filter(None, (_find_number_problem(key, part) for part in inner)), "")
+    if isinstance(value, float) and not math.isfinite(value) and not (key in _MAY_BE_INFINITE and value > 0):
+        return f"is {format_value(value)}, and must be a finite number"
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return f"is {show_value(value)}, more than 64 bits hold"
+    return ""
 
 
 def accepts(value: Any, schema: Mapping[str, Any]) -> bool:
@@ -178,9 +219,9 @@ def _name_types(value: Any) -> set[str]:
 def _explain_value(key: str, value: Any, schema: Mapping[str, Any]) -> Fault:
     allowed = describe_allowed(schema)
     choices = [str(choice) for part in schema.get("anyOf", [schema]) for choice in part.get("enum", [])]
-    if len(choices) > 12:
+    if len(choices) > _LONG_LIST:
         allowed = f"one of {len(choices)} names"
-    message = f"is {format_value(value)}, allowed is {allowed}"
+    message = f"is {show_value(value)}, allowed is {allowed}"
     return Fault(key, message, _find_mend(key, value, schema, choices))
 
 
@@ -190,12 +231,12 @@ def _find_mend(key: str, value: Any, schema: Mapping[str, Any], choices: list[st
     if word in choices:
         return f'{key}: "{word}" in quotes: YAML reads a bare {word} as {str(value).lower()}'
     if isinstance(value, str):
-        near = suggest_names(value, choices)
+        near = suggest_names(value, choices, _SLIP if len(choices) > _LONG_LIST else _SIMILAR)
         if near:
             return f"{key}: {near[0]}"
         bare = _read_bare(value)
         if not isinstance(bare, str) and accepts(bare, schema):
-            return f"{key}: {format_value(bare)} without quotes"
+            return f"{key}: {show_value(bare)} without quotes"
     if isinstance(value, float) and value.is_integer() and accepts(int(value), schema):
         return f"{key}: {int(value)}"
     if isinstance(value, int | float) and accepts(str(value), schema):

@@ -20,6 +20,16 @@ _RESAMPLES = 2_000
 _CHUNK = 100
 # With fewer rows a bootstrap repeats what it was given: no figure is called clear.
 _LEAST_ROWS = 10
+_BRACE = re.compile(r"\\f?boxed\s*\{|[{}]")
+# Python itself takes no longer number from a text.
+_LONGEST_NUMBER = 4_300
+# What similarity is measured on: ROUGE-L takes time and memory by the product of both texts' words.
+_MEASURED_CHARACTERS = 16_384
+_MEASURED_WORD_PAIRS = 360_000
+# ROUGE takes a full stop for a sentence's end, and compares each sentence with each.
+_MEASURED_SENTENCES = 64
+# A longer result is no result of maths.
+_LONGEST_RESULT = 10_000
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+|\d+/\d+)", re.ASCII)
 
 
@@ -111,8 +121,10 @@ def has_thought(text: str) -> bool:
 
 
 def load_similarity() -> Similarity:
-    """Return the function that gives BLEU-4 and ROUGE of (output, label), each text taken as it is.
+    """Return the function that gives BLEU-4 and ROUGE of (output, label).
 
+    Shape: of a text its first 16,384 characters count, and of two long ones as many words as keep ROUGE-L within
+    360,000 pairs; LLaMA-Factory, whose numbers these are, would take gigabytes for more.
     Raises: StackError when jieba, nltk or rouge_chinese is missing.
     Source: LLaMA-Factory 0.9.5, train/sft/metric.py, ComputeSimilarity, whose numbers these are.
     """
@@ -129,8 +141,9 @@ def load_similarity() -> Similarity:
     smooth, rouge = SmoothingFunction().method3, Rouge()
 
     def measure(output: str, label: str) -> RowScores:
+        output, label = output[:_MEASURED_CHARACTERS], label[:_MEASURED_CHARACTERS]
         bleu = sentence_bleu([list(label)], list(output), smoothing_function=smooth)
-        words, wanted = (" ".join(jieba.cut(text)) for text in (output, label))
+        words, wanted = _shorten(list(jieba.cut(output)), list(jieba.cut(label)))
         if words.split() and wanted.split():
             overlaps = {name: overlap["f"] for name, overlap in rouge.get_scores(words, wanted)[0].items()}
         else:
@@ -141,20 +154,40 @@ def load_similarity() -> Similarity:
     return measure
 
 
+def _shorten(first: list[str], second: list[str]) -> tuple[str, str]:
+    """Return two texts of words, cut to as many words and sentences as ROUGE-L can take."""
+    first, second = (_cut_sentences(words) for words in (first, second))
+    if len(first) * len(second) > _MEASURED_WORD_PAIRS:
+        shorter = min(len(first), len(second), int(_MEASURED_WORD_PAIRS**0.5))
+        most = _MEASURED_WORD_PAIRS // shorter
+        first, second = (words[: most if len(words) > shorter else shorter] for words in (first, second))
+        if len(first) * len(second) > _MEASURED_WORD_PAIRS:
+            first, second = first[:shorter], second[:shorter]
+    return " ".join(first), " ".join(second)
+
+
+def _cut_sentences(words: list[str]) -> list[str]:
+    ends = [place for place, word in enumerate(words) if "." in word]
+    return words[: ends[_MEASURED_SENTENCES]] if len(ends) > _MEASURED_SENTENCES else words
+
+
 def find_boxed(text: str) -> str | None:
     r"""Return what stands in the last whole `\boxed{…}`, None when there is none.
 
     >>> find_boxed(r"so \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    for found in reversed(list(re.finditer(r"\\f?boxed\s*\{", text))):
-        depth = 1
-        for place in range(found.end(), len(text)):
-            # `\{` and `\}` are set braces; they nest in any text that renders.
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if not depth:
-                return text[found.end() : place].strip()
-    return None
+    # Where each open brace's content begins, -1 for one that opens no box: one pass, however many there are.
+    opened: list[int] = []
+    last = (-1, -1)
+    for found in _BRACE.finditer(text):
+        # `\{` and `\}` are set braces; they nest in any text that renders.
+        if found[0] != "}":
+            opened.append(found.end() if len(found[0]) > 1 else -1)
+        elif opened:
+            last = max(last, (opened.pop(), found.start()))
+    start, end = last
+    return text[start:end].strip() if start >= 0 else None
 
 
 def match_results(found: str | None, wanted: str) -> bool:
@@ -168,6 +201,8 @@ def normalise_result(text: str) -> str:
     >>> normalise_result(r"x = \dfrac{2}{4}")
     '1/2'
     """
+    if len(text) > _LONGEST_RESULT:
+        return text
     text = re.sub(r"\\(?:left|right|displaystyle)(?![A-Za-z])|\\[!,;: ]|\\?\$|~", "", text.replace("{,}", ","))
     text = re.sub(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\^\s*\{?\\circ\}?|\\?%", "", text)
@@ -180,7 +215,7 @@ def normalise_result(text: str) -> str:
     if fraction:
         text = f"{fraction[1]}{fraction[2]}/{fraction[3]}".replace("--", "").replace("+", "")
     # Matched first: Fraction would work out 1e999999999.
-    if not _NUMBER.fullmatch(text):
+    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
         return text
     try:
         return str(Fraction(text))

@@ -43,7 +43,14 @@ from launch.llamaboard_files import (
     read_settings,
     write_settings,
 )
-from launch.network import check_model_is_reachable, choose_port, is_local_model, mend_proxies
+from launch.network import (
+    check_model_is_reachable,
+    choose_port,
+    format_address,
+    is_local_model,
+    is_public,
+    mend_proxies,
+)
 from launch.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
 from prep.files import refuse_existing
@@ -58,8 +65,6 @@ LOAD_BUTTONS = {
 }
 LOG = CACHE_DIR / "lfc_webui.log"
 STATUS = CACHE_DIR / "lfc_webui.json"
-_LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_EVERY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _START_S = 600.0
 # A training that is asked to stop finishes its step and writes its adapter first.
 _SAVE_S = 1800.0
@@ -163,16 +168,17 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
         page, env = _plan_page(request, language, notes)
         settings = _name_settings(request.config, request.name)
     notes += _describe_saved_faults(settings)
-    if address.host not in _LOCAL_HOSTS:
+    if is_public(address.host):
         notes.append(f"--host {address.host}: everybody who reaches this machine can use the page and its files")
+    if address.share:
+        notes.append("--share: everybody who has the public link can use the page and its files, without any key")
     env |= mend_proxies(address.host, page.get(MODEL_PATH), environ, find_stack_python(cli), notes)
     port = choose_port(address.host, address.port)
     command = _build_command(cli, settings, request.values, environ)
     command = Command(command.argv, {**command.env, **_describe_server(address, port), **env})
-    shown_host = "127.0.0.1" if address.host in _EVERY_HOST else address.host
     return Plan(
         command=command,
-        url=f"http://{f'[{shown_host}]' if ':' in shown_host else shown_host}:{port}/",
+        url=format_address(address.host, port),
         language=language,
         page=page,
         settings=settings,

@@ -64,6 +64,13 @@ CASES = [
     Case("history_loses_its_thoughts", {"dataset": "turns"}, {"mask_history": True}, parser=False, fatal=False),
     Case("template_is_the_models", {"template": ...}, {"template": "qwen3"}, parser=False, fatal=False),
     Case("template_is_the_models", {"template": "qwen3_nothink"}, {"template": "qwen3"}, parser=False, fatal=False),
+    Case("rows_are_cut_by_cutoff_len", {"max_length": 64}, {"max_length": ...}, parser=False, fatal=False),
+    Case(
+        "adapters_are_there",
+        {"adapter_name_or_path": "saves/nope/lora"},
+        {"adapter_name_or_path": ...},
+        parser=False,
+    ),
     Case("max_samples_keeps_all_rows", {"max_samples": 5}, {"max_samples": ...}, parser=False, fatal=False),
     Case("prediction_generates", {"do_predict": True, "eval_dataset": "mini"}, {"do_predict": False}),
     Case(

@@ -69,7 +69,7 @@ def test_config_check_reports_all_faults_with_their_places(tmp_path: Path) -> No
         "  Try: did you mean `lora_rank`?",
         f"{path}:4:1: error: `max_steps` is '5', allowed is a whole number",
         "  Try: max_steps: 5 without quotes",
-        f"{path}:6:1: error: `fp16` given twice, first on line 5",
+        f"{path}:6:1: error: `fp16` is given twice, first on line 5",
         "  Try: keep one of the two `fp16` lines",
         f"{path}: 3 errors, 0 warnings (train config, judged for any machine)",
     ]

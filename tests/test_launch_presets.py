@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.config import check_values, guess_kind
+from launch.config import check_values
 from launch.presets import Preset, find_preset, find_template, list_presets
 from launch.rules import Machine, choose_machine
+from launch.schema import guess_kind
 from prep.errors import ConfigError
 from tests.rule_cases import GPU
 

@@ -51,6 +51,9 @@ def test_every_training_rule_has_a_case() -> None:
     assert {rule.__name__ for rule in RULES} - {case.rule for case in CASES} == {
         "vllm_takes_plain_models",
         "cutoff_keeps_the_answers",
+        # In tests/test_launch_adapters.py and tests/test_launch_actions.py, with folders of their own.
+        "adapters_fit_the_model",
+        "export_dir_is_free",
     }
 
 

@@ -1,16 +1,22 @@
 """`lfc launch eval`."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from launch.cli.options import cli_option, name_option
+from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option, print_faults
 from launch.cli.root import launch
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli import FOLDER, json_option
-from prep.cli.output import print_result
+from prep.cli.output import echo, print_result
+from prep.errors import ConfigError
+from prep.secrets import mask_values
+
+if TYPE_CHECKING:
+    from launch.evaluate import Entrant
 
 
 @launch.command("eval")
@@ -21,6 +27,8 @@ from prep.cli.output import print_result
     "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
 )
 @name_option
+@no_check_option
+@dry_run_option
 @cli_option
 @json_option
 def evaluate(
@@ -29,12 +37,16 @@ def evaluate(
     adapters: tuple[Path, ...],
     tasks: str | None,
     name: str | None,
+    no_check: bool,
+    dry_run: bool,
     given_cli: str | None,
     as_json: bool,
 ) -> None:
     """Compare the base model with what one or several trainings made of it, on held-out rows.
 
-    CONFIG is a training config; all sides get its template, thinking flag and seed, and the base runs once.
+    CONFIG is a training config of any stage but rm; all sides get its template, thinking flag and seed, and the
+    base runs once. Everything is checked before the first row is asked; an evaluation that broke off goes on where
+    it stopped, when it is called again.
     KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
     mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
     changed most, lie in runs/NAME.
@@ -48,6 +60,7 @@ def evaluate(
       lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
       lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
+    from launch.actions import refuse_other_purpose
     from launch.config import parse_overrides, read_config
     from launch.evaluate import list_trained
 
@@ -57,22 +70,57 @@ def evaluate(
         raise click.UsageError(
             "give CONFIGs of different names, and either --eval-dataset NAME or --tasks NAME,..."
         )
+    for path in paths:
+        refuse_other_purpose("eval", path, configs[path.stem])
     overrides = parse_overrides(word for word in words if is_setting(word))
     trained = list_trained(configs, adapters)
     folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
     if tasks:
-        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json)
+        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
         return
     from launch.command import find_llamafactory_cli
     from launch.evaluate import evaluate as evaluate_rows
     from launch.evaluate import plan_entrants
 
     entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
-    result = evaluate_rows(find_llamafactory_cli(given_cli), entrants, folder, show_prediction)
+    if not no_check:
+        refuse_entrants(entrants)
+    cli = find_llamafactory_cli(given_cli)
+    if dry_run:
+        print_plan(cli, entrants, folder)
+        return
+    result = evaluate_rows(cli, entrants, folder, show_prediction, lambda note: echo(f"Note: {note}", err=True))
     if as_json:
         print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
     else:
         print_comparison(result)
+
+
+def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
+    """Print what is wrong with any side's prediction; raises ConfigError when one of them cannot work."""
+    from launch.evaluate import find_entrant_faults
+    from launch.rules import read_machine
+
+    found = find_entrant_faults(entrants, read_machine())
+    for name, faults in found.items():
+        print_faults(f"prediction of {name}", faults)
+    broken = [name for name, faults in found.items() if any(fault.fatal for fault in faults)]
+    if broken:
+        raise ConfigError(f"{', '.join(broken)} cannot answer as it stands; nothing was started")
+
+
+def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path) -> None:
+    """Print each side's prediction config and command, and start nothing; raises OutputError as a run would."""
+    from launch.command import build_llamafactory_command
+    from launch.config import format_config
+    from launch.evaluate import is_finished
+    from launch.taken_up import compare_sides
+
+    compare_sides(entrants, folder, is_finished=is_finished(folder))
+    for entrant in entrants:
+        path = folder / entrant.name / "config.yaml"
+        echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
+        echo(build_llamafactory_command(cli, "train", path, entrant.config, os.environ).format())
 
 
 def ask_tasks(
@@ -83,15 +131,23 @@ def ask_tasks(
     overrides: Mapping[str, Any],
     *,
     as_json: bool,
+    dry_run: bool,
 ) -> None:
     """Let lm-evaluation-harness ask base and adapters, and print what it found."""
-    from launch.command import find_lm_eval
+    from launch.command import build_harness_command, find_lm_eval
+    from launch.config import format_config
     from launch.evaluate import check_shared_base
     from launch.harness import plan_task_runs, run_tasks
 
     lm_eval = find_lm_eval()
     check_shared_base(configs, overrides)
     entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+    if dry_run:
+        for entrant in entrants:
+            path = folder / entrant.name / "config.yaml"
+            echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
+            echo(build_harness_command(lm_eval, path, os.environ).format())
+        return
     scores = run_tasks(lm_eval, entrants, folder, show_prediction)
     print_result(
         {

@@ -1,7 +1,7 @@
 """What several commands take, and the checks that they share."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from prep.cli.output import echo
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
+    from launch.document import Fault
 
 
 cli_option = click.option(
@@ -42,22 +43,35 @@ def find_cli(given: str | None) -> Path:
     return find_llamafactory_cli(given)
 
 
+def print_faults(what: str, faults: "Iterable[Fault]") -> None:
+    """Print faults and their fixes to stderr; `what` names the config that they are of."""
+    for fault in faults:
+        echo(f"{what}: {'error' if fault.fatal else 'warning'}: {fault.describe()}", err=True)
+        if fault.mend:
+            echo(f"  Try: {fault.mend}", err=True)
+
+
 def refuse_faults(
-    ctx: click.Context, path: Path, config: "RunConfig", env: Mapping[str, str] | None = None
+    ctx: click.Context,
+    path: Path,
+    config: "RunConfig",
+    env: Mapping[str, str] | None = None,
+    action: str = "train",
 ) -> None:
     """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work.
 
     `env` is what the run will have beside this process's variables.
+    Raises: ConfigError when it is a config for something else than the action.
     """
-    from launch.config import check_values, guess_kind
+    from launch.actions import refuse_other_purpose
+    from launch.config import check_values
     from launch.rules import read_machine
+    from launch.schema import guess_kind
 
+    refuse_other_purpose(action, path, config.values)
     machine = read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
-    for fault in faults:
-        what = "error" if fault.fatal else "warning"
-        echo(f"{path}: {what}: {f'`{fault.key}` ' if fault.key else ''}{fault.message}", err=True)
-        echo(f"  Try: {fault.mend}", err=True)
+    print_faults(str(path), faults)
     if any(fault.fatal for fault in faults):
         echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
         ctx.exit(1)

@@ -1,7 +1,7 @@
 """One run: `lfc launch train`, `predict`, `export`, `chat`, `api`, and `attach`, `logs`, `stop`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from launch.cli.show import show_prediction, show_training
 from launch.runs import RUNS, Run, RunFolder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
-from prep.errors import ChildFailedError, ConfigError
+from prep.errors import ChildFailedError, ConfigError, OutputError
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
@@ -119,7 +119,7 @@ def predict(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **
     Example:
       lfc launch predict configs/medical-predict.yaml eval_dataset=medical_test
     """
-    launch_action(ctx, "train", config_path, pairs, **options)
+    launch_action(ctx, "predict", config_path, pairs, **options)
 
 
 @launch.command("export")
@@ -172,18 +172,26 @@ def api(
 ) -> None:
     """Serve a model with LLaMA-Factory's OpenAI-style API, until Ctrl-C.
 
-    The variable API_KEY, when it is set, is the key that every request must bring.
+    The variable API_KEY, when it is set, is the key that every request must bring. Without it anybody who reaches a
+    public --host can use the model.
 
     \b
     Example:
       lfc launch api configs/infer.yaml --port 8000
     """
-    from launch.network import choose_port
+    from launch.network import choose_port, format_address, is_public
 
-    if not options["dry_run"]:
+    env = {"API_HOST": host, "API_PORT": str(port)}
+
+    def announce() -> None:
         choose_port(host, port)
-        echo(f"API: http://{host}:{port}/v1, once LLaMA-Factory has loaded the model", err=True)
-    run_in_terminal(ctx, "api", config_path, pairs, {"API_HOST": host, "API_PORT": str(port)}, **options)
+        if is_public(host) and not os.environ.get("API_KEY"):
+            echo(f"Warning: --host {host} without API_KEY: everybody who reaches this machine can use it", err=True)
+            echo("  Try: API_KEY=SECRET before the command, or leave --host out", err=True)
+        if not options["dry_run"]:
+            echo(f"API: {format_address(host, port)}v1, once LLaMA-Factory has loaded the model", err=True)
+
+    run_in_terminal(ctx, "api", config_path, pairs, env, announce, **options)
 
 
 @launch.command("attach")
@@ -278,20 +286,25 @@ def launch_action(
     given_cli: str | None,
     as_json: bool,
 ) -> None:
-    """Run an action other than training to its end, with its progress bar."""
+    """Run an action other than training to its end, with its progress bar; only a config of its kind is taken."""
+    from launch.actions import refuse_other_purpose
     from launch.config import read_run_config
     from launch.run import run_llamafactory
 
     config = read_run_config(config_path, pairs)
+    refuse_other_purpose(action, config_path, config.values)
     cli = find_cli(given_cli)
-    if dry_run:
-        print_dry_run(cli, action, config_path, pairs, config)
-        return
     if not no_check:
-        refuse_faults(ctx, config_path, config)
+        refuse_faults(ctx, config_path, config, action=action)
+    theirs = "train" if action == "predict" else action
     folder = RUNS / (name or config_path.stem)
+    if dry_run:
+        if (folder / "run.json").is_file():
+            raise OutputError(f"run folder {folder} exists already", hint="--name ANOTHER_NAME")
+        print_dry_run(cli, theirs, config_path, pairs, config)
+        return
     with show_prediction(action, folder / "log.txt") as on_poll:
-        seconds = run_llamafactory(cli, action, config, folder, on_poll)
+        seconds = run_llamafactory(cli, theirs, config, folder, on_poll)
     made = str(config.values.get("export_dir") or config.values.get("output_dir"))
     print_result(
         {"run": folder.as_posix(), "made": made, "seconds": seconds},
@@ -307,24 +320,31 @@ def run_in_terminal(
     config_path: Path,
     pairs: tuple[str, ...],
     env: Mapping[str, str] | None = None,
+    announce: Callable[[], None] = lambda: None,
     *,
     no_check: bool,
     dry_run: bool,
     given_cli: str | None,
 ) -> None:
-    """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours."""
+    """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours.
+
+    `announce` is called when all has been checked, and may raise a last fault.
+    """
+    from launch.actions import refuse_other_purpose
     from launch.command import build_llamafactory_command
     from launch.config import read_run_config
     from launch.gpu import read_gpus
     from launch.process import run_interactive
 
     config = read_run_config(config_path, pairs)
+    refuse_other_purpose(action, config_path, config.values)
     cli = find_cli(given_cli)
+    if not no_check:
+        refuse_faults(ctx, config_path, config, env, action)
+    announce()
     if dry_run:
         print_dry_run(cli, action, config_path, pairs, config, env)
         return
-    if not no_check:
-        refuse_faults(ctx, config_path, config, env)
     gpus = read_gpus().gpus or ()
     command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
     ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
