@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from launch.batch import PLAN_FILE
+from launch.batch_plan import PLAN_FILE
 from launch.changes import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.chart import Curve, draw_chart
 from launch.document import format_value
@@ -22,6 +22,7 @@ from launch.summary import (
     RunSummary,
     Score,
     compare_to_preset,
+    describe_end,
     find_run_preset,
     find_varied_keys,
     format_seconds,
@@ -69,6 +70,7 @@ def build_run_page(summary: RunSummary) -> str:
         _build_heading(summary),
         _build_tiles(summary),
         _build_flags(summary.flags),
+        _build_end(summary),
         _build_losses(summary),
         _build_scores(summary.score),
         _build_config(summary),
@@ -173,6 +175,16 @@ def _build_flags(flags: Sequence[str]) -> Html:
     return _section("To look at", tag("ul", *(tag("li", flag) for flag in flags)), class_="flags")
 
 
+def _build_end(summary: RunSummary) -> Html:
+    """Return why a run ended before its time, with the telling lines of its log; nothing for one that did not."""
+    if summary.cause is None:
+        return Html()
+    lines = describe_end(summary.run)
+    code = "" if summary.run.exit_code is None else f", exit code {summary.run.exit_code}"
+    said = tag("pre", "\n".join(lines)) if lines else Html()
+    return _section("Why it ended", tag("p", f"{summary.cause}{code}"), said, class_="flags")
+
+
 def _build_losses(summary: RunSummary) -> Html:
     if summary.kind != "train":
         return Html()
@@ -267,7 +279,11 @@ def _build_data(data: Sequence[DataSummary]) -> Html:
 
 def _describe_counts(counts: Mapping[str, Any]) -> str:
     told = ("reasoning", "chat", "with_system", "with_history")
-    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in told if counts.get(name))
+    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in told if _is_count(counts.get(name)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _build_examples(score: Score | None) -> Html:
@@ -328,13 +344,14 @@ def _build_batch_table(summaries: Sequence[RunSummary]) -> Html:
         cells = [
             summary.run.path.name,
             _show_state(summary.run.state),
+            str(summary.cause or ""),
             tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
             _format_loss(summary.last_loss),
             format_seconds(summary.run.seconds),
             *(_show_value(summary.run.values.get(key, ...)) for key in varied),
         ]
         rows.append([*cells, summary.score.format() if summary.score else ""] if is_scored else cells)
-    heads = ("run", "state", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
+    heads = ("run", "state", "cause", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
     return _table(heads, rows)
 
 

@@ -168,6 +168,26 @@ def try_lock(path: Path, *, patience_s: float = 0) -> Iterator[int | None]:
         os.close(handle)
 
 
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a file; nothing is made or written, so it also works read-only.
+
+    Raises: InputError when the file is there and cannot be opened.
+    """
+    try:
+        try:
+            handle = os.open(path, os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
 def _lock(handle: int) -> bool:
     try:
         if sys.platform == "win32":
