@@ -3,13 +3,15 @@
 All text passes through launch/markup.py, so that what a model wrote cannot become part of the page.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from launch.batch_plan import PLAN_FILE
+from launch.batch import read_queue
+from launch.batch_plan import PLAN_FILE, read_batch
 from launch.changes import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.chart import Curve, draw_chart
 from launch.document import format_value
@@ -44,7 +46,7 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
     Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
-    batch = next((path for path in (root / name, Path(name)) if (path / PLAN_FILE).is_file()), None)
+    batch = next((path for path in (root / name, Path(name)) if os.path.isfile(path / PLAN_FILE)), None)  # noqa: PTH113 - pathlib may raise
     if batch:
         folder, page = batch, build_batch_page(batch.name, summarise_runs(_list_batch(batch, root), root))
     else:
@@ -56,7 +58,11 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
 
 
 def _list_batch(folder: Path, root: Path) -> list[Run]:
-    runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
+    """Return a batch's runs, each as its latest attempt; all that stands in a folder whose plan is not whole."""
+    try:
+        runs = [run.last for run in read_queue(read_batch(folder.name, folder.parent)) if run.last]
+    except InputError:
+        runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
         raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")
     return runs

@@ -32,10 +32,11 @@ from launch.process import (
 )
 from launch.runs import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
-from prep.files import explain_os_error, lock_file, write_json, write_text
+from prep.files import explain_os_error, write_json, write_text
 
 _START_S = 60.0
 _GRACE_BEFORE_START_S = 5.0
+_JUST_MADE_S = 10.0
 _WORDS_BYTES = 4_096
 _BLOCK_CHARACTERS = 1 << 20
 _PROGRAM = Path(__file__).with_name("start_supervisor.py")
@@ -144,11 +145,14 @@ def create_run_folder(path: Path) -> RunFolder:
     run = RunFolder(path)
     with explain_os_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_file(path, timeout_s=_START_S):
-            refuse_taken_run(path)
-            _remove_beginning(path)
+        refuse_taken_run(path)
+        _remove_beginning(path)
+        try:
+            # Of several launchers one makes it.
             path.mkdir()
-            write_json(run.preparing, describe_process(os.getpid()))
+        except FileExistsError:
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME") from None
+        write_json(run.preparing, describe_process(os.getpid()))
     return run
 
 
@@ -161,13 +165,13 @@ def refuse_taken_run(path: Path) -> None:
 
 def _is_abandoned(run: RunFolder) -> bool:
     """Tell whether a folder is the beginning of a run, and who began it has ended."""
-    if not run.path.is_dir() or not set(run.path.iterdir()) <= _list_beginnings(run):
+    if not run.path.is_dir() or run.path.is_symlink() or not set(run.path.iterdir()) <= _list_beginnings(run):
         return False
     try:
         content = json.loads(run.preparing.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        # An empty folder, or a beginning that an older version left.
-        return True
+        # Just made, or the beginning that an older version left.
+        return time.time() - run.path.stat().st_mtime > _JUST_MADE_S
     except (OSError, ValueError, RecursionError):
         return False
     return not is_same_process(content)
@@ -178,10 +182,13 @@ def _list_beginnings(run: RunFolder) -> set[Path]:
 
 
 def _remove_beginning(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for file in _list_beginnings(RunFolder(path)):
-            file.unlink(missing_ok=True)
-        path.rmdir()
+    if not os.path.lexists(path):
+        return
+    # Renamed first: of several launchers one takes it away.
+    aside = path.rename(path.with_name(f".{path.name}.{os.getpid()}.abandoned"))
+    for file in _list_beginnings(RunFolder(aside)):
+        file.unlink(missing_ok=True)
+    aside.rmdir()
 
 
 def begin_again(folder: Path) -> Path:

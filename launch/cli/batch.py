@@ -223,7 +223,7 @@ def describe_state(run: "QueuedRun") -> str:
     if run.last is None:
         return "queued"
     attempt = f", attempt {len(run.attempts)}" if len(run.attempts) > 1 else ""
-    cause = f" ({run.cause})" if run.cause else ""
+    cause = f" ({run.cause})" if run.cause and run.cause.value != run.last.state.value else ""
     again = ", will be tried again" if run.next_values is not None else ""
     if run.last.fault:
         return f"{run.last.state}: {run.last.fault}"
