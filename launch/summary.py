@@ -163,7 +163,11 @@ def _check_figures(comparison: Comparison) -> None:
     """Raise InputError when an evaluation's figures are no numbers that can be shown."""
     for side in comparison.sides:
         changes = [number for change in side.changes.values() for number in (change.value, change.low, change.high)]
-        if not isinstance(side.source, str) or not all(map(is_finite, [*side.figures.values(), *changes])):
+        if (
+            not isinstance(side.source, str)
+            or not isinstance(side.fingerprint, str)
+            or not all(map(is_finite, [*side.figures.values(), *changes]))
+        ):
             raise InputError(f"{comparison.folder / COMPARISON_FILE} cannot be used: a figure is no number")
 
 
@@ -172,8 +176,7 @@ def _find_scores(evaluations: Iterable[Evaluation], runs: Sequence[Run]) -> dict
     scores: dict[Path, Score] = {}
     for evaluation in evaluations:
         for side in evaluation.comparison.sides:
-            fingerprint = getattr(side, "fingerprint", "")
-            owner = side.source and find_owner(Path(side.source), evaluation.written_at, runs, fingerprint)
+            owner = side.source and find_owner(Path(side.source), evaluation.written_at, runs, side.fingerprint)
             if owner and side.figures:
                 scores.setdefault(owner.path, Score(evaluation.comparison, side))
     return scores

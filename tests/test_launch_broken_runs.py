@@ -93,7 +93,7 @@ def test_links_in_circles_and_a_run_json_that_is_a_folder_are_broken_runs() -> N
 @posix_only
 def test_an_undecodable_name_is_shown_and_hides_nothing() -> None:
     odd = os.fsdecode(b"runs/\xff\x1b")
-    os.rename("runs/odd", odd)
+    Path("runs/odd").rename(odd)
     result = run("runs")
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
@@ -103,7 +103,7 @@ def test_an_undecodable_name_is_shown_and_hides_nothing() -> None:
 
 @pytest.mark.parametrize("argv", [("runs",), ("report", "x"), ("stop", "x"), ("logs", "x"), ("compare", "x", "y")])
 def test_runs_that_is_a_file_is_one_error(argv: tuple[str, ...]) -> None:
-    os.rename("runs", "kept")
+    Path("runs").rename("kept")
     Path("runs").write_text("", encoding="utf-8")
     result = run(*argv)
     assert result.exit_code == 1
@@ -115,8 +115,7 @@ def test_a_deleted_working_folder_is_one_error() -> None:
     gone = Path("gone")
     gone.mkdir()
     os.chdir(gone)
-    gone = Path("../gone")
-    os.rmdir(gone)
+    Path("../gone").rmdir()
     result = run("runs")
     assert result.exit_code == 1
     assert "Error: the working folder was deleted" in result.stderr
