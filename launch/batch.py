@@ -4,47 +4,28 @@ So a launcher that was killed loses nothing: its runs go on, and the next one re
 """
 
 import itertools
-import json
 import os
-import re
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launch.config import RunConfig, format_config, read_config
-from launch.document import load_document
-from launch.retry import Cause, find_cause, plan_retry
-from launch.run import prepare_llamafactory, start_supervisor, stop_run
-from launch.runs import RUNS, Run, RunState, read_run
-from prep.errors import ConfigError, InputError, OutputError
-from prep.files import lock_file, write_json
+from launch.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
+from launch.causes import Cause, find_cause
+from launch.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
+from launch.config import RunConfig, format_config
+from launch.retry import plan_retry, resume
+from launch.run import build_command, prepare_llamafactory, start_supervisor, stop_run
+from launch.runs import Run, RunFolder, RunState, describe_broken, is_run, read_run
+from prep.errors import ChildFailedError, StoppedError, UserError
+from prep.files import is_locked, lock_file, write_text
 
-PLAN_FILE = "batch.json"
 _POLL_S = 0.5
 _NETWORK_WAIT_S = 30.0
-_SWEEP_KEYS = ("config", "set", "grid", "zip", "runs")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a batch: its name, its config, and its share of the work (larger ones start first)."""
-
-    name: str
-    values: dict[str, Any]
-    cost: float
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """What a batch is to do; `slots` are GPU numbers, or "cpu" for a share of the processor."""
-
-    folder: Path
-    runs: tuple[PlannedRun, ...]
-    slots: tuple[str, ...]
-    max_attempts: int
+# A launcher that was asked to stop looks twice a second; one that is starting a run looks later.
+_LAUNCHER_END_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -69,102 +50,10 @@ class QueuedRun:
         return self.next_values is None and not running
 
 
-def read_sweep(paths: Sequence[Path], name: str) -> dict[str, dict[str, Any]]:
-    """Return {run name: config values} of one sweep file, or of several configs.
-
-    Shape of a sweep: `config` is the YAML that all share; `set` changes it for all; `grid` makes every
-    combination of its lists, `zip` pairs its lists by position, `runs` names single ones.
-    Each run without an `output_dir` of its own gets one beside the shared one.
-    Raises: ConfigError when a key is unknown, lists do not pair, or two runs share a name or an output_dir.
-    """
-    first = load_document(paths[0]).values
-    if len(paths) == 1 and "config" in first:
-        configs = _expand_sweep(paths[0], first, name)
-    else:
-        configs = {path.stem: read_config(path) for path in paths}
-        if len(configs) < len(paths):
-            raise ConfigError("two configs have the same file name", hint="rename one: it names its run")
-    folders: dict[str, str] = {}
-    for run, values in configs.items():
-        other = folders.setdefault(str(values.get("output_dir")), run)
-        if other != run:
-            raise ConfigError(f"runs '{other}' and '{run}' share the output_dir {values.get('output_dir')}")
-    return configs
-
-
-def _expand_sweep(path: Path, sweep: Mapping[str, Any], batch: str) -> dict[str, dict[str, Any]]:
-    unknown = set(sweep) - set(_SWEEP_KEYS)
-    if unknown:
-        raise ConfigError(f"{path}: unknown keys {', '.join(sorted(unknown))}", hint=", ".join(_SWEEP_KEYS))
-    config = Path(str(sweep["config"]))
-    base = {**read_config(config if config.is_file() else path.parent / config), **(sweep.get("set") or {})}
-    changes: dict[str, dict[str, Any]] = {}
-    for combination in _combine(path, sweep.get("grid") or {}, sweep.get("zip") or {}):
-        changes[_name_run(combination)] = combination
-    for name, values in (sweep.get("runs") or {}).items():
-        if name in changes:
-            raise ConfigError(f"{path}: two runs are called '{name}'")
-        changes[str(name)] = dict(values or {})
-    if not changes:
-        raise ConfigError(f"{path}: grid, zip and runs are all empty")
-    shared = Path(str(base.get("output_dir", f"saves/{batch}")))
-    return {
-        name: {**base, "output_dir": (shared.parent / f"{shared.name}-{name}").as_posix(), **change}
-        for name, change in changes.items()
-    }
-
-
-def _combine(path: Path, grid: Mapping[str, Any], pairs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for key, values in {**grid, **pairs}.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"{path}: `{key}` must be a list of values")
-    if len({len(values) for values in pairs.values()}) > 1:
-        raise ConfigError(f"{path}: the lists under `zip` must be equally long")
-    rows = [dict(zip(pairs, row, strict=True)) for row in zip(*pairs.values(), strict=True)] or [{}]
-    for row in rows:
-        for values in itertools.product(*grid.values()):
-            combination = {**dict(zip(grid, values, strict=True)), **row}
-            if combination:
-                yield combination
-
-
-def _name_run(values: Mapping[str, Any]) -> str:
-    parts = [f"{key}-{Path(str(value)).name}" for key, value in values.items()]
-    return _UNSAFE.sub("_", "_".join(parts))
-
-
-def plan_batch(
-    name: str, configs: Mapping[str, dict[str, Any]], slots: Sequence[str], max_attempts: int
-) -> BatchPlan:
-    """Write a new batch's folder and plan; raises OutputError when a batch of that name stands there."""
-    runs = [PlannedRun(run, values, estimate_cost(values)) for run, values in configs.items()]
-    runs.sort(key=lambda run: -run.cost)
-    plan = BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts)
-    if plan.folder.exists():
-        raise OutputError(f"{plan.folder} exists already", hint="--continue to go on with it, or another --name")
-    plan.folder.mkdir(parents=True)
-    write_json(
-        plan.folder / PLAN_FILE,
-        {"runs": [run.__dict__ for run in runs], "slots": plan.slots, "max_attempts": max_attempts},
-    )
-    return plan
-
-
-def read_batch(name: str) -> BatchPlan:
-    """Return the plan of a batch that was begun; raises InputError when there is none."""
-    path = RUNS / name / PLAN_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"no batch called '{name}': {path} cannot be read", hint="lfc launch runs") from error
-    runs = tuple(PlannedRun(**run) for run in content["runs"])
-    return BatchPlan(RUNS / name, runs, tuple(content["slots"]), content["max_attempts"])
-
-
 def run_batch(plan: BatchPlan, cli: Path, on_poll: Callable[[list[QueuedRun]], None]) -> list[QueuedRun]:
     """Keep every slot busy until all runs are done; goes on with what stands in the batch's folder.
 
-    Raises: OutputError when another launcher works on this batch.
+    Raises: OutputError when another launcher works on this batch, StoppedError when it was asked to stop.
     """
     with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
         while True:
@@ -172,8 +61,32 @@ def run_batch(plan: BatchPlan, cli: Path, on_poll: Callable[[list[QueuedRun]], N
             on_poll(queue)
             if all(run.is_done for run in queue):
                 return queue
+            if plan.stop_request.exists():
+                raise StoppedError("a stop request", signal.SIGINT)
             _fill_slots(plan, queue, cli)
             time.sleep(_POLL_S)
+
+
+def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
+    """Return a plan whose stopped runs are to go on, and withdraw the request to stop it.
+
+    Raises: OutputError when another launcher works on this batch.
+    """
+    with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
+        if not dry_run:
+            plan.stop_request.unlink(missing_ok=True)
+    return replace(plan, taken_up_at=time.time())
+
+
+def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
+    """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
+    claims = list_claims(ignored=plan.folder)
+    for run in read_queue(plan):
+        # A run of its own that lives has its folder by right.
+        if run.last is None or run.last.state is not RunState.RUNNING:
+            refuse_taken_folders(run.planned.values, claims)
+    if not share_gpus:
+        refuse_taken_gpus([slot for slot in plan.slots if slot != "cpu"], claims)
 
 
 def read_queue(plan: BatchPlan) -> list[QueuedRun]:
@@ -181,66 +94,103 @@ def read_queue(plan: BatchPlan) -> list[QueuedRun]:
     return [_read_queued(plan, planned) for planned in plan.runs]
 
 
+def preview_commands(plan: BatchPlan, cli: Path) -> list[tuple[str, dict[str, Any], str]]:
+    """Return (name, config, command) of each run that is to start, on the slots in turn."""
+    slots = itertools.cycle(plan.slots)
+    found = []
+    for run in read_queue(plan):
+        if run.next_values is not None:
+            folder = RunFolder(_attempt_folder(plan, run.planned, len(run.attempts) + 1))
+            env = slot_environment(next(slots), len(plan.slots))
+            command = build_command(cli, "train", folder.config, run.next_values, env)
+            found.append((run.planned.name, run.next_values, command.format()))
+    return found
+
+
+def is_at_work(plan: BatchPlan) -> bool:
+    """Tell whether a launcher works on a batch, a run of it lives, or something of it is still to start."""
+    return is_locked(plan.lock) or not all(run.is_done for run in read_queue(plan))
+
+
 def stop_batch(plan: BatchPlan) -> None:
-    """Stop every run of a batch that lives, and wait until none of their processes is left."""
+    """Stop a batch: its launcher starts no more, every run that lives is stopped, and nothing of them is left.
+
+    Raises: ChildFailedError when a run, or the launcher, does not stop.
+    """
+    write_text(plan.stop_request, "")
+    _stop_runs(plan)
+    deadline = time.monotonic() + _LAUNCHER_END_S
+    while is_locked(plan.lock):
+        if time.monotonic() > deadline:
+            raise ChildFailedError(f"the launcher of {plan.folder} does not stop", exit_code=1)
+        time.sleep(_POLL_S)
+    # One that it had just begun to start.
+    _stop_runs(plan)
+
+
+def _stop_runs(plan: BatchPlan) -> None:
     running = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.RUNNING]
     for run in running:
-        run.folder.stop_request.write_text("", encoding="utf-8")
+        write_text(run.folder.stop_request, "")
     for run in running:
         stop_run(run.folder)
 
 
-def estimate_cost(values: Mapping[str, Any]) -> float:
-    """Return a figure that grows with a run's time: rows trained on times the weights they pass through."""
-    from launch.rules import count_rows
-    from launch.rules import split_names as split
-
-    batch = int(values.get("per_device_train_batch_size", 8)) * int(values.get("gradient_accumulation_steps", 1))
-    steps = int(values.get("max_steps", -1) or -1)
-    if steps > 0:
-        rows = float(steps * batch)
-    else:
-        folder = Path(str(values.get("dataset_dir") or "data"))
-        rows = sum(count_rows(name, folder) or 0 for name in split(values.get("dataset")))
-        rows *= float(values.get("num_train_epochs", 3.0))
-    model = Path(str(values.get("model_name_or_path", "")))
-    weights = sum(file.stat().st_size for file in model.glob("*.safetensors")) if model.is_dir() else 0
-    return rows * max(weights, 1)
-
-
 def _read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
-    attempts = []
+    attempts: list[Run] = []
     for number in itertools.count(1):
         folder = _attempt_folder(plan, planned, number)
-        if not (folder / "run.json").is_file():
+        if not is_run(folder):
             break
-        attempts.append(read_run(folder))
+        try:
+            attempts.append(read_run(folder))
+        except UserError as error:
+            attempts.append(describe_broken(folder, str(error)))
     if not attempts:
         return QueuedRun(planned, (), planned.values, 0.0)
     last = attempts[-1]
-    if last.state not in (RunState.FAILED, RunState.LOST):
-        return QueuedRun(planned, tuple(attempts), None, 0.0)
     cause = find_cause(last)
-    again = plan_retry(last.values, cause) if len(attempts) < plan.max_attempts else None
+    if cause is None:
+        return QueuedRun(planned, tuple(attempts), None, 0.0)
     wait_s = _NETWORK_WAIT_S * 2 ** (len(attempts) - 1) if cause is Cause.NETWORK else 0.0
+    again = _plan_next(plan, attempts, cause)
     return QueuedRun(planned, tuple(attempts), again, _ended_at(last) + wait_s, cause)
 
 
+def _plan_next(plan: BatchPlan, attempts: Sequence[Run], cause: Cause) -> dict[str, Any] | None:
+    """Return the config of a run's next attempt, None when there is to be none.
+
+    What was stopped or killed before the batch was taken up goes on, and does not count as an attempt.
+    """
+    last = attempts[-1]
+    is_earlier = _ended_at(last) < plan.taken_up_at
+    if last.state is RunState.STOPPED and is_earlier:
+        return resume(last.values)
+    ended = (RunState.STOPPED, RunState.LOST)
+    spent = [run for run in attempts if run.state not in ended or _ended_at(run) >= plan.taken_up_at]
+    return plan_retry(last.values, cause) if len(spent) < plan.max_attempts else None
+
+
 def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
-    busy = [run.last.plan.get("slot") for run in queue if run.last and run.last.state is RunState.RUNNING]
     free = list(plan.slots)
-    for slot in busy:
-        if slot in free:
-            free.remove(slot)
     for run in queue:
-        if not free:
-            return
+        if run.last and run.last.state is RunState.RUNNING:
+            _take(free, run.last.plan.get("slot"))
+    for run in queue:
         if run.last and run.last.state is RunState.QUEUED:
             # Written down by a launcher that was killed before it could start it, or just after.
-            start_supervisor(run.last.folder)
-            free.pop(0)
-        elif run.next_values is not None and run.ready_at <= time.time():
+            if _take(free, run.last.plan.get("slot")):
+                start_supervisor(run.last.folder)
+        elif free and run.next_values is not None and run.ready_at <= time.time():
             _start(plan, run, free.pop(0), cli)
+
+
+def _take(free: list[str], slot: str | None) -> bool:
+    """Take a slot from the free ones; return whether it was free."""
+    if slot not in free:
+        return False
+    free.remove(slot)
+    return True
 
 
 def _start(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> None:
@@ -248,19 +198,14 @@ def _start(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> None:
     number = len(run.attempts) + 1
     header = f"{run.planned.name} of {plan.folder.as_posix()}, attempt {number}"
     config = RunConfig(values, format_config(values, header=header))
-    folder = prepare_llamafactory(
-        cli,
-        "train",
-        config,
-        _attempt_folder(plan, run.planned, number),
-        slot_environment(slot, len(plan.slots)),
-        slot,
-    )
+    place = _attempt_folder(plan, run.planned, number)
+    with starting():
+        folder = prepare_llamafactory(cli, "train", config, place, slot_environment(slot, len(plan.slots)), slot)
     start_supervisor(folder)
 
 
 def slot_environment(slot: str, slots: int) -> dict[str, str]:
-    """Return the variables that keep a run on its slot: one GPU, or its share of the processor's cores."""
+    """Return the variables that keep a run on its slot: one GPU, or its share of the CPU's cores."""
     if slot == "cpu":
         return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // slots))}
     return {"CUDA_VISIBLE_DEVICES": slot}

@@ -14,6 +14,7 @@ from typing import Any
 from launch.changes import write_changed_rows
 from launch.config import RunConfig, check_values, format_config
 from launch.document import Fault, show_value
+from launch.figures import fingerprint_weights
 from launch.held_out import check_held_out
 from launch.model_keys import FREE_KEYS, carry_model_keys, set_trained
 from launch.process import Poll
@@ -45,12 +46,16 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Side:
-    """One model's figures, from 0 to 100, and how they moved from the base's; the base's own `changes` are none."""
+    """One model's figures, from 0 to 100, and how they moved from the base's; the base's own `changes` are none.
+
+    `fingerprint` tells the weights that answered from those that stand in `source` later.
+    """
 
     name: str
     source: str
     figures: Mapping[str, float]
     changes: Mapping[str, Change]
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ def score_entrants(entrants: Sequence[Entrant], folder: Path) -> Comparison:
             entrant.source,
             average_scores(scores[entrant.name]),
             compare_scores(scores[BASE], scores[entrant.name]) if entrant.source else {},
+            fingerprint_weights(Path(entrant.source)) if entrant.source else "",
         )
         for entrant in entrants
     )

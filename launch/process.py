@@ -1,44 +1,43 @@
 """Start a child process, keep its log, pass signals on, and end it with all its own children."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from launch.causes import find_telling_lines
 from launch.command import Command
+from launch.logs import read_tail
 from prep.errors import StoppedError
 from prep.files import explain_os_error
 
 Poll = Callable[[], None]
 POLL_S = 0.25
 GRACE_S = 30.0
-_TELLING_LINES = 12
-_TOLD_CAUSES = 2
-_CAUSE_LINE = "The above exception was the direct cause"
-# Lines that say what went wrong: the end of a traceback, or what the shell and the kernel say.
-_ERROR_LINE = re.compile(r"^(\w+\.)*\w*(Error|Exception|Interrupt|Exit)\b|^Killed|out of memory", re.IGNORECASE)
+_INTERACTIVE_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
 class Child:
-    """What `run_child` gives its child besides the command: called with its id, and a file it keeps open.
+    """What `run_child` gives its child besides the command: called with its id, and files it keeps open.
 
     `on_stop` is called before the child is asked to end; it then has `grace_s` seconds before it is made to.
+    `on_end` is called with the exit code of a child that ended by itself, also when a signal came just then.
     """
 
     on_start: Callable[[int], None] = lambda _: None
-    kept_open: int | None = None
+    kept_open: tuple[int, ...] = ()
     on_stop: Callable[[], None] = lambda: None
     grace_s: float = GRACE_S
+    on_end: Callable[[int], None] = lambda _: None
 
 
 def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: Child | None = None) -> int:
@@ -67,48 +66,58 @@ def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: 
                 on_poll()
                 time.sleep(POLL_S)
         except BaseException:
+            if process.poll() is not None:
+                child.on_end(_read_exit_code(process))
             child.on_stop()
             _stop_child(process, child.grace_s)
             raise
+        child.on_end(_read_exit_code(process))
     on_poll()
+    return _read_exit_code(process)
+
+
+def _read_exit_code(process: subprocess.Popen[bytes]) -> int:
+    """Return an ended child's exit code as a shell tells it."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def describe_failure(program: str, exit_code: int, log: Path) -> str:
     """Return what a failed child said last, and where the whole log lies."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    said = "\n".join(f"  | {line}" for line in find_telling_lines(text)) or "  | (it printed nothing)"
+    said = "\n".join(f"  | {line}" for line in find_telling_lines(read_tail(log))) or "  | (it printed nothing)"
     return f"{Path(program).name} ended with exit code {exit_code}:\n{said}\n  whole log: {log}"
 
 
-def find_telling_lines(text: str) -> list[str]:
-    """Return the last error line of a log with its causes and a few lines around, or else the log's last lines."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines()]
-    lines = [line for line in lines if line.strip()]
-    position = _find_error(lines, len(lines))
-    if position is None:
-        return lines[-_TELLING_LINES:]
-    begin = max(0, position - 4)
-    causes = [_find_error(lines, place) for place, line in enumerate(lines[:begin]) if line.startswith(_CAUSE_LINE)]
-    said = list(dict.fromkeys(lines[place] for place in causes if place is not None))
-    return [*said[-_TOLD_CAUSES:], *lines[begin : position + _TELLING_LINES - 4]]
-
-
-def _find_error(lines: Sequence[str], end: int) -> int | None:
-    """Return where the last error line before `end` stands."""
-    return next((place for place in range(end - 1, -1, -1) if _ERROR_LINE.match(lines[place])), None)
-
-
 def run_interactive(command: Command) -> int:
-    """Run a command on this terminal, as if it had been typed, and return its exit code."""
-    with explain_os_error(Path(command.argv[0])):
-        process = subprocess.Popen(command.argv, env={**os.environ, **command.env})
-    while True:
+    """Run a command on this terminal, as if it had been typed, and return its exit code.
+
+    SIGTERM and SIGHUP end the child too. A Ctrl-C in a terminal reaches the child without us; without a terminal
+    a SIGINT to us alone is passed on.
+    """
+    is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    with stop_signals_raise():
+        with explain_os_error(Path(command.argv[0])):
+            process = subprocess.Popen(command.argv, env={**os.environ, **command.env})
+        while True:
+            try:
+                process.wait()
+                return _read_exit_code(process)
+            except KeyboardInterrupt:
+                if not is_terminal and process.poll() is None:
+                    process.send_signal(signal.SIGINT)
+            except StoppedError:
+                _end_alone(process)
+                raise
+
+
+def _end_alone(process: subprocess.Popen[bytes]) -> None:
+    """End a child that shares our process group: asked first, made to after a while."""
+    for end in (process.terminate, process.kill):
+        end()
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # The terminal has sent it to the child as well, whose own choice it is.
+            process.wait(timeout=_INTERACTIVE_GRACE_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt, StoppedError):
             continue
+        return
 
 
 def start_detached(argv: list[str], words: Path) -> subprocess.Popen[bytes]:
@@ -119,7 +128,11 @@ def start_detached(argv: list[str], words: Path) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def stop_signals_raise() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into StoppedError in the main thread, as Ctrl-C is KeyboardInterrupt."""
+    """Turn SIGTERM and SIGHUP into StoppedError in the main thread, as Ctrl-C is KeyboardInterrupt.
+
+    SIGINT too when it was ignored, as a shell leaves it for what it starts in the background: children then do not
+    ignore it either. An ignored SIGHUP, nohup's, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -127,13 +140,20 @@ def stop_signals_raise() -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         raise StoppedError(signal.Signals(number).name, number)
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers: dict[int, Any] = {
+        number: stop
+        for number in numbers
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+    }
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        handlers[signal.SIGINT] = signal.default_int_handler
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop_child(process: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -152,7 +172,7 @@ _NEW_GROUP: dict[str, Any]
 if sys.platform == "win32":
     _NEW_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
-    def _keep_open(_: int | None) -> dict[str, Any]:
+    def _keep_open(_: tuple[int, ...]) -> dict[str, Any]:
         return {}
 
     def _interrupt(pid: int) -> None:
@@ -168,8 +188,8 @@ if sys.platform == "win32":
 else:
     _NEW_GROUP = {"start_new_session": True}
 
-    def _keep_open(handle: int | None) -> dict[str, Any]:
-        return {} if handle is None else {"pass_fds": (handle,)}
+    def _keep_open(handles: tuple[int, ...]) -> dict[str, Any]:
+        return {"pass_fds": handles}
 
     def _interrupt(pid: int) -> None:
         os.kill(pid, signal.SIGINT)

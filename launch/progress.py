@@ -1,7 +1,9 @@
 """LLaMA-Factory's trainer_log.jsonl → what a person wants to see while it runs; reads, never imports torch."""
 
 import json
+import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,11 @@ from prep.errors import UserError
 
 _BARS = "▁▂▃▄▅▆▇█"
 _TAIL_BYTES = 4_096
+# Read again several times a second.
+_LIVE_BYTES = 4 << 20
+_LOSSES = ("loss", "eval_loss")
+_FIGURES = (*_LOSSES, "current_steps", "total_steps", "throughput", "vram_reserved")
+_ELAPSED = re.compile(r"^(\d+ days?, )?\d+:\d\d:\d\d$", re.ASCII)
 # tqdm's line: ` 50%|█████     | 1/2 [00:00<00:00, …`
 _TQDM = re.compile(rb"(\d+)%\|[^|]*\| *(\d+)/(\d+) \[")
 
@@ -31,13 +38,40 @@ class TrainingProgress:
     memory_gib: float | None = None
 
 
-def read_trainer_log(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a trainer_log.jsonl; a last line that is still being written is left out."""
+def read_trainer_log(path: Path, max_bytes: int = 64 << 20) -> list[dict[str, Any]]:
+    """Return the entries of a trainer_log.jsonl; a last line that is still being written is left out.
+
+    Of a very large one its end. Raises: ValueError when a line is no entry, or its figures are no numbers.
+    """
+    with suppress(FileNotFoundError):
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            stream.seek(max(0, size - max_bytes))
+            content = stream.read(max_bytes)
+        return parse_trainer_log(content.partition(b"\n")[2] if size > max_bytes else content)
+    return []
+
+
+def parse_trainer_log(content: bytes) -> list[dict[str, Any]]:
+    """Return the entries of a trainer_log.jsonl's content; raises ValueError as `read_trainer_log` does."""
+    lines = content.decode("utf-8").split("\n")[:-1]
+    return [_parse_entry(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse_entry(number: int, line: str) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        entry = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"line {number} is nested too deep") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"line {number} is no entry")
+    for key in _FIGURES:
+        value = entry.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"line {number}: `{key}` is no number")
+    if not isinstance(entry.get("current_steps"), int | float) and any(entry.get(key) for key in _LOSSES):
+        raise ValueError(f"line {number}: a loss without `current_steps`")
+    return entry
 
 
 def read_progress(path: Path, *, since: float = 0) -> TrainingProgress | None:
@@ -45,21 +79,28 @@ def read_progress(path: Path, *, since: float = 0) -> TrainingProgress | None:
 
     `since` is the run's start in seconds of the epoch: an older file is a former run's.
     """
-    if not path.is_file() or path.stat().st_mtime < since:
+    try:
+        if path.stat().st_mtime < since:
+            return None
+        entries = read_trainer_log(path, _LIVE_BYTES)
+        last = entries[-1]
+        return TrainingProgress(
+            step=last["current_steps"],
+            total_steps=last["total_steps"],
+            losses=tuple(float(entry["loss"]) for entry in entries if is_finite(entry.get("loss"))),
+            elapsed=str(last["elapsed_time"]),
+            remaining=str(last["remaining_time"]),
+            tokens_per_s=last.get("throughput"),
+            memory_gib=last.get("vram_reserved"),
+        )
+    except (OSError, ValueError, KeyError, IndexError):
+        # Nothing to see yet, or nothing that can be read: the run itself goes on.
         return None
-    entries = read_trainer_log(path)
-    if not entries:
-        return None
-    last = entries[-1]
-    return TrainingProgress(
-        step=last["current_steps"],
-        total_steps=last["total_steps"],
-        losses=tuple(entry["loss"] for entry in entries if entry.get("loss") is not None),
-        elapsed=last["elapsed_time"],
-        remaining=last["remaining_time"],
-        tokens_per_s=last.get("throughput"),
-        memory_gib=last.get("vram_reserved"),
-    )
+
+
+def is_finite(value: object) -> bool:
+    """Tell whether a value is a number that can be drawn: neither NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def describe_progress(progress: TrainingProgress) -> str:
@@ -78,6 +119,8 @@ def describe_progress(progress: TrainingProgress) -> str:
 
 def _read_seconds(elapsed: str) -> int:
     """Return the seconds of LLaMA-Factory's `0:01:05`, or of its `2 days, 0:01:05`."""
+    if not _ELAPSED.match(elapsed):
+        return 0
     days, _, time = elapsed.rpartition(", ")
     hours, minutes, seconds = map(int, time.split(":"))
     return int(days.partition(" ")[0] or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds
@@ -85,7 +128,7 @@ def _read_seconds(elapsed: str) -> int:
 
 def check_learning(trainer_log: Path) -> str:
     """Return what a trainer's own log says of the loss; raises UserError when it did not fall to its half."""
-    losses = [entry["loss"] for entry in read_trainer_log(trainer_log) if entry.get("loss") is not None]
+    losses = [entry["loss"] for entry in read_trainer_log(trainer_log) if is_finite(entry.get("loss"))]
     if len(losses) < 2 or losses[-1] > losses[0] / 2:
         raise UserError(f"{trainer_log}: the loss did not fall to half of its first value")
     return (
@@ -111,6 +154,6 @@ def read_bar(log: Path) -> tuple[int, int] | None:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             found = _TQDM.findall(stream.read())
-    except FileNotFoundError:
+    except OSError:
         return None
     return (int(found[-1][1]), int(found[-1][2])) if found else None

@@ -3,13 +3,15 @@
 All text passes through launch/markup.py, so that what a model wrote cannot become part of the page.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from launch.batch import PLAN_FILE
+from launch.batch import read_queue
+from launch.batch_plan import PLAN_FILE, read_batch
 from launch.changes import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.chart import Curve, draw_chart
 from launch.document import format_value
@@ -22,6 +24,7 @@ from launch.summary import (
     RunSummary,
     Score,
     compare_to_preset,
+    describe_end,
     find_run_preset,
     find_varied_keys,
     format_seconds,
@@ -43,7 +46,7 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
     Never inside: a recipe would take a run that holds a new file for a changed one.
     Raises: InputError when nothing is called so.
     """
-    batch = next((path for path in (root / name, Path(name)) if (path / PLAN_FILE).is_file()), None)
+    batch = next((path for path in (root / name, Path(name)) if os.path.isfile(path / PLAN_FILE)), None)  # noqa: PTH113 - pathlib may raise
     if batch:
         folder, page = batch, build_batch_page(batch.name, summarise_runs(_list_batch(batch, root), root))
     else:
@@ -55,7 +58,11 @@ def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Pa
 
 
 def _list_batch(folder: Path, root: Path) -> list[Run]:
-    runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
+    """Return a batch's runs, each as its latest attempt; all that stands in a folder whose plan is not whole."""
+    try:
+        runs = [run.last for run in read_queue(read_batch(folder.name, folder.parent)) if run.last]
+    except InputError:
+        runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
         raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")
     return runs
@@ -69,6 +76,7 @@ def build_run_page(summary: RunSummary) -> str:
         _build_heading(summary),
         _build_tiles(summary),
         _build_flags(summary.flags),
+        _build_end(summary),
         _build_losses(summary),
         _build_scores(summary.score),
         _build_config(summary),
@@ -173,6 +181,16 @@ def _build_flags(flags: Sequence[str]) -> Html:
     return _section("To look at", tag("ul", *(tag("li", flag) for flag in flags)), class_="flags")
 
 
+def _build_end(summary: RunSummary) -> Html:
+    """Return why a run ended before its time, with the telling lines of its log; nothing for one that did not."""
+    if summary.cause is None:
+        return Html()
+    lines = describe_end(summary.run)
+    code = "" if summary.run.exit_code is None else f", exit code {summary.run.exit_code}"
+    said = tag("pre", "\n".join(lines)) if lines else Html()
+    return _section("Why it ended", tag("p", f"{summary.cause}{code}"), said, class_="flags")
+
+
 def _build_losses(summary: RunSummary) -> Html:
     if summary.kind != "train":
         return Html()
@@ -267,7 +285,11 @@ def _build_data(data: Sequence[DataSummary]) -> Html:
 
 def _describe_counts(counts: Mapping[str, Any]) -> str:
     told = ("reasoning", "chat", "with_system", "with_history")
-    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in told if counts.get(name))
+    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in told if _is_count(counts.get(name)))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _build_examples(score: Score | None) -> Html:
@@ -328,13 +350,14 @@ def _build_batch_table(summaries: Sequence[RunSummary]) -> Html:
         cells = [
             summary.run.path.name,
             _show_state(summary.run.state),
+            str(summary.cause or ""),
             tag("b", f"{loss} best") if loss and summary.best_loss == best else loss,
             _format_loss(summary.last_loss),
             format_seconds(summary.run.seconds),
             *(_show_value(summary.run.values.get(key, ...)) for key in varied),
         ]
         rows.append([*cells, summary.score.format() if summary.score else ""] if is_scored else cells)
-    heads = ("run", "state", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
+    heads = ("run", "state", "cause", "best loss", "last loss", "time", *varied, *(("score",) if is_scored else ()))
     return _table(heads, rows)
 
 

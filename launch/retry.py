@@ -1,48 +1,25 @@
-"""What went wrong with a run, and the config that goes on from there: same training, other schedule."""
+"""The config that goes on from where a run ended: same training, other schedule; and what may stand in its way."""
 
+import os
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from launch.runs import Run, RunState
+from launch.causes import Cause
 from prep.errors import ConfigError
+from prep.files import explain_os_error
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED", re.IGNORECASE)
-_NETWORK = re.compile(
-    r"Connect(ion)?Error|ConnectTimeout|ReadTimeout|MaxRetryError|couldn't connect to|failure in name resolution"
-    r"|HTTPError: 5\d\d|50[0234] (Server Error|Bad Gateway|Service|Gateway)|ChunkedEncodingError|RemoteDisconnected"
-)
-_CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
-_TAIL_BYTES = 65_536
-_SIGNALLED = 128
-
-
-class Cause(StrEnum):
-    """Why a run ended before its time."""
-
-    OUT_OF_MEMORY = "out of memory"
-    NETWORK = "network"
-    KILLED = "killed"
-    CONFIG = "config or data"
-
-
-def find_cause(run: Run) -> Cause:
-    """Return why a failed or lost run ended, from its exit code and the end of its log."""
-    text = _read_tail(run.folder.log)
-    if _OUT_OF_MEMORY.search(text):
-        return Cause.OUT_OF_MEMORY
-    if run.state is RunState.LOST or (run.exit_code or 0) > _SIGNALLED:
-        return Cause.KILLED
-    return Cause.NETWORK if _NETWORK.search(text) else Cause.CONFIG
+_CHECKPOINT = re.compile(r"^checkpoint-(\d{1,18})$", re.ASCII)
+# What another start may mend without another config.
+_PASSING = (Cause.NETWORK, Cause.KILLED, Cause.HOST_MEMORY, Cause.PREEMPTED)
 
 
 def find_checkpoint(output_dir: Path) -> Path | None:
     """Return the last whole checkpoint in an output folder: trainer_state.json is what is written last."""
     found = [
         (int(match[1]), path)
-        for path in (output_dir.iterdir() if output_dir.is_dir() else ())
+        for path in (output_dir.iterdir() if os.path.isdir(output_dir) else ())  # noqa: PTH112 - pathlib may raise
         if (match := _CHECKPOINT.match(path.name)) and (path / "trainer_state.json").is_file()
     ]
     return max(found)[1] if found else None
@@ -51,18 +28,21 @@ def find_checkpoint(output_dir: Path) -> Path | None:
 def plan_retry(values: Mapping[str, Any], cause: Cause) -> dict[str, Any] | None:
     """Return the config that tries a run again from its last checkpoint; None when nothing could change.
 
+    A full disk, a crash of native code and a wrong config are not tried again: they would end alike.
     Out of memory: the batch is divided and the accumulation multiplied, so that the global batch, and so the
     training itself, stays the same.
     """
     changed = dict(values)
-    if cause is Cause.CONFIG:
+    if cause not in (*_PASSING, Cause.OUT_OF_MEMORY):
         return None
     if cause is Cause.OUT_OF_MEMORY:
-        batch = int(values.get("per_device_train_batch_size", 8))
+        batch = values.get("per_device_train_batch_size", 8)
+        accumulation = values.get("gradient_accumulation_steps", 1)
+        if not isinstance(batch, int) or not isinstance(accumulation, int):
+            return None
         smaller = next((size for size in range(batch // 2, 0, -1) if batch % size == 0), None)
         if smaller is None:
             return None
-        accumulation = int(values.get("gradient_accumulation_steps", 1))
         changed["per_device_train_batch_size"] = smaller
         changed["gradient_accumulation_steps"] = accumulation * batch // smaller
     return resume(changed)
@@ -89,19 +69,24 @@ def refuse_to_guess(values: Mapping[str, Any], hint: str) -> None:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Rename an existing folder to `<name>.old-<n>` and return its new place; nothing is ever deleted."""
-    if not path.exists():
+    """Rename an existing folder to `<name>.old-<n>` and return its new place; nothing is ever deleted.
+
+    Raises: ConfigError for the working folder and those around it, OutputError when it cannot be renamed.
+    """
+    if not os.path.lexists(path):
         return None
-    number = 1
-    while (target := path.with_name(f"{path.name}.old-{number}")).exists():
-        number += 1
-    path.rename(target)
+    refuse_working_folder(path)
+    # Without its dots, so that it has a name of its own.
+    path = Path(os.path.relpath(path)) if not path.is_absolute() else Path(os.path.normpath(path))
+    with explain_os_error(path):
+        number = 1
+        while os.path.lexists(target := path.with_name(f"{path.name}.old-{number}")):
+            number += 1
+        path.rename(target)
     return target
 
 
-def _read_tail(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return stream.read().decode("utf-8", errors="replace")
+def refuse_working_folder(path: Path) -> None:
+    """Raise ConfigError when a folder is the working folder, or one around it."""
+    if Path(os.path.realpath(os.curdir)).is_relative_to(os.path.realpath(path)):
+        raise ConfigError(f"{path} is the working folder or lies around it", hint="another output_dir=FOLDER")

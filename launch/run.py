@@ -6,39 +6,40 @@ So a run goes on when the terminal that started it is closed or killed, and its 
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from launch.causes import HINTS, Cause, find_cause
+from launch.claims import list_claims, refuse_taken_folders, starting
 from launch.command import Command, build_llamafactory_command, record_environment
 from launch.config import RunConfig
-from launch.evidence import find_flags, read_dataset_manifests, read_versions
+from launch.evidence import read_dataset_manifests, read_versions
+from launch.figures import seal_earlier
 from launch.gpu import read_gpus
-from launch.llamaboard_files import write_run_settings
+from launch.identity import describe_process, is_our_group, is_same_process
+from launch.logs import iter_blocks, read_last_lines, read_tail
 from launch.process import (
     GRACE_S,
     POLL_S,
-    Child,
     Poll,
     describe_failure,
     kill_group,
-    run_child,
     start_detached,
     stop_signals_raise,
 )
-from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run
-from prep.errors import ChildFailedError, InputError, OutputError, StoppedError, UserError
-from prep.files import explain_os_error, try_lock, write_json, write_text
+from launch.runs import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
+from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
+from prep.files import explain_os_error, write_json, write_text
 
 _START_S = 60.0
-_PATIENCE_S = 0.5
 _GRACE_BEFORE_START_S = 5.0
-_ROOT = Path(__file__).parent.parent
-_SUPERVISE = "import sys; sys.path.insert(0, sys.argv[1]); from launch.run import supervise; supervise(sys.argv[2])"
+_JUST_MADE_S = 10.0
+_WORDS_BYTES = 4_096
+_BLOCK_CHARACTERS = 1 << 20
+_PROGRAM = Path(__file__).with_name("start_supervisor.py")
 
 
 def run_llamafactory(
@@ -54,7 +55,9 @@ def run_llamafactory(
     Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
     """
     with stop_signals_raise():
-        return run_to_end(prepare_llamafactory(cli, action, config, folder, env), on_poll)
+        with starting():
+            run = prepare_llamafactory(cli, action, config, folder, env)
+        return run_to_end(run, on_poll)
 
 
 def run_to_end(run: RunFolder, on_poll: Poll = lambda: None) -> float:
@@ -76,7 +79,8 @@ def start_llamafactory(
     cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
 ) -> RunFolder:
     """Start one LLaMA-Factory action in a new run folder and return as soon as it runs; `env` adds variables."""
-    run = prepare_llamafactory(cli, action, config, folder, env)
+    with starting():
+        run = prepare_llamafactory(cli, action, config, folder, env)
     start_supervisor(run)
     return run
 
@@ -91,14 +95,26 @@ def prepare_llamafactory(
 ) -> RunFolder:
     """Write down all of one LLaMA-Factory action in a new run folder: it is then a queued run.
 
-    `env` is added to the child's variables; `slot` is the batch's name for the place that the run takes.
+    `env` is added to the child's variables; `slot` is the batch's name for the place that the run takes. Callers
+    hold `starting()`, so that what is taken stays so until this run is written down.
+    Raises: OutputError when the folder is taken, or a live run writes where this one will.
     """
     added = dict(env or {})
+    refuse_taken_folders(config.values, list_claims(ignored=folder.parent if slot else None))
     run = create_run_folder(folder)
-    environ = {**os.environ, **added}
-    command = build_llamafactory_command(cli, action, run.config, config.values, environ, read_gpus().gpus or ())
-    prepare_run(run, action, command.with_env(added), config, slot)
+    if config.values.get("output_dir"):
+        seal_earlier(Path(str(config.values["output_dir"])), list_runs())
+    prepare_run(run, action, build_command(cli, action, run.config, config.values, added), config, slot)
     return run
+
+
+def build_command(
+    cli: Path, action: str, path: Path, values: Mapping[str, Any], env: Mapping[str, str] | None = None
+) -> Command:
+    """Return the command of one action on a config at `path`, with the variables that it gets beside the user's."""
+    environ = {**os.environ, **(env or {})}
+    command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
+    return command.with_env(env or {})
 
 
 def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
@@ -112,22 +128,67 @@ def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig
         "env": dict(command.env),
         "values": config.values,
         "slot": slot,
+        "launcher": describe_process(os.getpid()),
         "versions": read_versions(Path(command.argv[0])),
         "datasets": read_dataset_manifests(config.values),
     }
     # Written last: without it the folder is no run, and may be written over.
     write_json(run.plan, plan)
+    run.preparing.unlink(missing_ok=True)
 
 
 def create_run_folder(path: Path) -> RunFolder:
-    """Make a run folder; raises OutputError when a run, or anything that is not one's beginning, stands there."""
+    """Make a run folder, one launcher alone; raises OutputError when a run, or anything else, stands there.
+
+    The beginning of a run whose launcher was killed is taken away first.
+    """
     run = RunFolder(path)
-    beginnings = {run.config, run.command, run.environment}
     with explain_os_error(path):
-        if path.exists() and not set(path.iterdir()) <= beginnings:
-            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_taken_run(path)
+        _remove_beginning(path)
+        try:
+            # Of several launchers one makes it.
+            path.mkdir()
+        except FileExistsError:
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME") from None
+        write_json(run.preparing, describe_process(os.getpid()))
     return run
+
+
+def refuse_taken_run(path: Path) -> None:
+    """Raise OutputError when anything but the beginning of a run that nobody goes on with stands in a folder."""
+    with explain_os_error(path):
+        if os.path.lexists(path) and not _is_abandoned(RunFolder(path)):
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
+
+
+def _is_abandoned(run: RunFolder) -> bool:
+    """Tell whether a folder is the beginning of a run, and who began it has ended."""
+    if not run.path.is_dir() or run.path.is_symlink() or not set(run.path.iterdir()) <= _list_beginnings(run):
+        return False
+    try:
+        content = json.loads(run.preparing.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        # Just made, or the beginning that an older version left.
+        return time.time() - run.path.stat().st_mtime > _JUST_MADE_S
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not is_same_process(content)
+
+
+def _list_beginnings(run: RunFolder) -> set[Path]:
+    return {run.config, run.command, run.environment, run.preparing}
+
+
+def _remove_beginning(path: Path) -> None:
+    if not os.path.lexists(path):
+        return
+    # Renamed first: of several launchers one takes it away.
+    aside = path.rename(path.with_name(f".{path.name}.{os.getpid()}.abandoned"))
+    for file in _list_beginnings(RunFolder(aside)):
+        file.unlink(missing_ok=True)
+    aside.rmdir()
 
 
 def begin_again(folder: Path) -> Path:
@@ -148,12 +209,12 @@ def start_supervisor(run: RunFolder) -> None:
     words = run.path / "supervisor.txt"
     deadline = time.monotonic() + _START_S
     try:
-        process = start_detached([sys.executable, "-c", _SUPERVISE, str(_ROOT), str(run.path)], words)
+        process = start_detached([sys.executable, "-P", str(_PROGRAM), str(run.path)], words)
         while not run.process.exists() and not run.result.exists():
             # It also ends when the supervisor of a launcher that was killed is at work on this run already.
             ended = process.poll() is not None and not is_alive(run)
             if (ended and not run.process.exists() and not run.result.exists()) or time.monotonic() > deadline:
-                said = words.read_text(encoding="utf-8", errors="replace").strip()
+                said = read_tail(words, _WORDS_BYTES).strip() or "its supervisor said nothing"
                 raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
             time.sleep(0.02)
     except (KeyboardInterrupt, StoppedError):
@@ -163,40 +224,6 @@ def start_supervisor(run: RunFolder) -> None:
         while not run.result.exists() and (is_alive(run) or time.monotonic() < patience):
             time.sleep(POLL_S)
         raise
-
-
-def supervise(folder: str) -> None:
-    """Run a prepared run's command to its end and write its result: what the supervisor process does."""
-    run = RunFolder(Path(folder))
-    with (
-        try_lock(run.supervisor_lock, patience_s=_PATIENCE_S) as alone,
-        try_lock(run.lock, patience_s=_PATIENCE_S) as handle,
-    ):
-        if alone is None or handle is None or run.result.exists():
-            return
-        plan = json.loads(run.plan.read_text(encoding="utf-8"))
-        command = Command(tuple(plan["argv"]), plan["env"])
-
-        def note_start(child: int) -> None:
-            started_at = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(run.process, {"pid": os.getpid(), "child": child, "started_at": started_at})
-
-        started = time.monotonic()
-        stopped = False
-        if plan["action"] == "train":
-            # A config that trains, and that the page cannot show, trains all the same.
-            with suppress(UserError):
-                write_run_settings(plan["values"])
-        try:
-            exit_code = run_child(command, run.log, lambda: _obey_stop(run), Child(note_start, handle))
-        except (StoppedError, KeyboardInterrupt) as stop:
-            stopped, exit_code = True, getattr(stop, "exit_code", 128 + signal.SIGINT)
-        except OutputError as error:
-            write_text(run.log, f"{error}\n")
-            exit_code = 127
-        result = {"exit_code": exit_code, "stopped": stopped, "seconds": round(time.monotonic() - started, 1)}
-        log = run.log.read_text(encoding="utf-8", errors="replace")
-        write_json(run.result, {**result, "flags": find_flags(log, plan["values"], plan["datasets"])})
 
 
 def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
@@ -211,12 +238,20 @@ def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
         stop_run(run)
         raise
     ended = read_run(run.path)
-    if ended.state is RunState.LOST:
-        raise ChildFailedError(f"{run.path}: its processes were killed; see {run.log}", exit_code=137)
-    if ended.exit_code:
-        message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, run.log)
-        raise ChildFailedError(message, exit_code=ended.exit_code)
+    raise_failure(ended)
     return ended.seconds or 0.0
+
+
+def raise_failure(ended: Run) -> None:
+    """Raise ChildFailedError with the child's own exit code when a run did not end well, and say why."""
+    cause = find_cause(ended)
+    if ended.state is RunState.LOST:
+        what = "the disk is full" if cause is Cause.DISK_FULL else "its processes were killed"
+        raise ChildFailedError(f"{ended.path}: {what}; see {ended.folder.log}", exit_code=137)
+    if ended.exit_code:
+        message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log)
+        hint = HINTS.get(cause) if cause else None
+        raise ChildFailedError(f"{message}\n  cause: {cause}", exit_code=ended.exit_code, hint=hint)
 
 
 def watch_run(run: RunFolder, on_poll: Poll = lambda: None) -> None:
@@ -235,19 +270,27 @@ def follow_log(run: RunFolder, *, lines: int | None = None, follow: bool = False
     if not run.log.exists() and not (follow and is_alive(run)):
         raise InputError(f"{run.log} does not exist: the run has not started")
     while not run.log.exists():
+        if not is_alive(run):
+            return
         time.sleep(POLL_S)
+    if not follow:
+        yield from iter_blocks(run.log) if lines is None else [read_last_lines(run.log, lines)]
+        return
     with run.log.open(encoding="utf-8", errors="replace") as stream:
-        text = stream.read()
-        yield text if lines is None else "".join(text.splitlines(keepends=True)[-lines:])
-        while follow and not run.result.exists() and is_alive(run):
+        if lines is not None:
+            yield read_last_lines(run.log, lines)
+            stream.seek(0, os.SEEK_END)
+        while not run.result.exists() and is_alive(run):
+            yield from iter(lambda: stream.read(_BLOCK_CHARACTERS), "")
             time.sleep(POLL_S)
-            yield stream.read()
-        if follow:
-            yield stream.read()
+        yield from iter(lambda: stream.read(_BLOCK_CHARACTERS), "")
 
 
 def stop_run(run: RunFolder) -> None:
-    """Ask a run to stop as Ctrl-C would, and wait until none of its processes is left."""
+    """Ask a run to stop as Ctrl-C would, and wait until none of its processes is left.
+
+    Raises: ChildFailedError when it does not stop, or what is left of it cannot be proved to be its own.
+    """
     if not is_alive(run):
         return
     write_text(run.stop_request, "")
@@ -260,14 +303,22 @@ def stop_run(run: RunFolder) -> None:
         time.sleep(POLL_S)
 
 
-def _obey_stop(run: RunFolder) -> None:
-    if run.stop_request.exists():
-        raise StoppedError("a stop request", signal.SIGINT)
-
-
 def _kill_orphan(run: RunFolder) -> None:
-    """End the child of a supervisor that was killed: the lock that is still held proves that it is ours."""
+    """End the child of a supervisor that was killed, when it is proved to be that child."""
     try:
-        kill_group(json.loads(run.process.read_text(encoding="utf-8"))["child"])
-    except ProcessLookupError:
-        return
+        note: Any = json.loads(run.process.read_text(encoding="utf-8"))
+        child, identity = note["child"], note.get("child_identity")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{run.path}: {run.process} does not tell its process: {error}"
+        raise ChildFailedError(message, exit_code=1) from error
+    if is_our_group(child, identity, run.lock):
+        try:
+            kill_group(child)
+        except ProcessLookupError:
+            return
+    elif is_alive(run) and not is_supervised(run):
+        raise ChildFailedError(
+            f"{run.path} is held by a process that cannot be proved to be its own: {child} is another one by now",
+            exit_code=1,
+            hint=f"fuser {run.lock} names it; end it yourself",
+        )

@@ -11,7 +11,7 @@ from prep.atomic import (
     write_text,
 )
 from prep.fingerprints import Fingerprint, hash_file
-from prep.locks import lock_file, refuse_obstacle, try_lock, working_folder
+from prep.locks import is_locked, lock_file, refuse_obstacle, try_lock, working_folder
 from prep.manifests import (
     DOWNLOAD_MANIFEST_NAME,
     Manifest,
@@ -38,6 +38,7 @@ __all__ = [
     "explain_read_error",
     "find_download_manifest",
     "hash_file",
+    "is_locked",
     "lock_file",
     "manifest_path",
     "open_atomic",

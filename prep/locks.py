@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prep.errors import OutputError
-from prep.os_errors import explain_os_error, find_kind_of_obstacle
+from prep.errors import InputError, OutputError
+from prep.os_errors import describe_os_error, explain_os_error, find_kind_of_obstacle
 
 _LOCK_WAIT_S = 0.01
 # Not there on Windows, where a link needs rights that a file of ours does not give.
@@ -45,6 +45,26 @@ def try_lock(path: Path, *, patience_s: float = 0) -> Iterator[int | None]:
             while not (held := _lock(handle)) and time.monotonic() < deadline:
                 time.sleep(_LOCK_WAIT_S)
         yield handle if held else None
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a file; nothing is made or written, so it also works read-only.
+
+    Raises: InputError when the file is there and cannot be opened.
+    """
+    try:
+        try:
+            handle = os.open(path, os.O_RDWR | NO_FOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            handle = os.open(path, os.O_RDONLY | NO_FOLLOW)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {describe_os_error(error)}") from error
+    try:
+        return not _lock(handle)
     finally:
         os.close(handle)
 

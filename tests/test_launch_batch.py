@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from launch.batch import plan_batch, read_batch, read_queue, read_sweep, run_batch, slot_environment, stop_batch
+from launch.batch import read_queue, run_batch, slot_environment, stop_batch
+from launch.batch_plan import plan_batch, read_batch
 from launch.runs import RunState, list_runs
+from launch.sweep import read_sweep
 from prep.errors import ConfigError, OutputError
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +98,7 @@ def test_a_sweep_makes_the_grid_the_pairs_and_the_named_runs(
     ("sweep", "message"),
     [
         ("config: base.yaml\ngird: {a: [1]}\n", "unknown keys gird"),
-        ("config: base.yaml\ngrid: {a: 1}\n", "`a` must be a list"),
+        ("config: base.yaml\ngrid: {a: 1}\n", "`grid.a` must be a list of values, not 1"),
         ("config: base.yaml\nzip: {a: [1], b: [1, 2]}\n", "equally long"),
         ("config: base.yaml\n", "are all empty"),
         (

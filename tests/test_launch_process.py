@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from launch.causes import find_telling_lines
 from launch.command import Command
-from launch.process import find_telling_lines, run_child
+from launch.process import run_child
 from prep.errors import OutputError
 
 ROOT = Path(__file__).parent.parent

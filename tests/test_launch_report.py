@@ -111,9 +111,9 @@ def test_the_page_needs_nothing_but_itself(page: TextReader, work_folder: Path) 
 def test_a_batch_has_one_table_and_all_its_curves(work_folder: Path) -> None:
     page = TextReader(write_report("sweep", work_folder / "sweep.html").read_text(encoding="utf-8"))
     assert "sweep 2 of 3 runs finished" in page.text
-    assert "run state best loss last loss time learning_rate lr-1" in page.text
+    assert "run state cause best loss last loss time learning_rate lr-1" in page.text
     assert "lr-2 finished 2 best 2 2 min 5 s 0.0002" in page.text
-    assert "lr-3 failed 2 min 5 s 0.0003" in page.text
+    assert "lr-3 failed config or data 2 min 5 s 0.0003" in page.text
     assert "lr-1 2.5 lr-2 2 lr-3 no loss logged" in page.text
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from launch.retry import Cause, find_cause, find_checkpoint, plan_retry, resume, set_aside
+from launch.causes import Cause, find_cause
+from launch.retry import find_checkpoint, plan_retry, resume, set_aside
 from launch.runs import Run, RunState
 
 

@@ -20,9 +20,9 @@ from launch.run import (
     start_llamafactory,
     start_supervisor,
     stop_run,
-    supervise,
 )
 from launch.runs import RunState, find_run, is_alive, list_runs, read_run
+from launch.supervisor import supervise
 from prep.errors import ChildFailedError, InputError, OutputError
 from tests.processes import is_running
 
@@ -207,7 +207,7 @@ def test_a_run_that_another_supervisor_has_just_taken_is_awaited(program: Path) 
     """A launcher that was killed had started one: the next launcher's own ends at once, and that is no fault."""
     config = doing("pass")
     run = prepare_llamafactory(program, "train", config, Path("runs/a"))
-    slow = "import sys, time; sys.path.insert(0, sys.argv[1]); import launch.run as r; note = r.write_json\n"
+    slow = "import sys, time; sys.path.insert(0, sys.argv[1]); import launch.supervisor as r; note = r.write_json\n"
     slow += "r.write_json = lambda path, content: (time.sleep(2), note(path, content)); r.supervise(sys.argv[2])"
     other = subprocess.Popen([sys.executable, "-c", slow, str(ROOT), str(run.path)])
     while not is_alive(run):

@@ -1,6 +1,8 @@
 """`lfc launch batch`."""
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,21 +10,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launch.cli.options import cli_option, dry_run_option, find_cli, no_check_option, refuse_faults
+from launch.cli.options import (
+    cli_option,
+    dry_run_option,
+    find_cli,
+    judge_name,
+    no_check_option,
+    read_gpu_option,
+    refuse_faults,
+)
 from launch.cli.root import launch
 from launch.runs import RunState
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
+from prep.errors import StoppedError
+from prep.names import make_name
 
 if TYPE_CHECKING:
-    from launch.batch import BatchPlan, QueuedRun
+    from launch.batch import QueuedRun
+    from launch.batch_plan import BatchPlan
+
+# The exit code of a launcher whose terminal was closed.
+_HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 
 
 @launch.command("batch")
 @click.argument("paths", nargs=-1, type=OUTPUT_FILE, metavar="SWEEP.yaml|CONFIG...")
-@click.option("--name", help="The batch's folder under runs/; from the first file's name if not given.")
+@click.option(
+    "--name",
+    callback=judge_name,
+    help="The batch's folder under runs/; from the first file's name if not given.",
+)
 @click.option("--gpus", metavar="0,1,...", help="One run a GPU at a time.")
-@click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time without GPUs.")
+@click.option(
+    "--slots",
+    "slots_at_a_time",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time without GPUs.",
+)
 @click.option(
     "--max-attempts",
     type=click.IntRange(1),
@@ -41,7 +68,7 @@ def batch(
     paths: tuple[Path, ...],
     name: str | None,
     gpus: str | None,
-    slots: int,
+    slots_at_a_time: int,
     max_attempts: int,
     go_on: str | None,
     no_check: bool,
@@ -54,7 +81,8 @@ def batch(
     A sweep file names a `config` and changes it by `grid` (every combination), `zip` (paired lists), `runs`
     (named ones) and `set` (for all). A run that ran out of memory goes on with a smaller batch and more
     accumulation, one that was killed from its last checkpoint; a wrong config is not tried again. The state is
-    the run folders alone: when this command dies, the runs go on, and --continue picks the queue up.
+    the run folders alone: when this command dies, the runs go on, and --continue picks the queue up, with the
+    runs that were stopped or preempted. Ctrl-C, SIGTERM and `lfc launch stop NAME` stop the queue and its runs.
 
     \b
     Examples:
@@ -62,31 +90,56 @@ def batch(
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
       lfc launch batch --continue overnight
     """
-    from launch.batch import plan_batch, read_batch, read_sweep
+    from launch.batch import refuse_taken
+    from launch.batch_plan import draft_batch, plan_batch, refuse_taken_name
+    from launch.claims import starting
     from launch.retry import refuse_to_guess
+    from launch.sweep import read_sweep
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
+    if go_on and (name or gpus):
+        raise click.UsageError("--continue takes the batch as it was begun: without --name and --gpus")
+    cli = find_cli(given_cli)
     if go_on:
-        plan = read_batch(go_on)
+        plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
     else:
-        name = name or paths[0].stem
+        name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
-        places = tuple(gpus.split(",")) if gpus else ("cpu",) * slots
+        slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
         if not no_check:
             refuse_batch_faults(ctx, configs)
-        if dry_run:
-            print_result(
-                {"runs": configs}, describe_configs(configs), as_json=as_json, title=f"{name}, {len(places)} slots"
-            )
-            return
-        plan = plan_batch(name, configs, places, max_attempts)
-    queue = watch_batch(plan, find_cli(given_cli))
+        with contextlib.nullcontext() if dry_run else starting():
+            plan = draft_batch(name, configs, slots, max_attempts)
+            refuse_taken_name(plan.folder)
+            refuse_taken(plan, share_gpus=no_check)
+            if not dry_run:
+                plan = plan_batch(name, configs, slots, max_attempts)
+    if dry_run:
+        print_plan(plan, cli, as_json=as_json)
+        return
+    queue = watch_batch(plan, cli)
     print_queue(plan, queue, as_json=as_json)
     if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
         ctx.exit(1)
+
+
+def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
+    """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
+    from launch.batch import read_queue, refuse_taken, take_up
+    from launch.batch_plan import read_batch
+    from launch.claims import starting
+
+    plan = read_batch(name)
+    with contextlib.nullcontext() if dry_run else starting():
+        refuse_taken(plan, share_gpus=share_gpus)
+        plan = take_up(plan, dry_run=dry_run)
+    broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
+    for run in broken:
+        echo(f"Warning: {run.path.as_posix()} is left out: {run.fault}", err=True)
+    return plan
 
 
 def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]]) -> None:
@@ -98,18 +151,35 @@ def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]
 
 
 def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
-    """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly."""
-    from launch.batch import run_batch, stop_batch
+    """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly.
 
-    while True:
-        try:
-            with show_queue(plan) as on_poll:
-                return run_batch(plan, cli, on_poll)
-        except KeyboardInterrupt:
-            asks = sys.stdin.isatty()
-            if not asks or click.confirm("\nStop all runs? Otherwise the batch goes on", default=True, err=True):
-                stop_batch(plan)
+    SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
+    """
+    from launch.batch import run_batch, stop_batch
+    from launch.process import stop_signals_raise
+
+    with stop_signals_raise():
+        while True:
+            try:
+                with show_queue(plan) as on_poll:
+                    return run_batch(plan, cli, on_poll)
+            except KeyboardInterrupt:
+                if not is_asking() or click.confirm(
+                    "\nStop all runs? Otherwise the batch goes on", default=True, err=True
+                ):
+                    stop_batch(plan)
+                    raise
+            except StoppedError as stop:
+                if stop.exit_code != _HANGUP:
+                    stop_batch(plan)
                 raise
+
+
+def is_asking() -> bool:
+    """Tell whether there is somebody to ask: a terminal, in whose foreground this process is."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    return not hasattr(os, "tcgetpgrp") or os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
 
 
 @contextlib.contextmanager
@@ -142,7 +212,7 @@ def describe_queue(queue: "Sequence[QueuedRun]") -> list[tuple[str, ...]]:
 
     rows: list[tuple[str, ...]] = []
     for run in queue:
-        progress = read_progress(run.last.trainer_log) if run.last else None
+        progress = read_progress(run.last.trainer_log) if run.last and not run.last.fault else None
         line = describe_progress(progress) if progress else ""
         rows.append((run.planned.name, describe_state(run), line))
     return rows
@@ -153,8 +223,10 @@ def describe_state(run: "QueuedRun") -> str:
     if run.last is None:
         return "queued"
     attempt = f", attempt {len(run.attempts)}" if len(run.attempts) > 1 else ""
-    cause = f" ({run.cause})" if run.cause else ""
+    cause = f" ({run.cause})" if run.cause and run.cause.value != run.last.state.value else ""
     again = ", will be tried again" if run.next_values is not None else ""
+    if run.last.fault:
+        return f"{run.last.state}: {run.last.fault}"
     return f"{run.last.state}{cause}{attempt}{again}"
 
 
@@ -179,6 +251,22 @@ def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: boo
     )
 
 
-def describe_configs(configs: Mapping[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a table row for each config of a batch: its name and output folder."""
-    return [(name, str(values.get("output_dir"))) for name, values in configs.items()]
+def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:
+    """Print what a batch would start: each run that is not done with its slot's variables and its command."""
+    from launch.batch import preview_commands
+
+    queue = preview_commands(plan, cli)
+    commands = [
+        {"run": name, "output_dir": str(values.get("output_dir")), "command": command, "config": values}
+        for name, values, command in queue
+    ]
+    print_result(
+        {
+            "batch": plan.folder.as_posix(),
+            "runs": {entry["run"]: entry["config"] for entry in commands},
+            "commands": {entry["run"]: entry["command"] for entry in commands},
+        },
+        [(str(entry["run"]), str(entry["output_dir"]), str(entry["command"])) for entry in commands],
+        as_json=as_json,
+        title=f"{plan.folder.name}, {len(plan.slots)} slots",
+    )

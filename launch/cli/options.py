@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.output import echo
+from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
@@ -24,7 +25,14 @@ cli_option = click.option(
 )
 
 
-name_option = click.option("--name", help="The run's folder under runs/; from the config's name if not given.")
+def judge_name(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Return the name that was given for a run, a batch or an evaluation; raises ConfigError when it is none."""
+    return name if name is None else check_name(name, f"--{option.name}")
+
+
+name_option = click.option(
+    "--name", callback=judge_name, help="The run's folder under runs/; from the config's name if not given."
+)
 
 
 no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
@@ -34,6 +42,20 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would 
 
 
 fresh_option = click.option("--fresh", is_flag=True, help="Throw away what an earlier run made there; start over.")
+
+
+def read_gpu_option(text: str | None, *, any_number: bool = False) -> tuple[str, ...]:
+    """Return the GPUs that `--gpus` names, none without it; `any_number` takes those that are not there, too.
+
+    Raises: ConfigError when it is no list of GPUs.
+    """
+    from launch.claims import parse_gpus
+    from launch.gpu import read_gpus
+
+    if text is None:
+        return ()
+    gpus = None if any_number else read_gpus(env={}).gpus
+    return parse_gpus(text, None if gpus is None else len(gpus))
 
 
 def find_cli(given: str | None) -> Path:

@@ -34,7 +34,7 @@ def runs_table(as_json: bool) -> None:
     rows = [describe_run(summary) for summary in summaries]
     print_result(
         {"runs": [summary.as_dict() for summary in summaries]},
-        [("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+        [("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
         if rows
         else [("no run yet",)],
         as_json=as_json,
@@ -50,6 +50,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         summary.run.name,
         summary.kind,
         str(summary.run.state),
+        str(summary.cause or ""),
         format_loss(summary.best_loss),
         format_loss(summary.last_loss),
         summary.score.format() if summary.score else "",
@@ -81,7 +82,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
 
     pair = summarise_runs([find_run(first), find_run(second)])
     differing = diff_values(pair[0].run.values, pair[1].run.values)
-    names = ("run", "kind", "state", "best loss", "last loss", "score", "time", "data", "flags")
+    names = ("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags")
     told = list(zip(names, *map(describe_run, pair), strict=True))
     figures = list_figures(summary.score.side for summary in pair if summary.score)
     rows = [

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launch.cli.options import cli_option, dry_run_option, find_cli, name_option, no_check_option, refuse_faults
+from launch.cli.options import (
+    cli_option,
+    dry_run_option,
+    find_cli,
+    name_option,
+    no_check_option,
+    read_gpu_option,
+    refuse_faults,
+)
 from launch.cli.root import launch
 from launch.cli.show import show_prediction, show_training
-from launch.runs import RUNS, Run, RunFolder, read_run
+from launch.runs import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
-from prep.errors import ChildFailedError, ConfigError, OutputError
+from prep.errors import ConfigError, OutputError, UserError
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
@@ -64,41 +72,96 @@ def train(
       lfc launch train configs/medical.yaml --resume --detach
       lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
+    from launch.claims import starting
     from launch.command import Cluster, find_free_port
     from launch.config import read_run_config
     from launch.process import stop_signals_raise
-    from launch.retry import refuse_to_guess, set_aside
-    from launch.run import begin_again, run_llamafactory, start_llamafactory
+    from launch.retry import refuse_to_guess, refuse_working_folder
+    from launch.run import begin_again, prepare_llamafactory, refuse_taken_run, run_to_end, start_supervisor
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
+    refuse_other_rank(cluster)
     config = read_run_config(config_path, pairs)
-    output_dir = Path(str(config.values.get("output_dir", "")))
-    folder = RUNS / (name or config_path.stem)
+    output_dir = Path(str(config.values.get("output_dir") or ""))
+    folder = choose_run_folder(name, config_path)
     cli = find_cli(given_cli)
+    gpus = read_gpu_option(cluster["gpus"], any_number=no_check)
     env = Cluster(**cluster).build_environment(find_free_port())
-    if dry_run:
-        print_dry_run(cli, "train", config_path, pairs, config, env)
-        return
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
     if resume or fresh:
         folder = begin_again(folder)
-    if fresh and (aside := set_aside(output_dir)):
-        echo(f"Note: {output_dir} was renamed to {aside}", err=True)
+    refuse_taken_run(folder)
+    if fresh and config.values.get("output_dir"):
+        refuse_working_folder(output_dir)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    if detach:
-        with stop_signals_raise():
-            run = start_llamafactory(cli, "train", config, folder, env)
-        print_detached(run, as_json=as_json)
+    refuse_taken(config, gpus, share_gpus=no_check)
+    if dry_run:
+        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
         return
-    # The view opens first: once the run has begun, nothing may come between it and who would stop it.
-    with show_training(output_dir / "trainer_log.jsonl") as on_poll:
-        run_llamafactory(cli, "train", config, folder, on_poll, env)
+    with stop_signals_raise():
+        with starting():
+            refuse_taken(config, gpus, share_gpus=no_check)
+            if fresh and config.values.get("output_dir"):
+                move_aside(output_dir)
+            run = prepare_llamafactory(cli, "train", config, folder, env)
+        if detach:
+            start_supervisor(run)
+            print_detached(run, as_json=as_json)
+            return
+        # The view opens first: once the run has begun, nothing may come between it and who would stop it.
+        with show_training(output_dir / "trainer_log.jsonl") as on_poll:
+            run_to_end(run, on_poll)
     print_trained(read_run(folder), as_json=as_json)
+
+
+def refuse_other_rank(cluster: Mapping[str, Any]) -> None:
+    """Raise ConfigError when --node-rank names a machine that --nnodes does not count."""
+    if cluster["node_rank"] >= cluster["nnodes"]:
+        raise ConfigError(
+            f"--node-rank {cluster['node_rank']} is outside --nnodes {cluster['nnodes']}",
+            hint=f"--node-rank 0 to {cluster['nnodes'] - 1}, or a larger --nnodes",
+        )
+
+
+def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
+    """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
+    from launch.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
+
+    claims = list_claims()
+    refuse_taken_folders(config.values, claims)
+    if not share_gpus:
+        refuse_taken_gpus(gpus, claims)
+
+
+def move_aside(output_dir: Path) -> None:
+    """Set an output folder aside, with what its runs keep of it, and say where it lies now."""
+    from launch.figures import note_moved, seal_earlier
+    from launch.retry import set_aside
+    from launch.runs import list_runs
+
+    everyone = list_runs()
+    seal_earlier(output_dir, everyone)
+    aside = set_aside(output_dir)
+    if aside:
+        note_moved(output_dir, aside, everyone)
+        echo(f"Note: {output_dir} was renamed to {aside}", err=True)
+
+
+def list_changes(pairs: tuple[str, ...], config_path: Path, config: "RunConfig") -> tuple[str, ...]:
+    """Return the KEY=VALUE pairs that a resumed run adds to its config, for the command that is shown."""
+    from launch.config import read_run_config
+    from launch.document import format_value
+
+    before = read_run_config(config_path, pairs).values
+    changed = {key: value for key, value in config.values.items() if before.get(key, ...) != value}
+    # What was taken out is set to LLaMA-Factory's own default.
+    gone = {"overwrite_output_dir": False} if "overwrite_output_dir" in before.keys() - config.values.keys() else {}
+    return tuple(f"{key}={format_value(value)}" for key, value in {**changed, **gone}.items())
 
 
 @launch.command("predict")
@@ -203,8 +266,7 @@ def attach(name: str) -> None:
     Example:
       lfc launch attach medical
     """
-    from launch.process import describe_failure
-    from launch.run import watch_run
+    from launch.run import raise_failure, watch_run
     from launch.runs import find_run
 
     run = find_run(name)
@@ -215,11 +277,7 @@ def attach(name: str) -> None:
         echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
         return
     ended = find_run(name)
-    if ended.exit_code:
-        raise ChildFailedError(
-            describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log),
-            exit_code=ended.exit_code,
-        )
+    raise_failure(ended)
     print_trained(ended, as_json=False)
 
 
@@ -244,23 +302,50 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
 
 @launch.command("stop")
 @click.argument("names", nargs=-1, required=True)
-def stop(names: tuple[str, ...]) -> None:
-    """Stop runs as Ctrl-C would, and wait until nothing of them is left; a batch's name stops all of its runs.
+@click.pass_context
+def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Stop runs as Ctrl-C would, and wait until nothing of them is left.
+
+    A batch's name stops its queue and all of its runs; `lfc launch batch --continue NAME` takes them up again.
+    What had ended already is told, and is no fault; what cannot be stopped is, when all others were tried.
 
     \b
     Example:
       lfc launch stop medical overnight
     """
-    from launch.batch import PLAN_FILE, read_batch, stop_batch
+    exit_code = 0
+    for name in names:
+        try:
+            echo(f"{name}: {stop_one(name)}")
+        except UserError as error:
+            exit_code = error.exit_code
+            echo(f"Error: {error}", err=True)
+            if error.hint:
+                echo(f"  Try: {error.hint}", err=True)
+    ctx.exit(exit_code)
+
+
+def stop_one(name: str) -> str:
+    """Stop a run or a batch and return in words what became of it; raises UserError when that cannot be done."""
+    from launch.batch import is_at_work, stop_batch
+    from launch.batch_plan import is_batch, read_batch
     from launch.run import stop_run
     from launch.runs import find_run
 
-    for name in names:
-        if (RUNS / name / PLAN_FILE).is_file():
-            stop_batch(read_batch(name))
-        else:
-            stop_run(find_run(name).folder)
-        echo(f"{name}: stopped")
+    if is_batch(name):
+        plan = read_batch(name)
+        if not is_at_work(plan):
+            return "had ended already"
+        stop_batch(plan)
+        return "stopped"
+    run = find_run(name)
+    if run.state is not RunState.RUNNING:
+        stop_run(run.folder)
+        return f"had ended already: {run.state}" if run.state is not RunState.QUEUED else "had not started"
+    stop_run(run.folder)
+    ended = read_run(run.path)
+    # It may have ended by itself before the request reached it.
+    return str(ended.state) if ended.state is not RunState.LOST else "stopped"
 
 
 def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
@@ -297,7 +382,7 @@ def launch_action(
     if not no_check:
         refuse_faults(ctx, config_path, config, action=action)
     theirs = "train" if action == "predict" else action
-    folder = RUNS / (name or config_path.stem)
+    folder = choose_run_folder(name, config_path)
     if dry_run:
         if (folder / "run.json").is_file():
             raise OutputError(f"run folder {folder} exists already", hint="--name ANOTHER_NAME")
@@ -385,9 +470,9 @@ def print_detached(run: RunFolder, *, as_json: bool) -> None:
 
 def print_trained(run: Run, *, as_json: bool) -> None:
     """Print what a finished training run made, and what its own log says of the loss."""
-    from launch.progress import read_trainer_log
+    from launch.summary import summarise_runs
 
-    losses = [entry["loss"] for entry in read_trainer_log(run.trainer_log) if entry.get("loss") is not None]
+    losses = [loss for _, loss in summarise_runs([run])[0].losses]
     first, last = (losses[0], losses[-1]) if losses else (None, None)
     rows = [
         ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
