@@ -162,5 +162,7 @@ def _explain(work: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        # What a hint names in that folder is gone by the time that it is read.
+        hint = None if error.hint and str(work) in error.hint else error.hint
         message = str(error).replace(f"{work}/", "").replace(f"{work.as_posix()}/", "")
-        raise UserError(message, hint=error.hint) from error
+        raise UserError(message, hint=hint) from error

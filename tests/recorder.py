@@ -17,18 +17,17 @@ kind = "predict" if config.get("do_predict") else sys.argv[1]
 with (here / "calls.jsonl").open("a") as calls:
     calls.write(json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "kind": kind, "config": config}) + "\\n")
 output = Path(config["output_dir"])
-if not told.get("writes_nothing"):
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "trainer_log.jsonl").write_text('{"current_steps": 1, "total_steps": 1, "loss": 1.0}\\n')
-    if kind == "predict":
-        entries = json.loads(Path(config["dataset_dir"], "dataset_info.json").read_text())
-        rows = Path(config["dataset_dir"], entries[config["eval_dataset"]]["file_name"]).read_text().splitlines()
-        (output / "predict_results.json").write_text("{}")
-        answer = json.dumps({"prompt": "p", "predict": "<think>\\\\n\\\\n</think>\\\\n\\\\nyes", "label": "yes"})
-        (output / "generated_predictions.jsonl").write_text((answer + "\\n") * len(rows))
-    else:
-        (output / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": config["model_name_or_path"]}))
-        (output / "adapter_model.safetensors").write_text(json.dumps(config, sort_keys=True))
+output.mkdir(parents=True, exist_ok=True)
+(output / "trainer_log.jsonl").write_text('{"current_steps": 1, "total_steps": 1, "loss": 1.0}\\n')
+if kind == "predict":
+    entries = json.loads(Path(config["dataset_dir"], "dataset_info.json").read_text())
+    rows = Path(config["dataset_dir"], entries[config["eval_dataset"]]["file_name"]).read_text().splitlines()
+    (output / "predict_results.json").write_text("{}")
+    answer = json.dumps({"prompt": "p", "predict": "<think>\\\\n\\\\n</think>\\\\n\\\\nyes", "label": "yes"})
+    (output / "generated_predictions.jsonl").write_text((answer + "\\n") * len(rows))
+else:
+    (output / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": config["model_name_or_path"]}))
+    (output / "adapter_model.safetensors").write_text(json.dumps(config, sort_keys=True))
 time.sleep(told.get("seconds", 0))
 sys.exit(told.get(kind, 0))
 """

@@ -91,6 +91,7 @@ def test_making_room_deletes_what_the_step_made_and_leaves_shared_documents(tmp_
 
 
 def plant(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
@@ -101,8 +102,8 @@ def plant(path: Path, text: str) -> None:
         lambda folder: plant(folder / "b" / "part", "edited"),
         lambda folder: (folder / "b" / "link").symlink_to(folder.parent / "outside"),
         lambda folder: os.mkfifo(folder / "b" / "pipe"),
-        lambda folder: ((folder / "b" / ".lfc").mkdir(), plant(folder / "b" / ".lfc" / "x.lock", "not empty")),
-        lambda folder: ((folder / "b" / "in").mkdir(), plant(folder / "b" / "in" / "part", "b")),
+        lambda folder: plant(folder / "b" / ".lfc" / "x.lock", "not empty"),
+        lambda folder: plant(folder / "b" / "in" / "part", "b"),
     ],
     ids=["a note", "an edit", "a link", "a pipe", "a file among our locks", "the same file elsewhere"],
 )
