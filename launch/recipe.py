@@ -5,17 +5,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from launch.document import format_value, load_document, parse_document, parse_value
+from launch.document import format_value, load_document, parse_document, parse_value, suggest_names
 from launch.presets import find_preset
-from launch.steps import Step
+from launch.recipe_check import (
+    KEY,
+    SOURCE_PLACES,
+    TINY,
+    check_inner_path,
+    check_recipe,
+    find_collision,
+    name_model,
+)
+from launch.steps import SCRIPT_FILE, STATE_FILE, Step
 from prep.errors import ConfigError, InputError
 
-_KEYS = ("name", "sources", "think_policy", "mix", "split", "model", "config", "eval", "seed")
-_SOURCE_PLACES = ("sample", "download", "path")
 # Options of `lfc prep convert` that a source may set, in the recipe's spelling.
 _CONVERT_OPTIONS = ("format", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
-_SOURCE_KEYS = (*_SOURCE_PLACES, *_CONVERT_OPTIONS, "map", "revision", "files")
-TINY = "tiny"
 # What turns the quickstart's sample into the real sets that it was modelled on.
 FROM_HUB = (
     "sources.reasoning.download=medical-cot",
@@ -33,38 +38,46 @@ def list_recipes() -> dict[str, str]:
 
 
 def read_recipe(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
-    """Return a recipe, a file's or a shipped one's, with `sources.chat.limit=100` overrides.
+    """Return a recipe, a file's or a shipped one's, with `sources.chat.limit=100` overrides, all of it checked.
 
-    Raises: ConfigError when it is unknown, has an unknown key, or lacks what every recipe needs.
+    Raises: ConfigError when it is unknown, or a key, a type, a name, a share or a path in it cannot be.
     """
     shipped = list_recipes()
     if name in shipped:
         document = parse_document(shipped[name], f"recipe {name}")
     elif Path(name).suffix in (".yaml", ".yml"):
+        if not Path(name).is_file():
+            raise InputError(f"{name} does not exist or is not a file", hint=f"lfc run {next(iter(shipped))}")
         document = load_document(Path(name))
     else:
-        raise ConfigError(f"no recipe is called '{name}'; there are {', '.join(shipped)}, or give a .yaml file")
+        near = suggest_names(name, shipped)
+        raise ConfigError(
+            f"no recipe is called '{name}'; there are {', '.join(shipped)}, or give a .yaml file",
+            hint=f"lfc run {near[0]}" if near else None,
+        )
+    for fault in document.faults:
+        raise ConfigError(f"{name} line {document.places[fault.key].line}: {fault.describe()}", hint=fault.mend)
     recipe = document.values
     for pair in pairs:
         _override(recipe, pair)
     recipe.setdefault("name", Path(name).stem)
-    _check_recipe(recipe)
+    check_recipe(recipe, Path(name).stem)
     return recipe
 
 
 def plan_recipe(recipe: Mapping[str, Any]) -> list[Step]:
     """Return the steps from the sources to the comparison of base and adapter.
 
-    Raises: ConfigError when a source names no place or more than one.
+    Shape: `recipe` comes from `read_recipe`.
+    Raises: ConfigError when two steps would write to one place.
     """
     name = recipe["name"]
     sources: Mapping[str, Mapping[str, Any]] = recipe["sources"]
-    steps = []
-    wanted = tuple(f"raw/{source['sample']}" for source in sources.values() if source.get("sample"))
-    if wanted:
-        steps.append(_step("sample", "Take the sample", ("prep", "sample", "--to", "raw"), (), wanted))
+    steps = _plan_sample() if any(source.get("sample") for source in sources.values()) else []
     for label, source in sources.items():
-        steps += _plan_source(label, source, recipe)
+        # Two sources of one repository: it is downloaded once.
+        known = {step.argv for step in steps}
+        steps += [step for step in _plan_source(label, source, recipe) if step.argv not in known]
     mixed = _jsonl(next(iter(sources)))
     if len(sources) > 1:
         mixed = _jsonl(name)
@@ -74,68 +87,111 @@ def plan_recipe(recipe: Mapping[str, Any]) -> list[Step]:
     for side, path in (("train", train), ("test", test)):
         argv = ("prep", "register", path, "--name", f"{name}_{side}", "--dataset-dir", "data")
         entry = f"data/dataset_info.json#{name}_{side}"
-        steps.append(_step(f"register-{side}", f"Register the {side} rows", argv, (path,), (entry,)))
-    return [*steps, *_plan_training(name, train, test, recipe)]
+        steps.append(Step(f"register-{side}", f"Register the {side} rows", argv, (path,), (entry,)))
+    steps += _plan_training(name, train, test, recipe)
+    _refuse_collisions(steps, name)
+    return steps
+
+
+def _refuse_collisions(steps: Iterable[Step], name: str) -> None:
+    claims = [
+        ("lfc itself", STATE_FILE),
+        ("lfc itself", SCRIPT_FILE),
+        ("the registration", "data/dataset_info.json"),
+    ]
+    claims += [
+        (f"step {step.name}", place)
+        for step in steps
+        for place in (*step.outputs, *step.may_make)
+        if not place.startswith("data/dataset_info.json")
+    ]
+    found = find_collision(claims)
+    if found:
+        (first, place), (second, other) = found
+        what = place if place == other else f"{place} and {other}"
+        raise ConfigError(
+            f"recipe {name}: {first} and {second} would both write to {what}",
+            hint="another label, name or output_dir",
+        )
+
+
+def _plan_sample() -> list[Step]:
+    from prep.sample import SAMPLE_FILES
+
+    made = tuple(f"raw/{name}" for name in SAMPLE_FILES)
+    return [Step("sample", "Take the sample", ("prep", "sample", "--to", "raw"), (), made)]
 
 
 def _plan_source(label: str, source: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Step]:
-    place = next(place for place in _SOURCE_PLACES if source.get(place))
+    place = next(place for place in SOURCE_PLACES if source.get(place))
     steps = []
     if place == "download":
-        raw = f"raw/{_repository_folder(source['download'])}"
-        argv = ["prep", "download", source["download"], "--to", "raw"]
-        argv += ["--revision", str(source["revision"])] if "revision" in source else []
-        steps.append(_step(f"download-{label}", f"Download {source['download']}", argv, (), (raw,)))
-        raw = f"{raw}/{source['files']}" if "files" in source else raw
+        folder = f"raw/{_repository_folder(source['download'])}"
+        argv = ["prep", "download", source["download"], "--to", "raw", *_option("revision", source.get("revision"))]
+        title = f"Download {source['download']}"
+        steps.append(Step(f"download-{label}", title, tuple(argv), (), (folder,), resumes=True))
+        raw = f"{folder}/{source['files']}" if "files" in source else folder
+        read = folder
     else:
-        raw = f"raw/{source['sample']}" if place == "sample" else Path(source["path"]).absolute().as_posix()
+        read = raw = f"raw/{source['sample']}" if place == "sample" else Path(source["path"]).absolute().as_posix()
     argv = ["prep", "convert", raw, "-o", _jsonl(label), "--think-policy", recipe.get("think_policy", "tagged")]
     for option in _CONVERT_OPTIONS:
-        if option in source:
-            argv += [f"--{'sample' if option == 'sample_rows' else option.replace('_', '-')}", str(source[option])]
+        argv += _option("sample" if option == "sample_rows" else option.replace("_", "-"), source.get(option))
     for ours, theirs in (source.get("map") or {}).items():
         argv += ["--map", f"{ours}={theirs}"]
-    read = raw.partition("*")[0].rpartition("/")[0] if "*" in raw else raw
     made = (_jsonl(label), _manifest(label))
-    return [*steps, _step(f"convert-{label}", f"Convert the {label} rows", argv, (read,), made)]
+    beside = (
+        *(f"{_jsonl(label)}.{what}.jsonl" for what in ("rejects", "too-long", "duplicates")),
+        _jsonl(f"{label}_tools"), _manifest(f"{label}_tools"),
+    )  # fmt: skip
+    convert = Step(f"convert-{label}", f"Convert the {label} rows", tuple(argv), (read,), made, beside)
+    return [*steps, convert]
 
 
 def _plan_mix(sources: Iterable[str], mixed: str, recipe: Mapping[str, Any]) -> Step:
     argv = ["prep", "mix", *(f"{label}={_jsonl(label)}" for label in sources)]
     if recipe.get("mix"):
-        argv += ["--ratio", ",".join(f"{label}={share:g}" for label, share in recipe["mix"].items())]
+        argv += ["--ratio", ",".join(f"{label}={share}" for label, share in recipe["mix"].items())]
     argv += ["--seed", str(recipe.get("seed", 42)), "-o", mixed]
     read = tuple(place for label in sources for place in (_jsonl(label), _manifest(label)))
-    return _step("mix", "Mix in true shares", argv, read, (mixed, _manifest(recipe["name"])))
+    made = (mixed, _manifest(recipe["name"]))
+    return Step("mix", "Mix in true shares", tuple(argv), read, made, (f"{mixed}.duplicates.jsonl",))
 
 
 def _plan_split(name: str, mixed: str, recipe: Mapping[str, Any]) -> Step:
-    held_out = recipe.get("split") or {}
+    held_out = recipe["split"]
     argv = ["prep", "split", mixed, "-o", f"data/{name}", "--seed", str(recipe.get("seed", 42))]
     for side in ("test", "val"):
-        argv += [f"--{side}", f"{held_out[side]:g}"] if side in held_out else []
-    sides = ("train", "test", *(("val",) if held_out.get("val") else ()))
-    made = tuple(place for side in sides for place in (_jsonl(f"{name}_{side}"), _manifest(f"{name}_{side}")))
-    return _step("split", "Hold out a test set", argv, (mixed,), made)
+        argv += [f"--{side}", str(held_out[side])] if side in held_out else []
+    places = {side: (_jsonl(f"{name}_{side}"), _manifest(f"{name}_{side}")) for side in ("train", "test", "val")}
+    made = (*places["train"], *places["test"], *(places["val"] if held_out.get("val") else ()))
+    beside = () if held_out.get("val") else places["val"]
+    return Step("split", "Hold out a test set", tuple(argv), (mixed,), made, beside)
 
 
 def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) -> list[Step]:
-    model, model_steps = _plan_model(str(recipe["model"]), train)
+    from launch.schema import schema_name
+
+    model, model_steps = _plan_model(recipe["model"], train)
     settings = dict(recipe["config"].get("set") or {})
     preset = recipe["config"]["preset"]
     method = settings.get("finetuning_type", find_preset(preset).values.get("finetuning_type", "lora"))
-    output = settings.setdefault("output_dir", f"saves/{Path(model).name}/{method}/{name}")
+    named = settings.get("output_dir") or f"saves/{name_model(model)}/{method}/{name}"
+    output = settings["output_dir"] = check_inner_path(named, f"recipe {name}: output_dir").as_posix()
     config = f"configs/{name}.yaml"
     pairs = {"model_name_or_path": model, "dataset": f"{name}_train", **settings}
     evaluation = (recipe.get("eval") or {}).get("set") or {}
     new = ("launch", "config", "new", preset, *_format_pairs(pairs), "-o", config)
     entry, manifest = f"data/dataset_info.json#{name}_train", _manifest(f"{name}_train")
     compare = ("launch", "eval", config, "--eval-dataset", f"{name}_test", *_format_pairs(evaluation))
+    beside = (f"configs/{schema_name('train')}",)
+    # A slash: of the adapter's folder the files count that the training made, not a note that came beside them.
+    read = (config, test, f"{model}/", f"{output}/")
     return [
         *model_steps,
-        _step("config", "Write the config", new, (entry, manifest), (config,)),
-        _step("train", "Train", ("launch", "train", config), (config, train, model), (output, f"runs/{name}")),
-        _step("eval", "Compare base and adapter", compare, (config, test, model, output), (f"runs/{name}-eval",)),
+        Step("config", "Write the config", new, (entry, manifest), (config,), beside),
+        Step("train", "Train", ("launch", "train", config), (config, train, f"{model}/"), (output, f"runs/{name}")),
+        Step("eval", "Compare base and adapter", compare, read, (f"runs/{name}-eval",)),
     ]
 
 
@@ -144,45 +200,18 @@ def _plan_model(model: str, train: str) -> tuple[str, list[Step]]:
     if model == TINY:
         folder = "models/tiny-qwen3"
         make = ("launch", "tiny-model", train, "--to", folder)
-        return folder, [_step("model", "Make a tiny Qwen3", make, (train,), (folder,))]
+        return folder, [Step("model", "Make a tiny Qwen3", make, (train,), (folder,))]
     if Path(model).is_dir():
         return Path(model).absolute().as_posix(), []
     folder = f"models/{_repository_folder(model)}"
     fetch = ("prep", "download", "--model", model, "--to", "models")
-    return folder, [_step("model", f"Download {model}", fetch, (), (folder,))]
+    return folder, [Step("model", f"Download {model}", fetch, (), (folder,), resumes=True)]
 
 
 def _repository_folder(name: str) -> str:
-    from prep.catalog import read_catalog
+    from prep.catalog import resolve_names
 
-    catalog = read_catalog()
-    repository = catalog[name].repository if name in catalog else name
-    return repository.rpartition("/")[2]
-
-
-def _check_recipe(recipe: Mapping[str, Any]) -> None:
-    name = recipe["name"]
-    unknown = set(recipe) - set(_KEYS)
-    missing = {"sources", "model", "config"} - set(recipe)
-    if unknown or missing:
-        what = f"unknown key {min(unknown)}" if unknown else f"`{min(missing)}` is missing"
-        raise ConfigError(f"recipe {name}: {what}", hint=f"the keys are {', '.join(_KEYS)}")
-    for label, source in recipe["sources"].items():
-        places = [place for place in _SOURCE_PLACES if source.get(place)]
-        strange = set(source) - set(_SOURCE_KEYS)
-        if strange:
-            keys = ", ".join(_SOURCE_KEYS)
-            raise ConfigError(
-                f"recipe {name}: source {label}: unknown key {min(strange)}", hint=f"the keys are {keys}"
-            )
-        if len(places) != 1:
-            given = f"sources.{label}.path=YOUR_FILE"
-            raise ConfigError(f"recipe {name}: source {label} needs one of {', '.join(_SOURCE_PLACES)}", hint=given)
-        if source.get("path") and not Path(source["path"]).exists():
-            raise InputError(f"recipe {name}: source {label}: {source['path']} does not exist")
-    strangers = set(recipe.get("mix") or {}) - set(recipe["sources"])
-    if strangers:
-        raise ConfigError(f"recipe {name}: mix names {min(strangers)}, which is no source")
+    return resolve_names([name], "dataset")[0].folder_name
 
 
 def _override(recipe: dict[str, Any], pair: str) -> None:
@@ -196,18 +225,31 @@ def _override(recipe: dict[str, Any], pair: str) -> None:
         inner = inner.setdefault(key, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"'{dotted}': `{key}` holds a value, not keys")
-    if parents[:1] == ["sources"] and last in _SOURCE_PLACES:
-        for place in (*_SOURCE_PLACES, "files", "revision"):
+    if parents[:1] == ["sources"] and len(parents) == 2 and last in SOURCE_PLACES:
+        for place in (*SOURCE_PLACES, "files", "revision"):
             inner.pop(place, None)
-    inner[last] = parse_value(text)
+    try:
+        inner[last] = parse_value(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"'{dotted}': the value cannot be read: {error}") from error
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """Return an option with its value as arguments; a value is never taken for an option itself."""
+    if isinstance(value, list):
+        return [word for item in value for word in _option(name, item)]
+    if value is None:
+        return []
+    text = str(value)
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
 def _format_pairs(pairs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return settings as arguments; a key that is no identifier would be read as something else."""
+    for key in pairs:
+        if not KEY.fullmatch(key):
+            raise ConfigError(f"{key!r} is no key of LLaMA-Factory")
     return tuple(f"{key}={format_value(value)}" for key, value in pairs.items())
-
-
-def _step(name: str, title: str, argv: Iterable[str], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Step:
-    return Step(name, title, tuple(argv), inputs, outputs)
 
 
 def _jsonl(name: str) -> str:

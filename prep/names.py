@@ -7,8 +7,11 @@ from prep.errors import ConfigError
 
 # File systems take 255 bytes; what we add to a name (`.manifest.json`, `_train`, `.old-12`) needs the rest.
 MAX_NAME_BYTES = 180
+_SHOWN = 80
+_HINT = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
 _SEPARATORS = re.compile(r'[/\\:*?"<>|]')
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
+# Windows keeps them free of their extension, and takes superscript digits for digits.
+_RESERVED = re.compile(r"^(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
 
 def check_name(name: object, what: str) -> str:
@@ -17,13 +20,19 @@ def check_name(name: object, what: str) -> str:
     `what` stands before the message: "run name", "recipe label".
     Raises: ConfigError that says what is wrong with it.
     """
+    return _refuse_fault(name, what, find_name_fault(name))
+
+
+def check_dataset_name(name: object, what: str) -> str:
+    """Return a name as `check_name` does that can also stand in a list: no comma, equals sign, space or bracket.
+
+    LLaMA-Factory reads `dataset: a,b` as two datasets, `lfc prep mix` reads `a=FILE`.
+    """
     fault = find_name_fault(name)
-    if fault:
-        raise ConfigError(
-            f"{what} {str(name)[:80]!r} {fault}",
-            hint="letters, digits, '.', '_' and '-', beginning with a letter or digit",
-        )
-    return str(name)
+    if fault is None:
+        strange = next((character for character in str(name) if not _is_plain(character)), None)
+        fault = f"holds {strange!r}" if strange else None
+    return _refuse_fault(name, what, fault)
 
 
 def find_name_fault(name: object) -> str | None:
@@ -36,7 +45,7 @@ def find_name_fault(name: object) -> str | None:
         return f"begins with '{name[0]}'"
     if _SEPARATORS.search(name):
         return 'holds one of / \\ : * ? " < > |'
-    if any(unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") for character in name):
+    if not name.isprintable():
         return "holds a control character"
     if name != name.strip() or name.endswith("."):
         return "begins or ends with a space, or ends with a dot"
@@ -49,8 +58,27 @@ def find_name_fault(name: object) -> str | None:
 
 def make_name(text: str) -> str:
     """Return the name nearest to a text, for what people did not name themselves: letters of any script stay."""
-    kept = "".join(character if character.isalnum() or character in "._+=-" else "_" for character in text)
-    name = kept.strip("._- ") or "x"
-    while len(name.encode()) > MAX_NAME_BYTES:
-        name = name[:-1]
+    name = "".join(character if _is_plain(character) or character == "=" else "_" for character in text)
+    name = name.lstrip("._-= ")
+    # One byte of room for the letter that a reserved name gets.
+    name = name.encode()[: MAX_NAME_BYTES - 1].decode(errors="ignore")
+    name = name.rstrip("._- ") or "x"
     return f"x{name}" if find_name_fault(name) else name
+
+
+def fold_name(name: str) -> str:
+    """Return what two names share that are one on a file system which takes `A` for `a`, or composes accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _is_plain(character: str) -> bool:
+    """Whether a character is a letter of any script, with its marks, a digit or one of `. _ + -`."""
+    return (unicodedata.category(character)[0] in "LNM" and character.isprintable()) or character in "._+-"
+
+
+def _refuse_fault(name: object, what: str, fault: str | None) -> str:
+    if fault is None:
+        return str(name)
+    # Other things than texts are told by their type: some cannot be written out at all.
+    shown = repr(name[:_SHOWN]) if isinstance(name, str) else f"of type {type(name).__name__}"
+    raise ConfigError(f"{what} {shown} {fault}", hint=_HINT)

@@ -75,14 +75,14 @@ def test_a_second_run_reuses_everything_and_says_so(quickstart: tuple[Path, str]
 @pytest.mark.stack
 def test_a_changed_step_redoes_what_depends_on_it(quickstart: tuple[Path, str]) -> None:
     from launch.recipe import plan_recipe, read_recipe
-    from launch.steps import StepFolder
+    from launch.steps import StepRecord
 
     folder, _ = quickstart
     test_rows = folder / "data/hybrid_test.jsonl"
     before = test_rows.read_bytes()
     try:
         test_rows.write_bytes(before.splitlines(keepends=True)[0])
-        done = StepFolder(folder)
+        done = StepRecord(folder)
         stale = [step.name for step in plan_recipe(read_recipe("quickstart")) if not done.is_current(step)]
     finally:
         test_rows.write_bytes(before)

@@ -38,10 +38,12 @@ name_option = click.option(
 no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
 
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, check it, and start nothing.")
 
 
-fresh_option = click.option("--fresh", is_flag=True, help="Throw away what an earlier run made there; start over.")
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Start over: what steps made there is deleted, anything else renamed to *.old-1."
+)
 
 
 def read_gpu_option(text: str | None, *, any_number: bool = False) -> tuple[str, ...]:

@@ -2,17 +2,18 @@
 
 import contextlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from launch.cli.options import cli_option, dry_run_option, find_cli, fresh_option
+from launch.cli.options import cli_option, dry_run_option, fresh_option
 from launch.cli.root import launch, lfc
 from launch.cli.show import print_comparison, show_status
 from prep.cli import FOLDER, OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
+from prep.errors import ChildFailedError
 
 if TYPE_CHECKING:
     from launch.steps import Step
@@ -77,11 +78,12 @@ def quickstart(
     from launch.progress import check_learning
     from launch.recipe import FROM_HUB, plan_recipe, read_recipe
 
-    steps = plan_recipe(read_recipe("quickstart", FROM_HUB if from_hub else ()))
+    recipe = read_recipe("quickstart", FROM_HUB if from_hub else ())
+    steps = plan_recipe(recipe)
     if dry_run:
-        print_steps(steps)
+        show_plan(Plan(recipe, steps, steps), folder, given_cli)
         return
-    run_steps(ctx, steps, folder, fresh=fresh, given_cli=given_cli)
+    run_steps(ctx, Plan(recipe, steps, steps), folder, fresh=fresh, given_cli=given_cli)
     output_dir = next(step for step in steps if step.name == "train").outputs[0]
     with contextlib.chdir(folder):
         echo(f"In {folder}: {check_learning(Path(output_dir, 'trainer_log.jsonl'))}.")
@@ -93,7 +95,7 @@ def quickstart(
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")
 @click.option("--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.")
-@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again.")
+@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again; not with --only.")
 @fresh_option
 @dry_run_option
 @cli_option
@@ -123,51 +125,116 @@ def run_recipe(
     from launch.recipe import plan_recipe, read_recipe
     from launch.steps import choose_steps
 
+    if only and start:
+        raise click.UsageError("--only and --from exclude each other")
     recipe = read_recipe(recipe_name, pairs)
     steps = plan_recipe(recipe)
     chosen = choose_steps(steps, only=only, start=start)
+    folder = folder or Path(recipe["name"])
+    plan = Plan(recipe, steps, chosen, {step.name for step in chosen} if only or start else set())
     if dry_run:
-        print_steps(chosen)
+        show_plan(plan, folder, given_cli)
         return
-    forced = {step.name for step in chosen} if only or start else set()
-    run_steps(ctx, chosen, folder or Path(recipe["name"]), fresh=fresh, given_cli=given_cli, forced=forced)
+    run_steps(ctx, plan, folder, fresh=fresh, given_cli=given_cli)
 
 
-def run_steps(
-    ctx: click.Context,
-    steps: "Sequence[Step]",
-    folder: Path,
-    *,
-    fresh: bool,
-    given_cli: str | None,
-    forced: Collection[str] = (),
-) -> None:
-    """Run steps as the commands that they are, inside their folder, and skip those that are current."""
+class Plan(NamedTuple):
+    """A recipe with all of its steps, those that were `chosen`, and the names of those that are done anyway."""
+
+    recipe: Mapping[str, Any]
+    steps: "Sequence[Step]"
+    chosen: "Sequence[Step]"
+    forced: Collection[str] = ()
+
+
+def run_steps(ctx: click.Context, plan: Plan, folder: Path, *, fresh: bool, given_cli: str | None) -> None:
+    """Run steps as the commands that they are, inside their folder, and skip those that are current.
+
+    Raises: ChildFailedError with a step's own exit code when it did not succeed: no step after it begins.
+    """
+    from launch.command import CLI_VARIABLE
     from launch.evaluate import read_comparison
-    from launch.steps import StepFolder, prepare_folder
+    from launch.preflight import check_plan
+    from launch.steps_folder import open_folder
 
     # Resolved before the folder changes: every step's command then finds the same program.
-    if any(step.argv[0] == "launch" for step in steps):
-        os.environ["LFC_LLAMAFACTORY_CLI"] = str(find_cli(given_cli))
-    prepare_folder(folder, steps, ctx.command_path, fresh=fresh)
-    skipped = False
-    with contextlib.chdir(folder):
-        done = StepFolder(Path())
-        for number, step in enumerate(steps, 1):
-            echo(f"\n[{number}/{len(steps)}] {step.title} ({step.name})", bold=True)
+    cli = check_plan(plan.recipe, plan.chosen, folder, given_cli)
+    environ = {CLI_VARIABLE: str(cli)} if cli else {}
+    renamed: list[tuple[Path, Path]] = []
+    with (
+        open_folder(folder, plan.steps, ctx.command_path, fresh=fresh, renamed=renamed) as opened,
+        contextlib.chdir(folder),
+        set_variables(environ),
+    ):
+        tell_renamed(renamed, opened.path)
+        skipped = False
+        for number, step in enumerate(plan.chosen, 1):
+            echo(f"\n[{number}/{len(plan.chosen)}] {step.title} ({step.name})", bold=True)
             echo(f"$ {step.format()}")
-            skipped = step.name not in forced and done.is_current(step)
+            skipped = step.name not in plan.forced and opened.record.is_current(step)
             if skipped:
                 echo("  is current: nothing to do")
                 continue
-            done.clear_outputs(step)
-            lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False, parent=ctx)
-            done.mark_done(step)
+            tell_renamed(opened.make_room(step), opened.path)
+            run_command(step)
+            opened.record.mark_done(step)
         echo("\nDone", bold=True)
-        if skipped and steps[-1].name == "eval":
-            print_comparison(read_comparison(Path(steps[-1].outputs[0])))
+        if skipped and plan.chosen[-1].name == "eval":
+            print_comparison(read_comparison(Path(plan.chosen[-1].outputs[0])))
 
 
-def print_steps(steps: "Sequence[Step]") -> None:
-    """Print the commands of steps, one a line."""
-    echo("\n".join(step.format() for step in steps))
+def run_command(step: "Step") -> None:
+    """Run a step's command in this process, as `lfc` itself would: it shares the terminal, and starts at once.
+
+    Raises: ChildFailedError with its exit code when that is not 0. A bug's own exception goes through.
+    """
+    try:
+        ended = lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        ended = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        ended = 130
+    except SystemExit as end:
+        ended = end.code if end.code is None or isinstance(end.code, int) else 1
+    # Commands return nothing; a number is what `ctx.exit` was given.
+    if ended is not None and ended != 0:
+        code = ended if isinstance(ended, int) else 1
+        how = "was interrupted" if code == 130 else f"ended with exit code {code}"
+        raise ChildFailedError(
+            f"step {step.name} {how}; nothing after it was started",
+            exit_code=code,
+            hint="the same command again: what is done is skipped",
+        )
+
+
+@contextlib.contextmanager
+def set_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of a block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def tell_renamed(renamed: "Sequence[tuple[Path, Path]]", folder: Path) -> None:
+    """Say what stood in the way and was set aside."""
+    for old, new in renamed:
+        was, is_now = old.relative_to(folder), new.relative_to(folder)
+        echo(f"Note: {was} is not as a step left it: it was renamed to {is_now}", err=True)
+
+
+def show_plan(plan: Plan, folder: Path, given_cli: str | None) -> None:
+    """Print the commands of steps, one a line, and check all that can be told before they run."""
+    from launch.preflight import check_plan, try_downloads, try_sources
+
+    echo("\n".join(step.format() for step in plan.chosen))
+    check_plan(plan.recipe, plan.chosen, folder, given_cli)
+    for note in try_sources(plan.recipe, plan.chosen) + try_downloads(plan.recipe, plan.chosen, folder):
+        echo(f"Note: {note}", err=True)
