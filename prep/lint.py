@@ -9,8 +9,9 @@ from typing import Any
 from prep.dataset import Dataset, Message, align_row
 from prep.errors import InputError, RecordError
 from prep.findings import Fault, Finding, OnFinding
+from prep.line_blocks import read_blocks
+from prep.os_errors import explain_read_error
 from prep.question_book import QuestionBook
-from prep.readers import explain_read_error, read_blocks
 from prep.records import MEDIA, is_text_pair
 from prep.registry import ALPACA_COLUMNS
 from prep.repair import repair_row

@@ -74,10 +74,6 @@ class OutputSet:
         _note(path, file.sha256)
         file.publish()
 
-    def publish_one(self, path: Path) -> None:
-        """Let one file appear, and no other."""
-        self._staged[path].publish()
-
 
 @contextmanager
 def open_outputs(main: Path, others: Sequence[Path] = (), *, step: str, force: bool) -> Iterator[OutputSet]:

@@ -20,7 +20,9 @@ SHAREGPT = {
 DEEP = "[" * 10_000 + "]" * 10_000
 TEXTS = st.one_of(
     st.text(max_size=8),
-    st.sampled_from(["<think>", "</think>", "<|im_start|>user\n", "<|im_end|>", "s/f:1", "{}", "[1]", "[", DEEP, "\x1b[2J"]),
+    st.sampled_from(
+        ["<think>", "</think>", "<|im_start|>user\n", "<|im_end|>", "s/f:1", "{}", "[1]", "[", DEEP, "\x1b[2J"]
+    ),
 )
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), TEXTS),
