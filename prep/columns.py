@@ -157,7 +157,8 @@ def _unreadable() -> tuple[type[Exception], ...]:
     """Return what pyarrow raises for values that Python has no form for: the year 40,000, a name twice."""
     import pyarrow as pa
 
-    return (ValueError, OverflowError, TypeError, ImportError, pa.ArrowException)
+    # LookupError: a time zone that is not known here.
+    return (ValueError, OverflowError, TypeError, LookupError, ImportError, pa.ArrowException)
 
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:

@@ -203,7 +203,7 @@ def _recognise(files: Sequence[InputFile], options: ConvertOptions) -> tuple[Sou
 def _peek_columns(file: InputFile) -> list[str] | None:
     """Return the columns of a file's first rows, in their order; None when none of them is an object."""
     if file.kind == "parquet":
-        return read_columns(file)
+        return read_columns(file) or None
     rows = (
         row for row in islice(read_rows(file.path, file.max_line_bytes), _PEEK_ROWS) if isinstance(row, SourceRow)
     )
