@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from prep.errors import InputError
+from prep.files import Fingerprint
 from prep.line_blocks import read_blocks
 from prep.os_errors import explain_read_error
 from prep.records import AlpacaRecord, ToolRecord, has_thought
@@ -23,6 +24,7 @@ class LineFile:
         self.path = path
         self._starts = array("Q")
         self._sizes = array("Q")
+        self._seen = Fingerprint.of(path)
         with explain_read_error(path):
             self._stream = path.open("rb")
         for block in read_blocks(path):
@@ -69,6 +71,10 @@ class LineFile:
                 hint=f"lfc prep convert {self.path} -o NEW",
             )
         return dict(record)
+
+    def check_unchanged(self) -> None:
+        """Raise InputError when the file is no longer the one whose lines were found."""
+        self._seen.check(self.path)
 
     def read_records(self) -> Iterator[dict[str, Any]]:
         """Yield every row in the file's order."""

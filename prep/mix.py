@@ -101,6 +101,8 @@ def mix_files(
             counts={"records": len(places), "taken": taken, **counts},
             output=describe_output(out, form),
         )
+        for file in files.values():
+            file.check_unchanged()
         outputs.publish({output: manifest}, without=() if dropped.bytes_written else (duplicates_path,))
     gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
     return MixResult(taken, available, output, options.by, sizes, gone_rows)
