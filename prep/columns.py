@@ -24,6 +24,7 @@ from prep.thinking import EMPTY_THOUGHT, ThinkPolicy
 # Large enough for the threads to meet at the interpreter's lock seldom, small enough for the processor's cache.
 _BATCH_BYTES = 1_000_000
 _MAX_BATCH_ROWS = 8_000
+_LARGE_BATCH_BYTES = 8_000_000
 _PROBED_ROWS = 64
 _BATCHES_AHEAD = 4
 _OFFSET_BYTES = 4
@@ -60,7 +61,7 @@ def read_parquet_rows(path: Path, max_line_bytes: int) -> Iterator[SourceRow | B
     first_row = 1
     with limit_memory(path, max_line_bytes), open_parquet(path) as parquet:
         refuse_twice(path, parquet.schema_arrow.names)
-        for batch in parquet.iter_batches(batch_size=_count_batch_rows(parquet, {})):
+        for batch in _read_batches(parquet, None, max_line_bytes):
             yield from _read_batch(batch, first_row)
             first_row += batch.num_rows
 
@@ -69,22 +70,57 @@ def _decode(plan: ConvertPlan, file: InputFile) -> Generator[Any, None, None]:
     """Yield record batches."""
     with open_parquet(file.path) as parquet:
         columns = _pick_columns(plan, parquet.schema_arrow.names)
-        options = {"columns": columns, "use_threads": False}
-        batch_rows = _count_batch_rows(parquet, options)
-        yield from parquet.iter_batches(batch_size=batch_rows, **options)
+        yield from _read_batches(parquet, columns, file.max_line_bytes)
 
 
-def _count_batch_rows(parquet: Any, options: dict[str, Any]) -> int:
-    """Return how many rows make a batch: by their size in the file, and by that of the first ones when decoded."""
+def _read_batches(parquet: Any, columns: list[str] | None, max_row_bytes: int) -> Iterator[Any]:
+    """Yield batches of about _BATCH_BYTES; raises MemoryError at one far beyond what the file let expect."""
     metadata = parquet.metadata
-    sizes = [metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups)]
-    mean_bytes = sum(sizes) / max(metadata.num_rows, 1)
-    if metadata.num_rows > _PROBED_ROWS:
-        # A dictionary holds a text once, and may make a batch many times what the file has.
-        for batch in parquet.iter_batches(batch_size=_PROBED_ROWS, row_groups=[0], **options):
-            mean_bytes = max(mean_bytes, batch.nbytes / max(batch.num_rows, 1))
-            break
-    return max(1, min(_MAX_BATCH_ROWS, int(_BATCH_BYTES / max(mean_bytes, 1))))
+    unpacking = 1.0
+    for group in range(metadata.num_row_groups):
+        rows, size = metadata.row_group(group).num_rows, max(metadata.row_group(group).total_byte_size, 1)
+        if not group and rows > _PROBED_ROWS:
+            # A dictionary holds a text once, and may make a batch many times what the file has.
+            probe = next(parquet.iter_batches(batch_size=_PROBED_ROWS, row_groups=[0], columns=columns), None)
+            unpacking = max(1.0, _measure_row(probe) * rows / size) if probe else 1.0
+        batch_rows = max(1, min(_MAX_BATCH_ROWS, int(_BATCH_BYTES * rows / (size * unpacking))))
+        read = 0
+        for packed in parquet.iter_batches(
+            batch_size=batch_rows, row_groups=[group], columns=columns, use_threads=False
+        ):
+            batch = _unpack_dictionaries(packed)
+            read += batch.nbytes
+            yield from _slice(batch, max_row_bytes)
+        unpacking = max(1.0, read / size)
+
+
+def _measure_row(batch: Any) -> float:
+    return float(_unpack_dictionaries(batch).nbytes / max(batch.num_rows, 1))
+
+
+def _unpack_dictionaries(batch: Any) -> Any:
+    """Return a batch whose texts stand where they are used: so they have a size, and a form the kernel knows."""
+    import pyarrow as pa
+
+    if not any(pa.types.is_dictionary(field.type) for field in batch.schema):
+        return batch
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in batch.schema
+    ]
+    return batch.cast(pa.schema(fields))
+
+
+def _slice(batch: Any, max_row_bytes: int) -> Iterator[Any]:
+    """Yield a batch, or parts of one that is too large to become Python's objects at once."""
+    if batch.nbytes <= _LARGE_BATCH_BYTES:
+        yield batch
+        return
+    if batch.nbytes > max_row_bytes * min(batch.num_rows, 2):
+        raise MemoryError
+    rows = max(1, batch.num_rows * _BATCH_BYTES // batch.nbytes)
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
 
 
 def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:
@@ -121,7 +157,8 @@ def _unreadable() -> tuple[type[Exception], ...]:
     """Return what pyarrow raises for values that Python has no form for: the year 40,000, a name twice."""
     import pyarrow as pa
 
-    return (ValueError, OverflowError, TypeError, ImportError, pa.ArrowException)
+    # LookupError: a time zone that is not known here.
+    return (ValueError, OverflowError, TypeError, LookupError, ImportError, pa.ArrowException)
 
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:

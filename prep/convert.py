@@ -2,8 +2,6 @@
 
 import hashlib
 import itertools
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -13,24 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prep.ahead import WorkAhead
-from prep.columns import convert_parquet, read_columns
-from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
-from prep.errors import InputError, RecordError, RejectsError, UserError
-from prep.files import (
-    AtomicFile,
-    Fingerprint,
-    Manifest,
-    describe_making,
-    explain_os_error,
-    hash_file,
-    read_manifest,
+from prep.columns import convert_parquet
+from prep.convert_inputs import (
+    InputHashes,
+    InputWatch,
+    check_texts,
+    describe_input_file,
+    open_inputs,
+    recognise_inputs,
 )
+from prep.dedup import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.errors import InputError, RecordError, RejectsError
+from prep.files import AtomicFile, Manifest, read_manifest
 from prep.filters import all_hold, parse_condition
-from prep.line_blocks import MAX_LINE_BYTES, cut_into_lines, read_blocks, read_byte_blocks
+from prep.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
-from prep.readers import BadRow, InputFile, SourceRow, find_inputs, read_rows
+from prep.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.shards import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult, convert_rows
-from prep.sources import SOURCES, Source, check_column_map, map_columns, recognise_source
+from prep.sources import SOURCES, Source, map_columns
 from prep.splice import LineConverter, LineRange, make_range_converter
 from prep.thinking import ThinkPolicy
 
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 
-STDIN = Path("-")
-_PEEK_ROWS = 200
 _SHARD_ROWS = 500
 _RANGE_BYTES = 1 << 20
 _BLOCK_BYTES = 2 << 20
@@ -106,18 +102,19 @@ def convert_files(
     source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
-    _check_texts(options)
+    mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
+    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped})
     _keep_freed_memory()
     with ExitStack() as stack:
-        files, left_out = _open_inputs(inputs, options.max_line_bytes, stack)
-        seen = {file.path: Fingerprint.of(file.path) for file in files}
+        files, left_out = open_inputs(inputs, options.max_line_bytes, stack)
+        watch = InputWatch(files)
         for file in files:
             # A broken manifest is told of now, and not when all is converted.
             read_manifest(file.path)
-        hashes = _Hashes(files, stack)
-        source, columns = _recognise(files, options)
+        hashes = InputHashes(files, stack)
+        source, columns = recognise_inputs(files, options.format, options.column_map)
         names = _OutputNames.of(output)
-        refuse_inputs(names, seen)
+        refuse_inputs(names, [file.path for file in files])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
@@ -125,26 +122,10 @@ def convert_files(
             run.take(place, shard)
             on_rows(shard.counts["rows"])
         described = [
-            _describe_input(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
+            describe_input_file(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
         ]
-        for path, fingerprint in seen.items():
-            fingerprint.check(path)
+        watch.check()
         return run.finish(stream.plan, described, left_out)
-
-
-def _check_texts(options: ConvertOptions) -> None:
-    """Raise UserError when an argument is no text: bytes that are no UTF-8 would end in rows."""
-    texts = {
-        "--system": [options.system],
-        "--where": options.where,
-        "--map": [*itertools.chain(*options.column_map.items())],
-    }
-    for name, given in texts.items():
-        for text in given:
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"{name} is not valid UTF-8", hint="type it in a terminal set to UTF-8") from error
 
 
 def _keep_freed_memory() -> None:
@@ -153,62 +134,6 @@ def _keep_freed_memory() -> None:
     It takes the size of the largest block that was given back for the size from which blocks are given back.
     """
     bytes(_LARGEST_KEPT_BYTES)
-
-
-def _open_inputs(
-    inputs: Sequence[Path], max_line_bytes: int, stack: ExitStack
-) -> tuple[list[InputFile], list[Path]]:
-    if STDIN not in inputs:
-        return find_inputs(inputs, max_line_bytes)
-    if len(inputs) > 1:
-        raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    return [_keep_stdin(max_line_bytes, stack)], []
-
-
-def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
-    """Copy stdin to a file: it is looked at more than once."""
-    import tempfile
-
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
-    path = folder / "stdin.jsonl"
-    with explain_os_error(path), path.open("wb") as stream:
-        for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, max_line_bytes):
-            stream.write(data)
-    return InputFile(path, "stdin", "jsonl", "-", max_line_bytes)
-
-
-def _recognise(files: Sequence[InputFile], options: ConvertOptions) -> tuple[Source, set[str]]:
-    """Return the source of all files, and the columns of its first ones."""
-    if options.format is not None and options.format not in SOURCES:
-        raise UserError(f"--format {options.format} is not known; known are {', '.join(SOURCES)}")
-    source = SOURCES[options.format] if options.format else None
-    seen: set[str] = set()
-    for file in files:
-        columns = _peek_columns(file)
-        if columns is None:
-            continue
-        try:
-            source = source or recognise_source(columns, options.column_map)
-            if not seen:
-                check_column_map(source, columns, options.column_map)
-        except InputError as error:
-            raise InputError(f"{file.name}: {error}", hint=error.hint) from error
-        seen |= set(columns)
-    if source is None:
-        # Not one row can be read: any source rejects them all, each with its own reason.
-        source = SOURCES["alpaca"]
-    return source, seen
-
-
-def _peek_columns(file: InputFile) -> list[str] | None:
-    """Return the columns of a file's first rows, in their order; None when none of them is an object."""
-    if file.kind == "parquet":
-        return read_columns(file)
-    rows = (
-        row for row in islice(read_rows(file.path, file.max_line_bytes), _PEEK_ROWS) if isinstance(row, SourceRow)
-    )
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    return columns or None
 
 
 def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertPlan:
@@ -235,35 +160,6 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
     return limit
 
 
-class _Hashes:
-    """The files' sha256; of those that are not hashed while read, a thread works it out from the start on."""
-
-    def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
-        self._files = files
-        self._known: dict[int, str] = {}
-        places = [place for place, file in enumerate(files) if file.kind != "jsonl"]
-        self._coming: Iterator[tuple[int, str]] = iter(())
-        if places:
-            stop = threading.Event()
-            self._coming = stack.enter_context(closing(WorkAhead(self._hash(places, stop), len(places))))
-            stack.callback(stop.set)
-
-    def note(self, place: int, sha256: str) -> None:
-        """Take the hash of a file that was hashed while it was read."""
-        self._known[place] = sha256
-
-    def of(self, place: int) -> str:
-        """Return the hash of a file, once all that the thread works out are there."""
-        self._known.update(self._coming)
-        if place not in self._known:
-            self._known[place] = hash_file(self._files[place].path)
-        return self._known[place]
-
-    def _hash(self, places: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
-        for place in places:
-            yield place, hash_file(self._files[place].path, stop.is_set)
-
-
 class _Stream:
     """The shards of all files in their order."""
 
@@ -272,7 +168,7 @@ class _Stream:
         plan: ConvertPlan,
         files: Sequence[InputFile],
         options: ConvertOptions,
-        hashes: _Hashes,
+        hashes: InputHashes,
         stack: ExitStack,
     ) -> None:
         self.plan = plan
@@ -509,14 +405,3 @@ class _Run:
             counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
             output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
         )
-
-
-def _describe_input(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:
-    return {
-        "path": file.name,
-        "label": file.label,
-        "bytes": file.path.stat().st_size,
-        "sha256": sha256,
-        "rows": rows,
-        **describe_making(file.path, sha256),
-    }

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from prep.errors import InputError, RecordError
+from prep.files import Fingerprint
 from prep.line_blocks import read_blocks
 from prep.os_errors import explain_read_error
 from prep.records import TrainingRow, read_record
@@ -20,6 +21,7 @@ class LineFile:
         self.path = path
         self._starts = array("Q")
         self._sizes = array("Q")
+        self._seen = Fingerprint.of(path)
         with explain_read_error(path):
             self._stream = path.open("rb")
         for block in read_blocks(path):
@@ -73,3 +75,7 @@ class LineFile:
         except RecordError as error:
             hint = error.hint and error.hint.replace("FILE", str(self.path))
             raise InputError(f"{self.path} row {place + 1} {error}", hint=hint) from error
+
+    def check_unchanged(self) -> None:
+        """Raise InputError when the file is no longer the one whose lines were found."""
+        self._seen.check(self.path)

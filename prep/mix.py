@@ -109,6 +109,8 @@ def mix_files(
             counts={"records": len(order), "taken": taken, **counts},
             output=describe_output(out, form),
         )
+        for file in files.values():
+            file.check_unchanged()
         outputs.publish({output: manifest}, without=() if has_duplicates else (duplicates_path,))
     gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
     return MixResult(taken, available, output, options.by, draw.sizes, gone_rows)

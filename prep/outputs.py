@@ -132,10 +132,10 @@ def _remove_own(path: Path) -> None:
         return
     manifest = manifest_path(path)
     with explain_os_error(path):
-        path.unlink(missing_ok=True)
+        # The manifest first: by the note the file is known to be ours still, if this process dies here.
         if find_owner(manifest) == path.name:
             manifest.unlink(missing_ok=True)
-    with explain_os_error(path):
+        path.unlink(missing_ok=True)
         _note_path(path).unlink(missing_ok=True)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.errors import InputError, RegistryError
-from prep.files import lock_file, manifest_path, read_manifest, stage_file
+from prep.files import describe_os_error, lock_file, manifest_path, read_manifest, stage_file
+from prep.manifests import find_owner
 from prep.records import guess_formatting
 from prep.rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 
@@ -187,7 +188,7 @@ def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(path) if is_file(path) else None
     first_rows = _read_first_rows(path)
-    if manifest is None and manifest_path(path).exists():
+    if manifest is None and manifest_path(path).exists() and find_owner(manifest_path(path)) in (None, path.name):
         raise RegistryError(
             f"{path} was changed after its manifest {manifest_path(path).name} was written",
             hint="make the file again, or delete the manifest if the change was meant",
@@ -223,7 +224,7 @@ def _read_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RegistryError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise RegistryError(f"{path} cannot be read: {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
         raise RegistryError(
             f"{path} is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}",

@@ -94,6 +94,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
                 output=describe_output(out, rows.formatting),
             )
         unmade = [target for side, target in targets.items() if side not in made and options.force]
+        file.check_unchanged()
         outputs.publish(manifests, without=unmade)
     return SplitResult(made, {side: len(sides[side]) for side in made}, len(dropped), list(test_sets))
 

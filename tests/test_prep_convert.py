@@ -417,7 +417,8 @@ def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: py
 
 def test_a_conversion_process_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prep.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.workers._START", "raise SystemExit(7)")
+    (tmp_path / "ends.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    monkeypatch.setattr("prep.workers._PROGRAM", tmp_path / "ends.py")
     with pytest.raises(InputError) as caught:
         convert(write_jsonl(tmp_path / "in.jsonl", sharegpt_rows()), tmp_path, workers=2)
     assert str(caught.value) == "a worker process ended early, with exit code 7"

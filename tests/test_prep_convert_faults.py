@@ -160,51 +160,6 @@ def assert_whole(step: str, folder: Path, allowed: list[dict[str, str]]) -> None
             )
 
 
-def options_of(step: str) -> tuple[str, ...]:
-    return ("--think-policy", "strip") if step == "convert" else ("--seed", "7")
-
-
-DIE = """
-import os, sys
-from pathlib import Path
-left = int(sys.argv.pop(1))
-def dying(real):
-    def call(*args, **kwargs):
-        global left
-        if "made" in str(args[0]) or "made" in str(args[-1]):
-            left -= 1
-            if left < 0:
-                os._exit(9)
-        return real(*args, **kwargs)
-    return call
-Path.replace, Path.unlink = dying(Path.replace), dying(Path.unlink)
-from launch.cli import main
-main()
-"""
-
-
-@pytest.mark.parametrize("step", sorted(STEPS))
-def test_killed_around_the_publication_the_outputs_are_absent_old_or_complete(step: str, tmp_path: Path) -> None:
-    raw = prepare(tmp_path)
-    old_command, new_command = command_of(step, tmp_path, raw), command_of(step, tmp_path, raw, *options_of(step))
-    assert run_lfc(*new_command)[0] == 0
-    allowed = [read_set(tmp_path)]
-    assert run_lfc(*old_command)[0] == 0
-    allowed.append(read_set(tmp_path))
-    codes = []
-    for moment in range(30):
-        if read_set(tmp_path) != allowed[1]:
-            run_lfc(*old_command)
-        child = [sys.executable, "-c", DIE, str(moment), "prep", *new_command]
-        codes.append(subprocess.run(child, cwd=ROOT, capture_output=True, check=False).returncode)
-        assert_whole(step, tmp_path, allowed)
-        if codes[-1] == 0:
-            break
-    assert codes[-1] == 0
-    assert codes[:-1] == [9] * (len(codes) - 1)
-    assert len(codes) > 3
-
-
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_killed_at_random_moments_the_next_run_succeeds(step: str, tmp_path: Path, full: bool) -> None:
     raw = prepare(tmp_path)
