@@ -273,20 +273,14 @@ def export_settings(path: Path, source: Path, values: Mapping[str, Any], *, forc
     Raises: ConfigError when a value is of the wrong type, or they name no model, dataset or output folder;
     OutputError when `path` stands there.
     """
+    from launch.config import refuse_wrong_types
+
     refuse_existing(path, force=force)
-    refuse_wrong_types(source, values)
+    refuse_wrong_types(source, values, "train")
     notes: list[str] = []
     filled = fill_page(_hide_secrets(values, notes))
     write_settings(path, format_settings(filled.page, source.as_posix()), force=True)
     return Carried(filled.page, notes + _describe_filled(filled))
-
-
-def refuse_wrong_types(source: Path, values: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first key of a training YAML that LLaMA-Factory's parser would refuse."""
-    from launch.schema import find_schema_faults, read_schema
-
-    for fault in find_schema_faults(values, read_schema("train")):
-        raise ConfigError(f"{source}: {fault.describe()}", hint=fault.mend)
 
 
 def import_settings(

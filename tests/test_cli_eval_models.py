@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.test_cli_eval import CONFIG, run_lfc, write_rows
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "second": {"adapter_name_or_path": "saves/first", "create_new_adapter": True},
     "tokens": {"add_tokens": "zzq1,zzq2"},
     "preferred": {"stage": "dpo", "dataset": "pairs"},
@@ -35,7 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     registry["pairs"] = {"file_name": "pairs.jsonl", "ranking": True, "columns": columns}
     (data / "dataset_info.json").write_text(json.dumps(registry), encoding="utf-8")
     run_lfc(folder, "launch", "tiny-model", "data/rows.jsonl", "--to", "model")
-    for name, changes in {"first": {}, **CASES}.items():
+    everything: dict[str, dict[str, Any]] = {"first": {}, **CASES}
+    for name, changes in everything.items():
         values = {**yaml.safe_load(CONFIG.format(dataset="rows", name=name)), "max_steps": 2, "learning_rate": 0.01}
         (folder / f"{name}.yaml").write_text(json.dumps({**values, **changes}), encoding="utf-8")
         run_lfc(folder, "launch", "train", f"{name}.yaml")
