@@ -131,6 +131,7 @@ def _write_new_command(action: str, path: Path, values: Mapping[str, Any]) -> st
         adapters = chain_adapters(values, trained)
         pairs["adapter_name_or_path"] = ",".join(adapters) if adapters else None
     if action == "predict":
+        pairs |= {key: values[key] for key in ("cutoff_len", "bf16") if values.get(key) is not None}
         pairs["eval_dataset"] = values.get("eval_dataset") or "NAME"
         pairs["output_dir"] = f"saves/{path.stem}-predict"
     if action == "export":

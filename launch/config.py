@@ -159,8 +159,7 @@ def new_config(
     refuse_existing(path, force=force)
     values = preset.values
     kind = guess_kind(values)
-    for fault in find_schema_faults({**values, **overrides}, read_schema(kind)):
-        raise ConfigError(f"`{fault.key}` {fault.message}", hint=fault.mend)
+    refuse_wrong_types(path, {**values, **overrides}, kind)
     notes: list[str] = []
     derived = dict(overrides)
     if dataset_dir is not None:
@@ -179,6 +178,12 @@ def new_config(
     if not os.path.lexists(schema):
         write_text(schema, read_schema_text(kind))
     return NewConfig(path, values, notes, check_values(values, kind, Machine(), path, cutoffs))
+
+
+def refuse_wrong_types(path: Path, values: Mapping[str, Any], kind: Kind) -> None:
+    """Raise ConfigError for the first key that LLaMA-Factory does not know, or whose value it does not take."""
+    for fault in find_schema_faults(values, read_schema(kind)):
+        raise ConfigError(f"{path}: {fault.describe()}", hint=fault.mend)
 
 
 def check_config(path: Path, machine: Machine, kind: Kind | None = None, *, measure: bool = False) -> Check:

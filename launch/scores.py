@@ -27,7 +27,7 @@ _LONGEST_NUMBER = 4_300
 _MEASURED_CHARACTERS = 16_384
 _MEASURED_WORD_PAIRS = 360_000
 # ROUGE takes a full stop for a sentence's end, and compares each sentence with each.
-_MEASURED_SENTENCES = 64
+_MEASURED_SENTENCES = 32
 # A longer result is no result of maths.
 _LONGEST_RESULT = 10_000
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+|\d+/\d+)", re.ASCII)

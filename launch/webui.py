@@ -270,9 +270,13 @@ class Carried:
 def export_settings(path: Path, source: Path, values: Mapping[str, Any], *, force: bool) -> Carried:
     """Write a training YAML's values as settings that the page's "Load arguments" takes.
 
-    Raises: ConfigError when they name no model, dataset or output folder; OutputError when `path` stands there.
+    Raises: ConfigError when a value is of the wrong type, or they name no model, dataset or output folder;
+    OutputError when `path` stands there.
     """
+    from launch.config import refuse_wrong_types
+
     refuse_existing(path, force=force)
+    refuse_wrong_types(source, values, "train")
     notes: list[str] = []
     filled = fill_page(_hide_secrets(values, notes))
     write_settings(path, format_settings(filled.page, source.as_posix()), force=True)

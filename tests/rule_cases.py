@@ -70,6 +70,7 @@ CASES = [
         {"adapter_name_or_path": "saves/nope/lora"},
         {"adapter_name_or_path": ...},
         parser=False,
+        fatal=False,
     ),
     Case("max_samples_keeps_all_rows", {"max_samples": 5}, {"max_samples": ...}, parser=False, fatal=False),
     Case("prediction_generates", {"do_predict": True, "eval_dataset": "mini"}, {"do_predict": False}),

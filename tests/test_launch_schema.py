@@ -14,6 +14,7 @@ from launch.schema import (
     describe_allowed,
     find_schema_faults,
     introspect_stack,
+    read_key_names,
     read_schema,
     read_schema_text,
     write_schemas,
@@ -26,7 +27,7 @@ VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-9, 9)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from(["no", "cosine", "x", ""]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
     max_leaves=3,
@@ -160,3 +161,63 @@ def test_the_shipped_schemas_match_the_installed_llamafactory(tmp_path: Path) ->
     for path in write_schemas(introspect_stack(Path(sys.executable)), tmp_path):
         kind = "train" if "-train." in path.name else "infer"
         assert path.read_text(encoding="utf-8") == read_schema_text(kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "mend"),
+    [
+        ("batch_size", "did you mean `per_device_train_batch_size`?"),
+        ("epochs", "did you mean `num_train_epochs`?"),
+        ("lr", "did you mean `learning_rate`?"),
+        ("LR", "did you mean `learning_rate`?"),
+        ("lora_r", "did you mean `lora_rank`?"),
+        ("grad_accum", "did you mean `gradient_accumulation_steps`?"),
+        ("max_seq_length", "did you mean `cutoff_len`?"),
+        ("model_max_length", "did you mean `cutoff_len`?"),
+        ("max_tokens", "did you mean `max_new_tokens`?"),
+        ("eval_batch_size", "did you mean `per_device_eval_batch_size`?"),
+        ("evaluation_strategy", "did you mean `eval_strategy`?"),
+        ("load_in_4bit", "did you mean `quantization_bit`?"),
+        ("system_prompt", "did you mean `default_system`?"),
+        ("wandb_project", "remove the line, and set the environment variable WANDB_PROJECT"),
+        ("wandb_run_name", "did you mean `run_name`?"),
+        ("gpus", "remove the line, and set the environment variable CUDA_VISIBLE_DEVICES"),
+        ("templat", "did you mean `template`?"),
+        ("tempalte", "did you mean `template`?"),
+        ("Learning-Rate", "did you mean `learning_rate`?"),
+        ("lora_droput", "did you mean `lora_dropout`?"),
+        ("train_size", "remove the line; `lfc launch config schema` lists all"),
+        ("min_length", "remove the line; `lfc launch config schema` lists all"),
+        ("beam", "remove the line; `lfc launch config schema` lists all"),
+        ("x" * 10_000, "remove the line; `lfc launch config schema` lists all"),
+    ],
+)
+def test_the_key_that_is_meant_is_named_and_no_other(key: str, mend: str) -> None:
+    faults = find_schema_faults({"model_name_or_path": "m", key: 1}, read_schema("train"))
+    assert [fault.mend for fault in faults] == [mend]
+
+
+def test_what_other_programs_call_a_key_leads_to_a_key_that_there_is() -> None:
+    known = read_schema("train")["properties"]
+    for name, meant in read_key_names().items():
+        assert name not in known, name
+        assert meant.startswith("$") or meant in known, name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rate", float("nan"), "is .nan, and must be a finite number"),
+        ("val_size", float("inf"), "is .inf, and must be a finite number"),
+        ("max_grad_norm", float("-inf"), "is -.inf, and must be a finite number"),
+        ("max_grad_norm", float("inf"), ""),
+        ("max_steps", 1 << 63, "is 9223372036854775808, more than 64 bits hold"),
+        ("max_steps", -(10**30), "is -1000000000000000000000000000000, more than 64 bits hold"),
+        ("max_steps", (1 << 63) - 1, ""),
+        ("fsdp_config", {"a": [1.0, float("nan")]}, "is .nan, and must be a finite number"),
+        ("learning_rate", True, "is true, allowed is a number"),
+    ],
+)
+def test_a_number_that_no_training_takes_is_a_fault(key: str, value: Any, message: str) -> None:
+    faults = list(find_schema_faults({"model_name_or_path": "m", key: value}, read_schema("train")))
+    assert [fault.message for fault in faults] == ([message] if message else [])

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from launch.scores import (
     find_boxed,
     load_similarity,
     match_results,
+    normalise_result,
     read_answer,
     score_row,
 )
@@ -249,3 +251,60 @@ def test_bleu_and_rouge_are_llamafactorys_own_numbers() -> None:
     theirs = [{name.replace("-", "_"): value for name, value in json.loads(line).items()} for line in lines]
     measure = load_similarity()
     assert theirs == [measure(*pair) for pair in PAIRS], result.stderr[-2000:]
+
+
+MEGABYTE = 1_000_000
+ENDLESS = {
+    "boxes that never close": r"\boxed{" * (MEGABYTE // 7),
+    "boxes inside boxes": r"\boxed{" * (MEGABYTE // 14) + "}" * (MEGABYTE // 14),
+    "braces that open": "{" * MEGABYTE,
+    "braces that close": "}" * MEGABYTE,
+    "a box and white space": r"\boxed" + " " * MEGABYTE,
+    "texts that never close": r"\text{" * (MEGABYTE // 6),
+    "a text and white space": r"\text" + " " * MEGABYTE,
+    "powers and white space": "^ " * (MEGABYTE // 2),
+    "digits": "1" * MEGABYTE,
+    "digits and commas": "1," * (MEGABYTE // 2),
+    "a fraction of digits": r"\frac{" + "1" * MEGABYTE + "}{2}",
+    "thoughts that never end": "<think>" * (MEGABYTE // 7),
+    "thoughts that never begin": "</think>" * (MEGABYTE // 8),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_no_answer_takes_longer_than_its_length(name: str) -> None:
+    text = ENDLESS[name]
+    label = r"<think>\n\n</think>\n\n\boxed{1}"
+    started = time.process_time()
+    scores = score_row(Prediction("p", text, label), lambda output, label: {})
+    assert time.process_time() - started < 2
+    assert scores["maths"] == 0
+    started = time.process_time()
+    normalise_result(text)
+    assert time.process_time() - started < 1
+
+
+def test_the_last_box_that_closes_counts_however_the_braces_lie() -> None:
+    for text, found in {
+        r"\boxed{a} \boxed{b": "a",
+        r"\boxed{a \boxed{b}": "b",
+        r"} \boxed{a}": "a",
+        r"\boxed{\boxed{x}}": "x",
+        r"{\boxed{a}": "a",
+        r"\boxed {1} and \fbox{2}": "1",
+        r"\boxed{\frac{1}{2}} }": r"\frac{1}{2}",
+        r"\boxed{": None,
+        "{}": None,
+    }.items():
+        assert find_boxed(text) == found, text
+
+
+@pytest.mark.parametrize("text", ["好" * MEGABYTE, "." * MEGABYTE, "a " * (MEGABYTE // 2)])
+def test_similarity_of_a_megabyte_is_measured_on_its_beginning(text: str, full: bool) -> None:
+    if not full:
+        text = text[:3_000]
+    measure = load_similarity()
+    measure("warm", "up")
+    started = time.process_time()
+    measure(text, text)
+    assert time.process_time() - started < 15

@@ -21,6 +21,7 @@ def adapters_are_there(setting: Setting) -> Iterator[Fault]:
                     "adapter_name_or_path",
                     f"{name} does not exist",
                     "the output_dir of a finished training, or a hub's name",
+                    fatal=setting.machine.is_here,
                 )
         elif not (folder / "adapter_config.json").is_file():
             is_model = (folder / "config.json").is_file()

@@ -12,6 +12,7 @@ from launch.gpu import Gpu, GpuReport, read_gpus
 class Machine:
     """Where the config is to run: its GPUs and processors (None: not known), and which packages can be asked for.
 
+    `is_here` is true for the machine that this process runs on, where a path that is missing is really missing;
     `has_stack` is true when LLaMA-Factory is installed beside us, so that a missing package is really missing.
     """
 
@@ -19,6 +20,7 @@ class Machine:
     has_stack: bool = False
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     cpus: int | None = None
+    is_here: bool = False
 
     @property
     def uses_ray(self) -> bool:
@@ -41,7 +43,9 @@ def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None 
         has_stack = True
     except metadata.PackageNotFoundError:
         has_stack = False
-    return Machine((report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env, os.cpu_count())
+    return Machine(
+        (report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env, os.cpu_count(), is_here=True
+    )
 
 
 def choose_machine(target: str) -> Machine:
