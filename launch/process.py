@@ -69,7 +69,6 @@ def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: 
         except BaseException:
             if process.poll() is not None:
                 child.on_end(_read_exit_code(process))
-                raise
             child.on_stop()
             _stop_child(process, child.grace_s)
             if process.returncode == 0:

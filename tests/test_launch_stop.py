@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import launch.supervisor
 from launch.batch import read_queue
 from launch.batch_plan import plan_batch, read_batch
 from launch.causes import Cause, find_cause
@@ -22,6 +21,7 @@ from launch.run import prepare_llamafactory, run_llamafactory, start_llamafactor
 from launch.runs import RunFolder, RunState, is_alive, read_run
 from launch.supervisor import supervise
 from prep.errors import ChildFailedError, OutputError
+from prep.files import write_json
 from tests.processes import is_running
 
 ROOT = Path(__file__).parent.parent
@@ -232,15 +232,14 @@ def test_a_training_that_ends_on_a_full_disk_is_said_to_be_that(
     run = prepare_llamafactory(
         program, "train", doing(f"sys.exit({exit_code})", output_dir="saves/a"), Path("runs/a")
     )
-    real = launch.supervisor.write_json
 
     def write(path: Path, content: Any) -> None:
         if path == run.result and run.reserve.exists():
             raise OutputError("no space left on device")
-        real(path, content)
+        write_json(path, content)
 
-    monkeypatch.setattr(launch.supervisor, "write_json", write)
-    monkeypatch.setattr(launch.supervisor, "is_disk_full", lambda _: True)
+    monkeypatch.setattr("launch.supervisor.write_json", write)
+    monkeypatch.setattr("launch.supervisor.is_disk_full", lambda _: True)
     supervise(str(run.path))
     ended = read_run(run.path)
     assert (ended.state, find_cause(ended)) == (state, cause)
