@@ -30,7 +30,8 @@ class Child:
     """What `run_child` gives its child besides the command: called with its id, and files it keeps open.
 
     `on_stop` is called before the child is asked to end; it then has `grace_s` seconds before it is made to.
-    `on_end` is called with the exit code of a child that ended by itself, also when a signal came just then.
+    `on_end` is called with the exit code of a child that ended by itself, also when a signal came just then, and of
+    one that ended well although it was asked to end.
     """
 
     on_start: Callable[[int], None] = lambda _: None
@@ -70,6 +71,9 @@ def run_child(command: Command, log: Path, on_poll: Poll = lambda: None, child: 
                 child.on_end(_read_exit_code(process))
             child.on_stop()
             _stop_child(process, child.grace_s)
+            if process.returncode == 0:
+                # It was at its end when it was asked.
+                child.on_end(0)
             raise
         child.on_end(_read_exit_code(process))
     on_poll()

@@ -62,7 +62,8 @@ def _list_batch(folder: Path, root: Path) -> list[Run]:
     try:
         runs = [run.last for run in read_queue(read_batch(folder.name, folder.parent)) if run.last]
     except InputError:
-        runs = [run for run in list_runs(root) if run.path.is_relative_to(folder)]
+        runs = []
+    runs = runs or [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
         raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")
     return runs

@@ -129,8 +129,8 @@ def _write_result(run: Run, ending: Mapping[str, Any], mark: object) -> None:
     except OutputError as error:
         # The reserve is there for this.
         run.folder.reserve.unlink(missing_ok=True)
-        if not result["exit_code"]:
-            result["flags"].append(f"the disk was full when it ended: {error}")
+        if not result["exit_code"] and not ending.get("flags"):
+            result["flags"].append(f"something could not be written when it ended: {error}")
         elif not result["stopped"] and is_disk_full([run.path]):
             result["cause"] = Cause.DISK_FULL
         write_json(run.folder.result, result)

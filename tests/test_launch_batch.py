@@ -15,6 +15,7 @@ import pytest
 
 from launch.batch import read_queue, run_batch, slot_environment, stop_batch
 from launch.batch_plan import plan_batch, read_batch
+from launch.report import write_report
 from launch.runs import RunState, list_runs
 from launch.sweep import read_sweep
 from prep.errors import ConfigError, OutputError
@@ -159,6 +160,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(program: Path) -> Non
     assert work_off(program, configure(a=code)) == {"a": RunState.FINISHED}
     assert [start["resume"] for start in read_starts("a")] == [None, "saves/a/checkpoint-7"]
     assert [run.name for run in list_runs()] == ["b/a", "b/a.2"]
+    assert "1 of 1 runs finished" in write_report("b").read_text(encoding="utf-8"), "runs are counted, not attempts"
 
 
 @posix_only

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launch.cli.runs import move_aside
+from launch.cli.train import move_aside
 from launch.figures import fingerprint_weights, keep_losses, mark_log, read_own_log, seal_earlier
 from launch.logs import iter_blocks, read_last_lines
 from launch.runs import RunFolder, list_runs
@@ -123,7 +123,8 @@ def test_a_log_that_was_replaced_is_all_the_runs_own(tmp_path: Path) -> None:
     assert read_own_log(path, mark) == b"new and longer\n"
     path.write_text("old\nown\n", encoding="utf-8")
     assert read_own_log(path, mark) == b"own\n"
-    for broken in ({"bytes": -1}, {"bytes": "x"}, {"bytes": 10**9}, [], None):
+    marks: list[Any] = [{"bytes": -1}, {"bytes": "x"}, {"bytes": 10**9}, [], None]
+    for broken in marks:
         assert read_own_log(path, broken) == b"old\nown\n"
     keep_losses(RunFolder(tmp_path), path, mark)
     assert (tmp_path / "losses.jsonl").read_bytes() == b"own\n"

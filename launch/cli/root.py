@@ -10,7 +10,7 @@ from prep.cli import prep
 from prep.cli.output import echo
 from prep.errors import UserError
 
-_LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "webui")
+_LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "train", "webui")
 
 
 class RootGroup(click.Group):

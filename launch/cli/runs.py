@@ -1,4 +1,4 @@
-"""One run: `lfc launch train`, `predict`, `export`, `chat`, `api`, and `attach`, `logs`, `stop`."""
+"""One run: `lfc launch predict`, `export`, `chat`, `api`, and `attach`, `logs`, `stop`."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +13,6 @@ from launch.cli.options import (
     find_cli,
     name_option,
     no_check_option,
-    read_gpu_option,
     refuse_faults,
 )
 from launch.cli.root import launch
@@ -21,147 +20,10 @@ from launch.cli.show import show_prediction, show_training
 from launch.runs import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
-from prep.errors import ConfigError, OutputError, UserError
+from prep.errors import OutputError, UserError
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
-
-
-@launch.command("train")
-@click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
-@name_option
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
-@click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
-@click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
-@click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
-@click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
-@click.option("--node-rank", type=click.IntRange(0), default=0, show_default=True, help="Which one this is.")
-@click.option("--master-addr", metavar="ADDRESS", help="The first machine's address, for all.")
-@click.option("--master-port", type=click.IntRange(1, 65535), help="Its port; a free one on a single machine.")
-@click.option("--ray", is_flag=True, help="Let Ray place the workers; ray_num_workers stands in the config.")
-@no_check_option
-@dry_run_option
-@cli_option
-@json_option
-@click.pass_context
-def train(
-    ctx: click.Context,
-    /,
-    config_path: Path,
-    pairs: tuple[str, ...],
-    name: str | None,
-    resume: bool,
-    fresh: bool,
-    detach: bool,
-    no_check: bool,
-    dry_run: bool,
-    given_cli: str | None,
-    as_json: bool,
-    **cluster: Any,
-) -> None:
-    """Train with llamafactory-cli: checked first, then one run in runs/NAME.
-
-    Its folder keeps the exact config, the command, the log and the result. Ctrl-C lets LLaMA-Factory end the run
-    by itself; its exit code becomes that of this command. Whether a run goes on or starts over is never guessed.
-
-    \b
-    Examples:
-      lfc launch train configs/medical.yaml
-      lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
-      lfc launch train configs/medical.yaml --resume --detach
-      lfc launch train configs/zero3.yaml --gpus 0,1,2,3
-    """
-    from launch.claims import starting
-    from launch.command import Cluster, find_free_port
-    from launch.config import read_run_config
-    from launch.process import stop_signals_raise
-    from launch.retry import refuse_to_guess, refuse_working_folder
-    from launch.run import begin_again, prepare_llamafactory, refuse_taken_run, run_to_end, start_supervisor
-
-    if resume and fresh:
-        raise click.UsageError("--resume and --fresh exclude each other")
-    refuse_other_rank(cluster)
-    config = read_run_config(config_path, pairs)
-    output_dir = Path(str(config.values.get("output_dir") or ""))
-    folder = choose_run_folder(name, config_path)
-    cli = find_cli(given_cli)
-    gpus = read_gpu_option(cluster["gpus"], any_number=no_check)
-    env = Cluster(**cluster).build_environment(find_free_port())
-    if resume:
-        config = resume_from(config, output_dir)
-    elif not fresh:
-        refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
-    if resume or fresh:
-        folder = begin_again(folder)
-    refuse_taken_run(folder)
-    if fresh and config.values.get("output_dir"):
-        refuse_working_folder(output_dir)
-    if not no_check:
-        refuse_faults(ctx, config_path, config, env)
-    refuse_taken(config, gpus, share_gpus=no_check)
-    if dry_run:
-        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
-        return
-    with stop_signals_raise():
-        with starting():
-            refuse_taken(config, gpus, share_gpus=no_check)
-            if fresh and config.values.get("output_dir"):
-                move_aside(output_dir)
-            run = prepare_llamafactory(cli, "train", config, folder, env)
-        if detach:
-            start_supervisor(run)
-            print_detached(run, as_json=as_json)
-            return
-        # The view opens first: once the run has begun, nothing may come between it and who would stop it.
-        with show_training(output_dir / "trainer_log.jsonl") as on_poll:
-            run_to_end(run, on_poll)
-    print_trained(read_run(folder), as_json=as_json)
-
-
-def refuse_other_rank(cluster: Mapping[str, Any]) -> None:
-    """Raise ConfigError when --node-rank names a machine that --nnodes does not count."""
-    if cluster["node_rank"] >= cluster["nnodes"]:
-        raise ConfigError(
-            f"--node-rank {cluster['node_rank']} is outside --nnodes {cluster['nnodes']}",
-            hint=f"--node-rank 0 to {cluster['nnodes'] - 1}, or a larger --nnodes",
-        )
-
-
-def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
-    """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
-    from launch.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
-
-    claims = list_claims()
-    refuse_taken_folders(config.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(gpus, claims)
-
-
-def move_aside(output_dir: Path) -> None:
-    """Set an output folder aside, with what its runs keep of it, and say where it lies now."""
-    from launch.figures import note_moved, seal_earlier
-    from launch.retry import set_aside
-    from launch.runs import list_runs
-
-    everyone = list_runs()
-    seal_earlier(output_dir, everyone)
-    aside = set_aside(output_dir)
-    if aside:
-        note_moved(output_dir, aside, everyone)
-        echo(f"Note: {output_dir} was renamed to {aside}", err=True)
-
-
-def list_changes(pairs: tuple[str, ...], config_path: Path, config: "RunConfig") -> tuple[str, ...]:
-    """Return the KEY=VALUE pairs that a resumed run adds to its config, for the command that is shown."""
-    from launch.config import read_run_config
-    from launch.document import format_value
-
-    before = read_run_config(config_path, pairs).values
-    changed = {key: value for key, value in config.values.items() if before.get(key, ...) != value}
-    # What was taken out is set to LLaMA-Factory's own default.
-    gone = {"overwrite_output_dir": False} if "overwrite_output_dir" in before.keys() - config.values.keys() else {}
-    return tuple(f"{key}={format_value(value)}" for key, value in {**changed, **gone}.items())
 
 
 @launch.command("predict")
@@ -346,17 +208,6 @@ def stop_one(name: str) -> str:
     ended = read_run(run.path)
     # It may have ended by itself before the request reached it.
     return str(ended.state) if ended.state is not RunState.LOST else "stopped"
-
-
-def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
-    """Return the config that goes on from the last checkpoint; raises ConfigError when there is none."""
-    from launch.config import RunConfig, format_config
-    from launch.retry import find_checkpoint, resume
-
-    if find_checkpoint(output_dir) is None:
-        raise ConfigError(f"{output_dir} holds no whole checkpoint to resume from", hint="--fresh starts over")
-    values = resume(config.values)
-    return RunConfig(values, format_config(values, header=f"Resumed from {values['resume_from_checkpoint']}"))
 
 
 def launch_action(
