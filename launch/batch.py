@@ -15,11 +15,13 @@ from typing import Any
 
 from launch.config import RunConfig, format_config, read_config
 from launch.document import load_document
+from launch.private import read_secrets, restore_secrets, split_secrets, write_secrets
 from launch.retry import Cause, find_cause, plan_retry
 from launch.run import prepare_llamafactory, start_supervisor, stop_run
 from launch.runs import RUNS, Run, RunState, read_run
 from prep.errors import ConfigError, InputError, OutputError
 from prep.files import lock_file, write_json
+from prep.secrets import mask_values
 
 PLAN_FILE = "batch.json"
 _POLL_S = 0.5
@@ -143,9 +145,15 @@ def plan_batch(
     if plan.folder.exists():
         raise OutputError(f"{plan.folder} exists already", hint="--continue to go on with it, or another --name")
     plan.folder.mkdir(parents=True)
+    # The secrets first: a plan without them could not go on.
+    write_secrets(plan.folder, {run.name: split_secrets(run.values)[1] for run in runs})
     write_json(
         plan.folder / PLAN_FILE,
-        {"runs": [run.__dict__ for run in runs], "slots": plan.slots, "max_attempts": max_attempts},
+        {
+            "runs": [{**run.__dict__, "values": mask_values(run.values)} for run in runs],
+            "slots": plan.slots,
+            "max_attempts": max_attempts,
+        },
     )
     return plan
 
@@ -157,7 +165,11 @@ def read_batch(name: str) -> BatchPlan:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"no batch called '{name}': {path} cannot be read", hint="lfc launch runs") from error
-    runs = tuple(PlannedRun(**run) for run in content["runs"])
+    secrets = read_secrets(RUNS / name)
+    runs = tuple(
+        PlannedRun(**{**run, "values": restore_secrets(run["values"], secrets.get(run["name"], {}))})
+        for run in content["runs"]
+    )
     return BatchPlan(RUNS / name, runs, tuple(content["slots"]), content["max_attempts"])
 
 
@@ -221,7 +233,8 @@ def _read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
     if last.state not in (RunState.FAILED, RunState.LOST):
         return QueuedRun(planned, tuple(attempts), None, 0.0)
     cause = find_cause(last)
-    again = plan_retry(last.values, cause) if len(attempts) < plan.max_attempts else None
+    values = restore_secrets(last.values, planned.values)
+    again = plan_retry(values, cause) if len(attempts) < plan.max_attempts else None
     wait_s = _NETWORK_WAIT_S * 2 ** (len(attempts) - 1) if cause is Cause.NETWORK else 0.0
     return QueuedRun(planned, tuple(attempts), again, _ended_at(last) + wait_s, cause)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from launch.markup import Html, join, tag
+from prep.html import Html, join, tag
 
 Point = tuple[float, float]
 

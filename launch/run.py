@@ -19,6 +19,7 @@ from launch.config import RunConfig
 from launch.evidence import find_flags, read_dataset_manifests, read_versions
 from launch.gpu import read_gpus
 from launch.llamaboard_files import write_run_settings
+from launch.private import open_private_log, read_known_secrets, write_config_text, write_private
 from launch.process import (
     GRACE_S,
     POLL_S,
@@ -33,6 +34,7 @@ from launch.process import (
 from launch.runs import RunFolder, RunState, is_alive, is_supervised, read_run
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError, UserError
 from prep.files import explain_os_error, try_lock, write_json, write_text
+from prep.secrets import holds_secret, mask_text, mask_values
 
 _START_S = 60.0
 _PATIENCE_S = 0.5
@@ -103,20 +105,23 @@ def prepare_llamafactory(
 
 def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
     """Write a command and its config into an empty run folder: it is then a queued run."""
-    write_text(run.config, config.text)
+    write_config_text(run.config, config.text, config.values)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
     plan = {
         "action": action,
         "argv": command.argv,
         "env": dict(command.env),
-        "values": config.values,
+        "values": mask_values(config.values),
         "slot": slot,
         "versions": read_versions(Path(command.argv[0])),
-        "datasets": read_dataset_manifests(config.values),
+        "datasets": mask_values(read_dataset_manifests(config.values)),
     }
     # Written last: without it the folder is no run, and may be written over.
-    write_json(run.plan, plan)
+    if holds_secret(dict(command.env)):
+        write_private(run.plan, json.dumps(plan, indent=2) + "\n")
+    else:
+        write_json(run.plan, plan)
 
 
 def create_run_folder(path: Path) -> RunFolder:
@@ -187,6 +192,7 @@ def supervise(folder: str) -> None:
             # A config that trains, and that the page cannot show, trains all the same.
             with suppress(UserError):
                 write_run_settings(plan["values"])
+        open_private_log(run.log, run.config)
         try:
             exit_code = run_child(command, run.log, lambda: _obey_stop(run), Child(note_start, handle))
         except (StoppedError, KeyboardInterrupt) as stop:
@@ -215,6 +221,7 @@ def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
         raise ChildFailedError(f"{run.path}: its processes were killed; see {run.log}", exit_code=137)
     if ended.exit_code:
         message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, run.log)
+        message = mask_text(message, read_known_secrets(run.config))
         raise ChildFailedError(message, exit_code=ended.exit_code)
     return ended.seconds or 0.0
 

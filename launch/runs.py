@@ -9,6 +9,7 @@ from typing import Any
 
 from prep.errors import InputError
 from prep.files import try_lock
+from prep.secrets import mask_values
 
 RUNS = Path("runs")
 
@@ -26,7 +27,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run. Every one is plain text, and none holds a secret."""
+    """The files of one run. Every one is plain text; a config with a secret is its owner's alone, as is its log."""
 
     path: Path
 
@@ -141,7 +142,8 @@ def read_run(path: Path, root: Path = RUNS) -> Run:
         path=path,
         action=str(plan.get("action", "")),
         state=_tell_state(folder, process, result),
-        values=plan.get("values", {}),
+        # A folder that was made elsewhere, or by an earlier lfc, may hold secrets.
+        values=mask_values(plan.get("values", {})),
         plan=plan,
         started_at=process.get("started_at"),
         seconds=result.get("seconds"),

@@ -36,7 +36,6 @@ from launch.llamaboard_files import (
     find_secrets,
     format_settings,
     hide_secrets,
-    is_secret_key,
     is_settings,
     merge_user_config,
     plan_user_config,
@@ -294,9 +293,10 @@ def import_settings(
     values = {**import_page({**page, MODEL_PATH: model}), **(overrides or {})}
     notes = [f"{name} has no effect on that page and is left out" for name in find_unused(page)]
     if not keep_secrets:
-        hidden = [key for key in values if is_secret_key(key)]
+        shown = hide_secrets(values)
+        hidden = [key for key in values if key not in shown]
         notes += [f"{key} is a secret and is left out: {_explain_secret(key)}" for key in hidden]
-        values = hide_secrets(values)
+        values = shown
     return Carried(values, notes)
 
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from launch.chart import Curve, choose_ticks, draw_chart
-from launch.markup import join, tag
+from prep.html import join, tag
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:

@@ -4,10 +4,12 @@ import atexit
 import gc
 import os
 import sys
+from types import TracebackType
 from typing import NoReturn
 
 import prep
 from launch.cli.root import lfc
+from prep.cli.output import PIPE_CLOSED, echo_error
 
 __all__ = ["lfc", "main"]
 
@@ -17,21 +19,37 @@ def main() -> None:
     # Imports make many objects and no garbage; by default they are looked through for it again and again.
     gc.set_threshold(20_000)
     prep.is_own_process = True
+    sys.excepthook = show_bug
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the terminal's encoding lacks is spelled out: `\u4e2d`.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         lfc(prog_name="lfc")
     except SystemExit as end:
-        _leave(end)
+        _leave(end.code if isinstance(end.code, int) else 1)
 
 
-def _leave(end: SystemExit) -> NoReturn:
+def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug; its message may hold what a row or a file held."""
+    import traceback
+
+    echo_error("".join(traceback.format_exception(kind, error, trace)))
+
+
+def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which takes longer than to convert a small dataset."""
-    if not isinstance(end.code, int):
-        raise end
-    try:
-        # What else happens at the end: exit functions, and what was printed on its way.
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        raise end from None
-    os._exit(end.code)
+    # What else happens at the end: exit functions, and what was printed on its way.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # So it is when a shell closed it: `>&-`.
+                stream.flush()
+        except BrokenPipeError:
+            # Whoever read this has gone, as `head` does when it has its lines: all that was to be done was done,
+            # and a code that tells of a fault stays.
+            code = code or PIPE_CLOSED
+        except (OSError, ValueError):
+            # The output is on a full disk, or was closed from the start.
+            code = code or 1
+    os._exit(code)

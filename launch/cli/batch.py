@@ -13,6 +13,7 @@ from launch.cli.root import launch
 from launch.runs import RunState
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
+from prep.secrets import mask_values
 
 if TYPE_CHECKING:
     from launch.batch import BatchPlan, QueuedRun
@@ -79,7 +80,10 @@ def batch(
             refuse_batch_faults(ctx, configs)
         if dry_run:
             print_result(
-                {"runs": configs}, describe_configs(configs), as_json=as_json, title=f"{name}, {len(places)} slots"
+                {"runs": mask_values(configs)},
+                describe_configs(configs),
+                as_json=as_json,
+                title=f"{name}, {len(places)} slots",
             )
             return
         plan = plan_batch(name, configs, places, max_attempts)

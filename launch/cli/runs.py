@@ -14,6 +14,8 @@ from launch.runs import RUNS, Run, RunFolder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 from prep.errors import ChildFailedError, ConfigError
+from prep.secrets import mask_text
+from prep.terminal import neutralise_log
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
@@ -195,6 +197,7 @@ def attach(name: str) -> None:
     Example:
       lfc launch attach medical
     """
+    from launch.private import read_known_secrets
     from launch.process import describe_failure
     from launch.run import watch_run
     from launch.runs import find_run
@@ -208,9 +211,9 @@ def attach(name: str) -> None:
         return
     ended = find_run(name)
     if ended.exit_code:
+        message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log)
         raise ChildFailedError(
-            describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log),
-            exit_code=ended.exit_code,
+            mask_text(message, read_known_secrets(ended.folder.config)), exit_code=ended.exit_code
         )
     print_trained(ended, as_json=False)
 
@@ -227,11 +230,14 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
       lfc launch logs medical -n 50
       lfc launch logs medical --follow
     """
+    from launch.private import read_known_secrets
     from launch.run import follow_log
     from launch.runs import find_run
 
-    for block in follow_log(find_run(name).folder, lines=lines, follow=follow):
-        echo(block, nl=False)
+    run = find_run(name).folder
+    secrets = read_known_secrets(run.config)
+    for block in follow_log(run, lines=lines, follow=follow):
+        echo(mask_text(neutralise_log(block), secrets), nl=False)
 
 
 @launch.command("stop")
@@ -314,9 +320,11 @@ def run_in_terminal(
 ) -> None:
     """Run an action that talks to the user or serves until Ctrl-C; its exit code becomes ours."""
     from launch.command import build_llamafactory_command
-    from launch.config import read_run_config
+    from launch.config import parse_overrides, read_run_config
     from launch.gpu import read_gpus
+    from launch.private import private_config
     from launch.process import run_interactive
+    from prep.secrets import holds_secret
 
     config = read_run_config(config_path, pairs)
     cli = find_cli(given_cli)
@@ -326,8 +334,14 @@ def run_in_terminal(
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
     gpus = read_gpus().gpus or ()
-    command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
-    ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
+    if not holds_secret(parse_overrides(pairs)):
+        command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
+        ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
+    # All users of a machine can see a process's arguments.
+    with private_config(config.values) as private:
+        command = build_llamafactory_command(cli, action, private, config.values, os.environ, gpus)
+        exit_code = run_interactive(command.with_env(env or {}))
+    ctx.exit(exit_code)
 
 
 def print_dry_run(
