@@ -14,8 +14,13 @@ _ENDINGS = {"url", "uri", "value", "text", "string", "str", "header"}
 _ALWAYS = {
     *("secret", "secrets", "password", "passwords", "passwd", "passphrase", "passcode", "cookie", "cookies"),
     *("credential", "credentials", "webhook", "webhooks", "authorization", "auth", "apikey", "accesskey", "jwt"),
-    *("bearer", "密码", "口令", "令牌", "密钥", "密鑰", "密碼"),
+    "bearer",
 }
+# Written as one word: `accesstoken`, `访问令牌`.
+_GLUED = (
+    *("secret", "password", "apikey", "accesskey", "secretkey", "accesstoken", "authtoken", "hubtoken", "hftoken"),
+    *("密码", "口令", "令牌", "密钥", "密鑰", "密碼"),
+)
 # A key, a token or a pass is a secret or not by the word before it: those of texts and tables are none.
 _PLAIN_BEFORE = {
     "key": {
@@ -85,7 +90,7 @@ def is_secret(name: str) -> bool:
         return words[-3:-1] == ["access", "key"]
     if last in _PLAIN_BEFORE:
         return before not in _PLAIN_BEFORE[last] if before else last == "token"
-    return last in _ALWAYS or (last == "pwd" and before not in ("", "old"))
+    return last in _ALWAYS or last.endswith(_GLUED) or (last == "pwd" and before not in ("", "old"))
 
 
 def mask_urls(text: str) -> str:
