@@ -107,7 +107,10 @@ def parse_document(text: str, name: str) -> Document:
 
     Raises: ConfigError with line and column when the text is not one YAML mapping.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {error}", hint="write control characters as escapes in double quotes") from error
     try:
         root = loader.get_single_node()
         if root is None:
@@ -146,8 +149,8 @@ def format_entry(key: str, value: Any) -> str:
     """Return `key: value` as YAML without its line end; a mapping stands in a block below its key."""
     if isinstance(value, dict) and value:
         block = yaml.dump(value, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
-        return f"{key}:\n" + "\n".join(f"  {line}" for line in block.splitlines())
-    return f"{key}: {format_value(value)}"
+        return f"{format_value(key)}:\n" + "\n".join(f"  {line}" for line in block.splitlines())
+    return f"{format_value(key)}: {format_value(value)}"
 
 
 def suggest_names(name: str, known: Iterable[str]) -> list[str]:

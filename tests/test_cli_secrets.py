@@ -192,7 +192,10 @@ def test_imported_settings_show_none_and_keep_them_for_their_owner_alone(folder:
 
 def test_a_run_of_an_earlier_lfc_shows_none_either(folder: Path) -> None:
     run = folder / "runs" / "old"
-    for name, content in (("run.json", {"action": "train", "values": CONFIG, "argv": ["x"]}), ("result.json", {"exit_code": 0})):
+    for name, content in (
+        ("run.json", {"action": "train", "values": CONFIG, "argv": ["x"]}),
+        ("result.json", {"exit_code": 0}),
+    ):
         write_private(run / name, json.dumps(content))
     write_private(run / "command.txt", f"llamafactory-cli train x.yaml hub_token={SECRETS['hub_token']}")
     lfc("launch", "report", "old")
