@@ -110,7 +110,7 @@ def parse_document(text: str, name: str) -> Document:
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: {error}", hint="write control characters as escapes in double quotes") from error
+        raise ConfigError(f"{name}: {error}", hint="write control characters as escapes") from error
     try:
         root = loader.get_single_node()
         if root is None:

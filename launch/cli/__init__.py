@@ -19,6 +19,8 @@ def main() -> None:
     # Imports make many objects and no garbage; by default they are looked through for it again and again.
     gc.set_threshold(20_000)
     prep.is_own_process = True
+    # Every Python that this process starts, and each that those start, leaves out the working folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     sys.excepthook = show_bug
     for stream in (sys.stdout, sys.stderr):
         # A letter that the terminal's encoding lacks is spelled out: `\u4e2d`.
