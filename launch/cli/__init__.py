@@ -29,14 +29,16 @@ def main() -> None:
     try:
         lfc(prog_name="lfc")
     except SystemExit as end:
-        _leave(end.code if isinstance(end.code, int) else 1)
+        if isinstance(end.code, str):
+            echo_error(end.code)
+        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
 def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of a bug; its message may hold what a row or a file held."""
     import traceback
 
-    echo_error("".join(traceback.format_exception(kind, error, trace)))
+    echo_error("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
 def _leave(code: int) -> NoReturn:
@@ -48,10 +50,8 @@ def _leave(code: int) -> NoReturn:
             if stream is not None:  # So it is when a shell closed it: `>&-`.
                 stream.flush()
         except BrokenPipeError:
-            # Whoever read this has gone, as `head` does when it has its lines: all that was to be done was done,
-            # and a code that tells of a fault stays.
-            code = code or PIPE_CLOSED
+            code = code or (PIPE_CLOSED if stream is sys.stdout else 0)
         except (OSError, ValueError):
-            # The output is on a full disk, or was closed from the start.
-            code = code or 1
+            # The disk is full, or the stream was closed; a message alone is no result.
+            code = code or int(stream is sys.stdout)
     os._exit(code)

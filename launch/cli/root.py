@@ -1,5 +1,6 @@
 """The root `lfc` command, its two halves, and how a fault ends."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -58,6 +59,12 @@ class RootGroup(click.Group):
             code = error.exit_code
         except click.Abort:
             code = tell_interrupted()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            # Stdout is on a full disk; a file of ours would have been named by the command.
+            echo_error(f"Error: the output cannot be written: {(error.strerror or str(error)).lower()}")
+            code = 1
         # Commands return nothing: a number is what `ctx.exit` was given.
         code = code if isinstance(code, int) else 0
         if not standalone_mode:

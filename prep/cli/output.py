@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -25,24 +25,24 @@ PIPE_CLOSED = 141
 def echo(text: object = "", *, err: bool = False, nl: bool = True, bold: bool = False) -> None:
     """Print one text to stdout, or stderr; its control characters are spelled out.
 
-    Raises: click's Exit when whoever read it has gone, as `head` does when it has its lines.
+    A message that stderr does not take is lost: it stops no training, and hides no exit code.
+    Raises: click's Exit when whoever read stdout has gone, as `head` does when it has its lines.
     """
     try:
         click.secho(neutralise(str(text)), err=err, nl=nl, bold=bold or None)
-    except BrokenPipeError:
-        raise click.exceptions.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and not err:
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+        if not err:
+            raise
 
 
 def echo_error(message: str, hint: str | None = None) -> None:
-    """Print a fault and the next step to stderr, without the secrets of the call and of the environment.
-
-    Nothing happens when nobody reads it: the exit code tells.
-    """
+    """Print a fault and the next step to stderr, without the secrets of the call and of the environment."""
     secrets = set(list_secrets(dict(os.environ)))
-    with suppress(click.exceptions.Exit):
-        echo(mask_text(message, secrets), err=True)
-        if hint:
-            echo(f"  Try: {mask_text(hint, secrets)}", err=True)
+    echo(mask_text(message, secrets), err=True)
+    if hint:
+        echo(f"  Try: {mask_text(hint, secrets)}", err=True)
 
 
 def open_console(*, err: bool = False) -> "Console":
