@@ -97,20 +97,20 @@ def test_no_command_runs_a_module_of_the_working_folder(folder: Path, argv: list
 def test_a_script_for_another_python_finds_neither_the_working_folder_nor_ours(
     folder: Path, script: str, is_old: bool
 ) -> None:
-    look = folder / "look" / "sitecustomize.py"
-    look.parent.mkdir()
-    look.write_text(
-        "import atexit, sys\natexit.register(lambda: sys.stderr.write('PATH ' + repr(sys.path) + '\\n'))\n",
-        encoding="utf-8",
-    )
+    look = folder / "look"
+    look.mkdir()
+    for name in ("torch", "llamafactory"):
+        # The first thing that each script imports of its environment.
+        code = "import sys; sys.stderr.write('PATH ' + repr(sys.path)); sys.exit()"
+        (look / f"{name}.py").write_text(code, encoding="utf-8")
     command = build_python_command(Path(sys.executable), Path(script), ("metadata", "x"), os.environ)
-    env = {**os.environ, **command.env, "PYTHONPATH": str(look.parent)}
+    env = {**os.environ, **command.env, "PYTHONPATH": str(look)}
     if is_old:
         # An older Python does not know the variable.
         del env["PYTHONSAFEPATH"]
     result = subprocess.run(command.argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
     path = result.stderr.rpartition("PATH ")[2]
-    assert str(look.parent) in path
+    assert str(look) in path
     assert repr(str(Path(script).parent)) not in path
     assert "''" not in path
     assert repr(str(folder)) not in path
