@@ -38,6 +38,8 @@ _FRESH_USER: dict[str, Any] = {
     "cache_dir": None,
 }
 _LOCK_TIMEOUT_S = 30
+_MOST_CHARACTERS = 4_000_000
+_MOST_VALUES = 100_000
 _QUIET_S = 600
 _WEBUI_FLAG = "started in the WebUI"
 
@@ -236,7 +238,11 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(_MOST_CHARACTERS + 1)
+        if len(text) > _MOST_CHARACTERS:
+            raise ConfigError(f"{path} has more than {_MOST_CHARACTERS:,} characters", hint="delete it")
+        content = yaml.safe_load(text)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except yaml.MarkedYAMLError as error:
@@ -246,11 +252,28 @@ def _read_mapping(path: Path) -> dict[str, Any]:
             f"{path}{where}: {error.problem or error.context}",
             hint="mend it or delete the file; a Windows path needs single quotes",
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep", hint="mend it or delete the file") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="save it as UTF-8, or delete it") from error
+    if not _is_bounded(content):
+        raise ConfigError(f"{path} holds aliases that repeat or never end", hint="write the values out")
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
     return content
+
+
+def _is_bounded(content: Any) -> bool:
+    """Tell whether a YAML value, its aliases written out, has an end that is near."""
+    rest, seen = [content], 0
+    while rest and seen <= _MOST_VALUES:
+        value = rest.pop()
+        seen += 1
+        if isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            rest += value
+    return not rest
 
 
 def _read_quietly(path: Path) -> dict[str, Any]:

@@ -128,7 +128,10 @@ def _build_heading(summary: RunSummary) -> Html:
 
 def _format_time(written: str) -> str:
     """Return a time of a run's files for people: `2026-11-22T08:00:05+00:00` → `2026-11-22 08:00 UTC`."""
-    return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (TypeError, ValueError, OverflowError):
+        return str(written)
 
 
 def _show_state(state: RunState) -> Html:
@@ -298,7 +301,7 @@ def _build_repeat(summary: RunSummary) -> Html:
     if run.folder.command.is_file():
         parts.append(tag("pre", mask_text(run.folder.command.read_text(encoding="utf-8").strip())))
     versions = run.plan.get("versions") or {}
-    if versions:
+    if isinstance(versions, dict) and versions:
         parts.append(tag("p", ", ".join(f"{name} {version}" for name, version in versions.items()), class_="quiet"))
     return _section("The command that ran", *parts) if parts else Html()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.command import mask_word
 from prep import __version__
 from prep.errors import OutputError, UserError
 from prep.files import hash_file, write_json, write_text
@@ -30,10 +31,10 @@ class Step:
     outputs: tuple[str, ...]
 
     def format(self) -> str:
-        """Return the line that a user types."""
+        """Return the line that a user types; secrets in it are masked."""
         import shlex
 
-        return shlex.join(("lfc", *self.argv))
+        return shlex.join(("lfc", *map(mask_word, self.argv)))
 
 
 class StepFolder:

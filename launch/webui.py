@@ -46,6 +46,7 @@ from launch.network import check_model_is_reachable, choose_port, is_local_model
 from launch.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
 from prep.files import refuse_existing
+from prep.secrets import list_secrets, mask_text
 
 LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOAD_BUTTONS = {
@@ -213,7 +214,8 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
 
     exit_code = run_child(plan.command, LOG, watch, Child(on_stop=on_stop, grace_s=_SAVE_S))
     if exit_code:
-        raise ChildFailedError(describe_failure("the WebUI", exit_code, LOG), exit_code=exit_code)
+        said = describe_failure("the WebUI", exit_code, LOG)
+        raise ChildFailedError(mask_text(said, list_secrets(dict(plan.command.env))), exit_code=exit_code)
 
 
 def answers(url: str) -> bool:

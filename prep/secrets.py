@@ -68,6 +68,8 @@ _URL_HOOK = re.compile(
 )
 _ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{3,60})[\"']?\s{0,4}[:=]\s{0,4}")
 _ASSIGNED_VALUE = re.compile(r"\"[^\"\n]+\"|'[^'\n]+'|[^\s\"',;&}\])]+")
+_BRACKET = re.compile(r"[{}\[\]]")
+_MOST_DEPTH = 50
 _NO_SECRET = {"true", "false", "null", "none", "~", MASK}
 _QUERY_NAMES = {"key", "sig", "sign", "signature", "pwd", "pass", "code"}
 # In running text these words alone stand for other things: "unexpected token: }".
@@ -213,10 +215,20 @@ def _find_assigned(text: str) -> Iterator[re.Match[str]]:
 
 def _read_json(text: str) -> Any:
     """Return the object or list that a text holds as JSON, None when it holds none."""
-    if text.lstrip()[:1] not in ("{", "[") or not text.strip().endswith(("}", "]")):
+    if text.lstrip()[:1] not in ("{", "[") or not text.strip().endswith(("}", "]")) or _is_deep(text):
         return None
     try:
         inner = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return inner if isinstance(inner, (dict, list)) else None
+
+
+def _is_deep(text: str) -> bool:
+    """Whether brackets are nested deeper than any setting is; it is then looked through as a text."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth += 1 if match[0] in "{[" else -1
+        if depth > _MOST_DEPTH:
+            return True
+    return False

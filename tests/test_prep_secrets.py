@@ -142,6 +142,12 @@ def test_a_value_is_masked_all_the_way_down(value: dict[str, Any], masked: dict[
     assert not holds_secret(json.loads(json.dumps(masked).replace("***", "")))
 
 
+def test_a_text_of_deep_brackets_is_looked_through_as_a_text() -> None:
+    deep = '{"a": ' * 5_000 + '{"hub_token": "canary"}' + "}" * 5_000
+    assert "canary" not in mask_values({"extra_args": deep})["extra_args"]
+    assert "canary" in set(list_secrets({"extra_args": deep}))
+
+
 def test_the_secrets_of_a_value_are_listed_in_each_way_that_they_may_be_printed() -> None:
     values = {
         "hub_token": "ms-secret",
