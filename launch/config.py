@@ -226,7 +226,13 @@ def diff_values(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, 
     differing = {
         key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])
     }
-    return {key: (mask_values(pair[0], key), mask_values(pair[1], key)) for key, pair in differing.items()}
+    return {
+        key: (
+            pair[0] if pair[0] is ... else mask_values(pair[0], key),
+            pair[1] if pair[1] is ... else mask_values(pair[1], key),
+        )
+        for key, pair in differing.items()
+    }
 
 
 def _read_either(name: str) -> Document:

@@ -76,10 +76,11 @@ def open_private_log(log: Path, config: Path) -> None:
 @contextmanager
 def private_config(values: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a config's file, for its owner alone and gone at the end, for a child whose arguments all can see."""
+    from launch.config import format_config
+
     with tempfile.TemporaryDirectory(prefix="lfc-") as folder:
         path = Path(folder, "config.yaml")
-        # YAML reads JSON.
-        write_private(path, json.dumps(dict(values), ensure_ascii=False))
+        write_private(path, format_config(values, header="For one command, and gone with it"))
         yield path
 
 
@@ -96,8 +97,10 @@ def read_secrets(folder: Path) -> dict[str, dict[str, Any]]:
         secrets: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="only who began the batch can") from error
+    if not isinstance(secrets, dict) or not all(isinstance(values, dict) for values in secrets.values()):
+        raise ConfigError(f"{path} does not hold the secrets of runs by their names", hint="begin the batch anew")
     return secrets
 
 

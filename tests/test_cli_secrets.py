@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from launch.batch import read_batch
-from launch.private import restore_secrets, split_secrets, write_config_text, write_private
-from prep.errors import OutputError
+from launch.private import read_secrets, restore_secrets, split_secrets, write_config_text, write_private
+from prep.errors import ConfigError, OutputError
 from tests.lfc_process import find_leaks, run_lfc, write_recorder
 from tests.test_launch_llamaboard import BASE
 from tests.test_launch_webui_data import describe, write_registry, write_rows
@@ -159,6 +159,10 @@ def test_configs_are_checked_compared_and_written_without_showing_any(folder: Pa
     lfc("launch", "config", "check", "configs/mine.yaml", "--json", code=1)
     lfc("launch", "config", "diff", "configs/mine.yaml", "configs/other.yaml")
     assert b"***" in lfc("launch", "config", "diff", "configs/mine.yaml", "configs/other.yaml", "--json")
+    Path("configs/none.yaml").write_text("seed: 1\n", encoding="utf-8")
+    told = json.loads(lfc("launch", "config", "diff", "configs/none.yaml", "configs/mine.yaml", "--json"))
+    assert told["differing"]["hub_token"] == [None, "***"]
+    assert "hub_token" in told["only_in_b"]
     pair = "hub_token=canary-hub_token-0123456789"
     lfc("launch", "config", "new", "cpu-smoke", "dataset=medical", pair, "-o", "configs/new.yaml", "--json")
     assert stat.S_IMODE(Path("configs/new.yaml").stat().st_mode) == 0o600
@@ -219,6 +223,13 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot be written"):
         write_private(tmp_path / "file" / "a", "secret")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 3}', "[" * 100_000])
+def test_kept_secrets_that_cannot_be_read_are_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "secrets.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"secrets\.json (cannot be read|does not hold)"):
+        read_secrets(tmp_path)
 
 
 def test_secrets_come_back_where_nothing_else_was_changed() -> None:

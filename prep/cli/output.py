@@ -78,7 +78,7 @@ def format_json(value: Any) -> str:
     try:
         document.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except UnicodeEncodeError:
-        return json.dumps(_keep_finite(value), indent=2, allow_nan=False)
+        document = json.dumps(_keep_finite(value), indent=2, allow_nan=False)
     return escape_json(document)
 
 
