@@ -131,7 +131,7 @@ def _combine(path: Path, grid: Mapping[str, Any], pairs: Mapping[str, Any]) -> I
 
 
 def _name_run(values: Mapping[str, Any]) -> str:
-    parts = [f"{key}-{Path(str(value)).name}" for key, value in values.items()]
+    parts = [f"{key}-{Path(str(value)).name}" for key, value in mask_values(values).items()]
     return _UNSAFE.sub("_", "_".join(parts))
 
 

@@ -146,6 +146,13 @@ def test_a_batch_shows_none_and_retries_with_the_real_ones(folder: Path) -> None
     assert stat.S_IMODE(Path("runs/sweep/secrets.json").stat().st_mode) == 0o600
 
 
+def test_a_sweep_over_a_secret_does_not_name_its_runs_by_it(folder: Path) -> None:
+    grid = {"hub_token": [SECRETS["hub_token"]], "lora_rank": [4, 8]}
+    write_private(Path("sweep.yaml"), yaml.safe_dump({"config": "configs/mine.yaml", "grid": grid}))
+    said = lfc("launch", "batch", "sweep.yaml", "--no-check", "--dry-run")
+    assert b"lora_rank-4" in said
+
+
 def test_an_evaluation_shows_none(folder: Path) -> None:
     train()
     argv = ("launch", "eval", "configs/mine.yaml", "--eval-dataset", "medical")

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
+from launch.cli.runs import join_lines
 from prep.cli.output import format_json
 from prep.files import write_json
 from prep.terminal import escape_json, neutralise, neutralise_line, neutralise_log
@@ -246,6 +247,10 @@ def test_every_character_that_acts_is_spelled_out_and_all_others_stay() -> None:
         assert shown == character or shown.isascii()
     assert json.loads(escape_json(json.dumps(ATTACK, ensure_ascii=False))) == ATTACK
     assert neutralise_line("a\nb\t") == "a\\nb\t"
+
+
+def test_a_line_that_came_in_pieces_is_shown_whole() -> None:
+    assert list(join_lines(["a", "b\nc", "", "d\re", "f"])) == ["ab\n", "cd\r", "ef"]
 
 
 def test_a_log_keeps_its_lines_and_loses_its_colours() -> None:

@@ -1,7 +1,7 @@
 """One run: `lfc launch train`, `predict`, `export`, `chat`, `api`, and `attach`, `logs`, `stop`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,8 +236,21 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
 
     run = find_run(name).folder
     secrets = read_known_secrets(run.config)
-    for block in follow_log(run, lines=lines, follow=follow):
+    for block in join_lines(follow_log(run, lines=lines, follow=follow)):
         echo(mask_text(neutralise_log(block), secrets), nl=False)
+
+
+def join_lines(blocks: Iterable[str]) -> Iterator[str]:
+    """Yield blocks that end where a line ends: what stands across two of them is seen whole."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        end = max(rest.rfind("\n"), rest.rfind("\r")) + 1
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
 @launch.command("stop")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from prep.secrets import list_secrets, mask_text
 from prep.terminal import escape_json, neutralise, neutralise_line
 
 if TYPE_CHECKING:
@@ -39,6 +38,9 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True, bold: bool = 
 
 def echo_error(message: str, hint: str | None = None) -> None:
     """Print a fault and the next step to stderr, without the secrets of the call and of the environment."""
+    # Its patterns take longer to make than the rest of this module to load.
+    from prep.secrets import list_secrets, mask_text
+
     secrets = set(list_secrets(dict(os.environ)))
     echo(mask_text(message, secrets), err=True)
     if hint:
