@@ -16,6 +16,7 @@ from launch.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.causes import Cause, find_cause
 from launch.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
 from launch.config import RunConfig, format_config
+from launch.private import restore_secrets
 from launch.retry import plan_retry, resume
 from launch.run import build_command, prepare_llamafactory, start_supervisor, stop_run
 from launch.runs import Run, RunFolder, RunState, describe_broken, is_run, read_run
@@ -153,22 +154,25 @@ def _read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
     if cause is None:
         return QueuedRun(planned, tuple(attempts), None, 0.0)
     wait_s = _NETWORK_WAIT_S * 2 ** (len(attempts) - 1) if cause is Cause.NETWORK else 0.0
-    again = _plan_next(plan, attempts, cause)
+    again = _plan_next(plan, planned, attempts, cause)
     return QueuedRun(planned, tuple(attempts), again, _ended_at(last) + wait_s, cause)
 
 
-def _plan_next(plan: BatchPlan, attempts: Sequence[Run], cause: Cause) -> dict[str, Any] | None:
+def _plan_next(
+    plan: BatchPlan, planned: PlannedRun, attempts: Sequence[Run], cause: Cause
+) -> dict[str, Any] | None:
     """Return the config of a run's next attempt, None when there is to be none.
 
     What was stopped or killed before the batch was taken up goes on, and does not count as an attempt.
     """
     last = attempts[-1]
+    values = restore_secrets(last.values, planned.values)
     is_earlier = _ended_at(last) < plan.taken_up_at
     if last.state is RunState.STOPPED and is_earlier:
-        return resume(last.values)
+        return resume(values)
     ended = (RunState.STOPPED, RunState.LOST)
     spent = [run for run in attempts if run.state not in ended or _ended_at(run) >= plan.taken_up_at]
-    return plan_retry(last.values, cause) if len(spent) < plan.max_attempts else None
+    return plan_retry(values, cause) if len(spent) < plan.max_attempts else None
 
 
 def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:

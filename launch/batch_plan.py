@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from launch.identity import describe_process, is_another_process
+from launch.private import read_secrets, restore_secrets, split_secrets, write_secrets
 from launch.runs import RUNS
 from prep.errors import InputError, OutputError, UserError
 from prep.files import explain_os_error, is_locked, write_json
 from prep.names import find_name_fault
+from prep.secrets import mask_values
 
 PLAN_FILE = "batch.json"
 _MAX_BYTES = 32 << 20
@@ -61,8 +63,10 @@ def plan_batch(
     with explain_os_error(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
     path = plan.folder / PLAN_FILE
+    # The secrets first: a plan without them could not go on.
+    write_secrets(plan.folder, {run.name: split_secrets(run.values)[1] for run in plan.runs})
     content = {
-        "runs": [run.__dict__ for run in plan.runs],
+        "runs": [{**run.__dict__, "values": mask_values(run.values)} for run in plan.runs],
         "slots": plan.slots,
         "max_attempts": max_attempts,
         "launcher": describe_process(os.getpid()),
@@ -106,7 +110,11 @@ def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
     fault = _find_fault(content)
     if fault:
         raise InputError(f"{path} cannot be used: {fault}")
-    runs = tuple(PlannedRun(run["name"], run["values"], float(run["cost"])) for run in content["runs"])
+    secrets = read_secrets(root / name)
+    runs = tuple(
+        PlannedRun(run["name"], restore_secrets(run["values"], secrets.get(run["name"], {})), float(run["cost"]))
+        for run in content["runs"]
+    )
     return BatchPlan(
         root / name, runs, tuple(content["slots"]), content["max_attempts"], launcher=content.get("launcher")
     )

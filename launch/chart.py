@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from launch.markup import Html, join, tag
+from prep.html import Html, join, tag
 
 Point = tuple[float, float]
 
@@ -13,6 +13,8 @@ Point = tuple[float, float]
 COLOURS = 8
 _MOST_POINTS = 2_000
 _MOST_LABELS = 160
+# No step and no loss; beyond it the width of an axis is no number any more.
+_MOST = 1e300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
 
 
@@ -145,7 +147,7 @@ def _share(value: float, span: Point) -> float:
 
 
 def _keep_finite(points: Sequence[Point]) -> tuple[Point, ...]:
-    return tuple(point for point in points if math.isfinite(point[1]))
+    return tuple(point for point in points if all(abs(number) < _MOST for number in point))
 
 
 def _pick(points: tuple[Point, ...]) -> tuple[Point, ...]:

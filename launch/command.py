@@ -11,9 +11,9 @@ from typing import Any
 
 from launch.gpu import Gpu
 from prep.errors import ConfigError, StackError
+from prep.secrets import mask_text, mask_values
 
 CLI_VARIABLE = "LFC_LLAMAFACTORY_CLI"
-_SECRET_WORDS = ("TOKEN", "KEY", "SECRET", "PASSWORD", "COOKIE", "CREDENTIAL")
 # What of the user's environment changes how LLaMA-Factory runs, and so belongs into a run's record.
 _TELLING_PREFIXES = (
     "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "HF_", "LLAMABOARD_",
@@ -38,13 +38,21 @@ class Command:
         return Command(self.argv, {**self.env, **more})
 
     def format(self) -> str:
-        """Return the line that a user would paste into a shell."""
+        """Return the line that a user would paste into a shell; secrets in it are masked."""
+        argv = [mask_word(word) for word in self.argv]
         if os.name == "nt":
             import subprocess
 
-            return subprocess.list2cmdline(self.argv)
-        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.env.items() if name != "PATH"]
-        return " ".join([*assignments, shlex.join(self.argv)])
+            return subprocess.list2cmdline(argv)
+        env = mask_values(self.env)
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in env.items() if name != "PATH"]
+        return " ".join([*assignments, shlex.join(argv)])
+
+
+def mask_word(word: str) -> str:
+    """Return one argument as it may be shown: `hf_hub_token=***`."""
+    name, equals, value = word.partition("=")
+    return f"{name}={mask_values({name: value})[name]}" if equals else mask_text(word)
 
 
 def find_llamafactory_cli(given: str | None = None) -> Path:
@@ -170,25 +178,15 @@ def build_python_command(
     python: Path, script: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
 ) -> Command:
     """Return the command that runs one of our scripts under the Python that has the training stack."""
-    # Run directly, the script's folder would stand first on the path and our modules hide others' names; `-c` puts
-    # the working folder there, whose files would do the same.
-    code = (
-        "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
-        "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    return Command((str(python), "-c", code, str(script), *arguments), _child_environment(python.parent, environ))
+    # A Python before 3.11 does not know PYTHONSAFEPATH: the scripts themselves leave out their own folder.
+    return Command((str(python), str(script), *arguments), _child_environment(python.parent, environ))
 
 
 def record_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that matter to a run, secrets masked, for the run's folder."""
     telling = {name: value for name, value in environ.items() if name.startswith(_TELLING_PREFIXES)}
-    merged = {**telling, **command.env}
-    return {name: "***" if is_secret(name) else value for name, value in sorted(merged.items())}
-
-
-def is_secret(name: str) -> bool:
-    """Tell whether a variable's or a key's value must not be shown."""
-    return any(word in name.upper() for word in _SECRET_WORDS) and not name.upper().startswith("TOKENIZERS_")
+    masked: dict[str, str] = mask_values({**telling, **command.env})
+    return dict(sorted(masked.items()))
 
 
 def _child_environment(bin_folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -196,4 +194,6 @@ def _child_environment(bin_folder: Path, environ: Mapping[str, str]) -> dict[str
         "PATH": os.pathsep.join([str(bin_folder), environ.get("PATH", "")]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
+        # No module of the working folder takes the place of one that the child, or a process of its own, imports.
+        "PYTHONSAFEPATH": "1",
     }

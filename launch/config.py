@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,12 @@ from launch.document import (
     show_value,
 )
 from launch.presets import Preset, find_preset, find_template, list_presets
+from launch.private import write_config_text
 from launch.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.schema import Kind, find_schema_faults, guess_kind, read_schema, read_schema_text, schema_name
 from prep.errors import ConfigError
 from prep.files import refuse_existing, write_text
+from prep.secrets import list_secrets, mask_known, mask_values
 from prep.terminal import neutralise_line
 from prep.thinking import ThinkPolicy
 
@@ -85,7 +87,8 @@ def read_run_config(path: Path, pairs: Iterable[str] = ()) -> RunConfig:
     values = {**_refuse_document_faults(parse_document(text, str(path)), path), **overrides}
     if not overrides:
         return RunConfig(values, text)
-    header = f"{path.as_posix()} with {', '.join(f'{key}={format_value(overrides[key])}' for key in overrides)}"
+    shown = mask_values(overrides)
+    header = f"{path.as_posix()} with {', '.join(f'{key}={format_value(shown[key])}' for key in shown)}"
     return RunConfig(values, format_config(values, header=header))
 
 
@@ -105,8 +108,11 @@ def _refuse_document_faults(document: Document, path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, values: Mapping[str, Any], *, header: str, preset: Preset | None = None) -> None:
-    """Write a YAML config atomically; raises OutputError when the file cannot be written."""
-    write_text(path, format_config(values, header=header, preset=preset))
+    """Write a YAML config atomically, for its owner alone when it holds a secret.
+
+    Raises: OutputError when the file cannot be written.
+    """
+    write_config_text(path, format_config(values, header=header, preset=preset), values)
 
 
 def format_config(values: Mapping[str, Any], *, header: str, preset: Preset | None = None) -> str:
@@ -220,7 +226,13 @@ def check_values(
     faults = list(find_schema_faults(known, schema))
     defaults = {key: item["default"] for key, item in schema["properties"].items()}
     wrong = frozenset(fault.key for fault in faults if fault.fatal)
-    return faults + find_rule_faults(Setting(values, defaults, machine, path, wrong, cutoffs or {}))
+    faults += find_rule_faults(Setting(values, defaults, machine, path, wrong, cutoffs or {}))
+    secrets = set(list_secrets(dict(values)))
+    return [_mask_fault(fault, secrets) for fault in faults] if secrets else faults
+
+
+def _mask_fault(fault: Fault, secrets: Collection[str]) -> Fault:
+    return replace(fault, message=mask_known(fault.message, secrets), mend=mask_known(fault.mend, secrets))
 
 
 def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:
@@ -232,10 +244,19 @@ def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:
 
 
 def diff_values(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the keys on which two configs' values differ, as `diff_configs` does."""
+    """Return the keys on which two configs' values differ, as `diff_configs` does; secrets are masked."""
     keys = [*left, *(key for key in right if key not in left)]
     pairs = {key: (left.get(key, ...), right.get(key, ...)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])}
+    differing = {
+        key: pair for key, pair in pairs.items() if pair[0] != pair[1] or type(pair[0]) is not type(pair[1])
+    }
+    return {
+        key: (
+            pair[0] if pair[0] is ... else mask_values(pair[0], key),
+            pair[1] if pair[1] is ... else mask_values(pair[1], key),
+        )
+        for key, pair in differing.items()
+    }
 
 
 def _read_either(name: str) -> Document:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from launch.document import Fault, format_value
 from prep.errors import ConfigError
+from prep.secrets import mask_text, mask_values
 
 CONFIG_DIR = Path("llamaboard_config")
 CACHE_DIR = Path("llamaboard_cache")
@@ -425,7 +426,7 @@ def find_page_faults(page: Mapping[str, Any]) -> list[Fault]:
             allowed = _describe_misfit(FIELDS[key], value)
             if allowed:
                 mend = f"{key}: {format_value(FIELDS[key].default)}, as on a fresh page, or what you meant"
-                faults.append(Fault(key, f"is {format_value(value)}, allowed is {allowed}", mend))
+                faults.append(Fault(key, f"is {format_value(mask_values(value, key))}, allowed is {allowed}", mend))
     return faults
 
 
@@ -438,7 +439,8 @@ def read_extra_args(page: Mapping[str, Any]) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ConfigError(
-            f"{EXTRA_ARGS} is not a JSON object in a string: {text}", hint=f"{EXTRA_ARGS}: '{{\"key\": 1}}'"
+            f"{EXTRA_ARGS} is not a JSON object in a string: {mask_text(str(text))}",
+            hint=f"{EXTRA_ARGS}: '{{\"key\": 1}}'",
         )
     return extra
 

@@ -1,7 +1,6 @@
 """LlamaBoard's files: saved settings, its memory of the user, the runs that it made, and secrets in any of them."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from launch.llamaboard import (
 from launch.runs import Run, RunState
 from prep.errors import ConfigError, OutputError
 from prep.files import lock_file, write_text
+from prep.secrets import holds_secret, mask_values
 
 USER_CONFIG = "user_config.yaml"
 RUN_ARGUMENTS = "training_args.yaml"
@@ -38,8 +38,9 @@ _FRESH_USER: dict[str, Any] = {
     "path_dict": {},
     "cache_dir": None,
 }
-_SECRET_KEY = re.compile(r"(_token|_key|_secret|password)$")
 _LOCK_TIMEOUT_S = 30
+_MOST_CHARACTERS = 4_000_000
+_MOST_VALUES = 100_000
 _QUIET_S = 600
 _WEBUI_FLAG = "started in the WebUI"
 
@@ -166,13 +167,8 @@ def scrub_secrets(path: Path) -> None:
 
 
 def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values without the keys that hold a secret."""
-    return {key: value for key, value in values.items() if not (is_secret_key(key) and value)}
-
-
-def is_secret_key(key: str) -> bool:
-    """Tell whether a key of a config, or a field of the page, holds a secret."""
-    return _SECRET_KEY.search(key) is not None
+    """Return values without the keys that hold a secret, be it deep inside."""
+    return {key: value for key, value in values.items() if not holds_secret(value, key)}
 
 
 def find_model_path(path: Path, page: Mapping[str, Any]) -> str | None:
@@ -200,7 +196,7 @@ def _read_run(folder: Path, saves: Path) -> Run:
         path=folder,
         action="train",
         state=_tell_state(folder, is_done=bool(results)),
-        values=values,
+        values=mask_values(values),
         plan={},
         started_at=started.isoformat(timespec="seconds"),
         seconds=float(seconds) if seconds else None,
@@ -230,12 +226,12 @@ def _list_saved(root: Path) -> Iterator[Path]:
 
 
 def _list_secrets(content: Mapping[str, Any]) -> list[str]:
-    keys = [key for key, value in content.items() if isinstance(key, str) and is_secret_key(key) and value]
+    keys = [str(key) for key, value in content.items() if key != EXTRA_ARGS and holds_secret(value, str(key))]
     try:
         extra = read_extra_args(content)
     except ConfigError:
         return keys
-    return keys + [key for key, value in extra.items() if is_secret_key(key) and value]
+    return keys + [key for key, value in extra.items() if holds_secret(value, key)]
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -249,6 +245,19 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
     return content
+
+
+def _is_bounded(content: Any) -> bool:
+    """Tell whether a YAML value, its aliases written out, has an end that is near."""
+    rest, seen = [content], 0
+    while rest and seen <= _MOST_VALUES:
+        value = rest.pop()
+        seen += 1
+        if isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            rest += value
+    return not rest
 
 
 def _read_quietly(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One self-contained HTML page of a run or a batch: no script, nothing loaded from elsewhere, safe to mail.
 
-All text passes through launch/markup.py, so that what a model wrote cannot become part of the page.
+All text passes through prep/html.py, so that what a model wrote cannot become part of the page.
 """
 
 import os
@@ -16,7 +16,6 @@ from launch.changes import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.chart import Curve, draw_chart
 from launch.document import format_value
 from launch.evaluate import Side
-from launch.markup import Html, join, tag
 from launch.runs import RUNS, Run, RunState, find_run, list_runs
 from launch.scores import FIGURES, Figure
 from launch.summary import (
@@ -31,12 +30,11 @@ from launch.summary import (
     list_figures,
     summarise_runs,
 )
-from prep import __version__
 from prep.errors import InputError
 from prep.files import write_text
+from prep.html import Html, build_page, join, tag
+from prep.secrets import mask_text
 
-# Nothing is loaded and nothing runs, whatever a page's rows say.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _EXAMPLES_OPEN = 3
 
 
@@ -105,21 +103,8 @@ def build_batch_page(name: str, summaries: Sequence[RunSummary]) -> str:
 
 
 def _build_page(title: str, *parts: Html) -> str:
-    style = Html((files("launch") / "report.css").read_text(encoding="utf-8"))
-    head = join(
-        [
-            Html('<meta charset="utf-8">'),
-            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-            # An icon of nothing: browsers ask for one otherwise.
-            Html('<link rel="icon" href="data:,">'),
-            tag("title", f"{title} · lfc"),
-            tag("style", style),
-        ]
-    )
-    footer = tag("footer", f"Written by lfc {__version__} (llamafactory-companion).")
-    body = tag("main", *parts, footer)
-    return f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>{body}</body>\n</html>\n'
+    style = (files("launch") / "report.css").read_text(encoding="utf-8")
+    return build_page(f"{title} · lfc", style, *parts)
 
 
 def _section(title: str, *parts: str, class_: str | None = None) -> Html:
@@ -152,7 +137,10 @@ def _build_heading(summary: RunSummary) -> Html:
 
 def _format_time(written: str) -> str:
     """Return a time of a run's files for people: `2026-11-22T08:00:05+00:00` → `2026-11-22 08:00 UTC`."""
-    return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    try:
+        return datetime.fromisoformat(written).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (TypeError, ValueError, OverflowError):
+        return str(written)
 
 
 def _show_state(state: RunState) -> Html:
@@ -334,9 +322,9 @@ def _build_repeat(summary: RunSummary) -> Html:
     run = summary.run
     parts: list[str] = []
     if run.folder.command.is_file():
-        parts.append(tag("pre", run.folder.command.read_text(encoding="utf-8").strip()))
+        parts.append(tag("pre", mask_text(run.folder.command.read_text(encoding="utf-8").strip())))
     versions = run.plan.get("versions") or {}
-    if versions:
+    if isinstance(versions, dict) and versions:
         parts.append(tag("p", ", ".join(f"{name} {version}" for name, version in versions.items()), class_="quiet"))
     return _section("The command that ran", *parts) if parts else Html()
 

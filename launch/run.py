@@ -21,6 +21,7 @@ from launch.figures import seal_earlier
 from launch.gpu import read_gpus
 from launch.identity import describe_process, is_our_group, is_same_process
 from launch.logs import iter_blocks, read_last_lines, read_tail
+from launch.private import read_known_secrets, write_config_text, write_private
 from launch.process import (
     GRACE_S,
     POLL_S,
@@ -33,6 +34,7 @@ from launch.process import (
 from launch.runs import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.files import explain_os_error, write_json, write_text
+from prep.secrets import holds_secret, mask_text, mask_values
 
 _START_S = 60.0
 _GRACE_BEFORE_START_S = 5.0
@@ -119,21 +121,24 @@ def build_command(
 
 def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
     """Write a command and its config into an empty run folder: it is then a queued run."""
-    write_text(run.config, config.text)
+    write_config_text(run.config, config.text, config.values)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
     plan = {
         "action": action,
         "argv": command.argv,
         "env": dict(command.env),
-        "values": config.values,
+        "values": mask_values(config.values),
         "slot": slot,
         "launcher": describe_process(os.getpid()),
         "versions": read_versions(Path(command.argv[0])),
-        "datasets": read_dataset_manifests(config.values),
+        "datasets": mask_values(read_dataset_manifests(config.values)),
     }
     # Written last: without it the folder is no run, and may be written over.
-    write_json(run.plan, plan)
+    if holds_secret(dict(command.env)):
+        write_private(run.plan, json.dumps(plan, indent=2) + "\n")
+    else:
+        write_json(run.plan, plan)
     run.preparing.unlink(missing_ok=True)
 
 
@@ -250,6 +255,7 @@ def raise_failure(ended: Run) -> None:
         raise ChildFailedError(f"{ended.path}: {what}; see {ended.folder.log}", exit_code=137)
     if ended.exit_code:
         message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log)
+        message = mask_text(message, read_known_secrets(ended.folder.config))
         hint = HINTS.get(cause) if cause else None
         raise ChildFailedError(f"{message}\n  cause: {cause}", exit_code=ended.exit_code, hint=hint)
 

@@ -13,6 +13,7 @@ from typing import Any
 from prep.errors import InputError, UserError
 from prep.files import is_locked
 from prep.names import check_name, make_name
+from prep.secrets import mask_values
 
 RUNS = Path("runs")
 _MAX_FILE_BYTES = 32 << 20
@@ -50,7 +51,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run. Every one is plain text, and none holds a secret."""
+    """The files of one run. Every one is plain text; a config with a secret is its owner's alone, as is its log."""
 
     path: Path
 
@@ -223,7 +224,8 @@ def read_run(path: Path, root: Path = RUNS) -> Run:
         path=path,
         action=plan.get("action", ""),
         state=_tell_state(folder, process, result),
-        values={str(key): value for key, value in plan.get("values", {}).items()},
+        # A folder that was made elsewhere, or by an earlier lfc, may hold secrets.
+        values=mask_values({str(key): value for key, value in plan.get("values", {}).items()}),
         plan=plan,
         started_at=process.get("started_at"),
         seconds=result.get("seconds"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from launch.command import mask_word
 from prep import __version__
 from prep.errors import InputError, OutputError, UserError
 from prep.files import explain_os_error, hash_file, write_json
@@ -36,10 +37,10 @@ class Step:
     resumes: bool = False
 
     def format(self) -> str:
-        """Return the line that a user types."""
+        """Return the line that a user types; secrets in it are masked."""
         import shlex
 
-        return shlex.join(("lfc", *self.argv))
+        return shlex.join(("lfc", *map(mask_word, self.argv)))
 
 
 class StepRecord:

@@ -17,6 +17,7 @@ from launch.figures import fingerprint_weights, keep_losses, mark_log
 from launch.identity import identify_process
 from launch.llamaboard_files import write_run_settings
 from launch.logs import iter_blocks, read_tail
+from launch.private import open_private_log
 from launch.process import Child, run_child
 from launch.runs import Run, RunFolder, read_run
 from prep.errors import OutputError, StoppedError, UserError
@@ -75,6 +76,7 @@ def _run(run: Run, kept_open: tuple[int, ...]) -> tuple[dict[str, Any], dict[str
         # A config that trains, and that the page cannot show, trains all the same.
         with suppress(UserError):
             write_run_settings(run.values)
+    open_private_log(run.folder.log, run.folder.config)
     try:
         child = Child(note_start, kept_open, on_end=ended.append)
         exit_code = run_child(command, run.folder.log, lambda: _obey_stop(run.folder), child)

@@ -4,10 +4,15 @@ This file is also a program, `tiny_model.py DATA.jsonl FOLDER`, that the Python 
 `lfc` itself never loads torch. That Python may not have `lfc`, hence only the standard library at the top.
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    # Before Python 3.11 a script's folder is looked through first: our modules would hide others' names.
+    del sys.path[0]
+
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

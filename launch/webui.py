@@ -36,7 +36,6 @@ from launch.llamaboard_files import (
     find_secrets,
     format_settings,
     hide_secrets,
-    is_secret_key,
     is_settings,
     merge_user_config,
     plan_user_config,
@@ -54,6 +53,7 @@ from launch.network import (
 from launch.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
 from prep.files import refuse_existing
+from prep.secrets import list_secrets, mask_text
 
 LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOAD_BUTTONS = {
@@ -220,7 +220,8 @@ def serve_webui(plan: Plan, on_open: Callable[[Opened], None], on_stop: Callable
 
     exit_code = run_child(plan.command, LOG, watch, Child(on_stop=on_stop, grace_s=_SAVE_S))
     if exit_code:
-        raise ChildFailedError(describe_failure("the WebUI", exit_code, LOG), exit_code=exit_code)
+        said = describe_failure("the WebUI", exit_code, LOG)
+        raise ChildFailedError(mask_text(said, list_secrets(dict(plan.command.env))), exit_code=exit_code)
 
 
 def answers(url: str) -> bool:
@@ -304,9 +305,10 @@ def import_settings(
     values = {**import_page({**page, MODEL_PATH: model}), **(overrides or {})}
     notes = [f"{name} has no effect on that page and is left out" for name in find_unused(page)]
     if not keep_secrets:
-        hidden = [key for key in values if is_secret_key(key)]
+        shown = hide_secrets(values)
+        hidden = [key for key in values if key not in shown]
         notes += [f"{key} is a secret and is left out: {_explain_secret(key)}" for key in hidden]
-        values = hide_secrets(values)
+        values = shown
     return Carried(values, notes)
 
 

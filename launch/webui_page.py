@@ -6,10 +6,15 @@ two changes: the values of SETTINGS.yaml, keyed as in `llamaboard_config/`, are 
 asks a running training to save and stop before the page goes away.
 """
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    # Before Python 3.11 a script's folder is looked through first: our modules would hide others' names.
+    del sys.path[0]
+
 import importlib
 import json
 import signal
-import sys
 import time
 import webbrowser
 from collections.abc import Callable, Iterator

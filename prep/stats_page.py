@@ -1,9 +1,9 @@
 """The statistics of a dataset as one HTML page that needs nothing else: no network, no script."""
 
 from collections.abc import Sequence
-from html import escape
 
 from prep.cutoff import CutoffReplay
+from prep.html import Html, build_page, join
 from prep.stats import Bar, DatasetStats
 
 _WIDTH, _HEIGHT, _LEFT, _FOOT = 640, 240, 8, 24
@@ -16,7 +16,7 @@ body { margin: 0 auto; max-width: 46rem; padding: 1.25rem 1rem 3rem; background:
   font: 16px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.4rem; margin: 0 0 .25rem; overflow-wrap: anywhere }
 h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
-p { margin: .25rem 0; color: var(--soft) }
+p, footer { margin: .25rem 0; color: var(--soft) }
 svg { display: block; width: 100%; height: auto }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
 .bar { fill: var(--bar) }
@@ -36,12 +36,17 @@ _LOSS_TITLES = {
 }
 
 
+def _escape(text: str) -> str:
+    """Return a text as it may stand in the page."""
+    return join([text])
+
+
 def render_page(stats: DatasetStats, title: str, subtitle: str) -> str:
     """Return the page; `title` names the dataset, `subtitle` tells how it was measured."""
     kinds = [(kind, f"{count:,}", f"{count / stats.rows:.1%}") for kind, count in stats.kinds.items()]
     lengths = [(name, f"{value:,}") for name, value in stats.lengths.items()]
     parts = [
-        f"<h1>{escape(title)}</h1><p>{stats.rows:,} rows. {escape(subtitle)}</p>",
+        f"<h1>{_escape(title)}</h1><p>{stats.rows:,} rows. {_escape(subtitle)}</p>",
         "<h2>Rows by kind</h2>" + _render_table(("kind", "rows", "share"), kinds),
         f"<h2>Length in {stats.unit}</h2>" + _render_histogram(stats.histogram, stats.unit),
         _render_table(("", stats.unit), lengths),
@@ -51,12 +56,7 @@ def render_page(stats: DatasetStats, title: str, subtitle: str) -> str:
             f"<h2>What a cutoff_len cuts</h2><p>The smallest that cuts no row is {stats.advice.lossless:,}; "
             f"{stats.advice.one_percent:,} cuts at most 1 % of the rows.</p>" + _render_replays(stats.replays)
         )
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return build_page(title, _STYLE, Html("\n".join(parts)))
 
 
 def _render_histogram(bars: list[Bar], unit: str) -> str:
@@ -94,6 +94,6 @@ def _render_replays(replays: list[CutoffReplay]) -> str:
 
 
 def _render_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    cells = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'

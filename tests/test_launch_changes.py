@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from launch.changes import format_changes, rank_changes, read_changed_rows, read_question, write_changed_rows
 from launch.scores import Prediction
+from prep.errors import InputError
 
 PROMPT = (
     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nfirst<|im_end|>\n<|im_start|>assistant\nno<|im_end|>\n"
@@ -66,3 +69,43 @@ def test_a_folder_without_changes_has_none(tmp_path: Path) -> None:
 
 def test_a_prompt_of_another_template_is_shown_whole() -> None:
     assert read_question("Human: hi\nAssistant:") == "Human: hi\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "3",
+        "null",
+        '{"row": "x"}',
+        '{"row": 1, "change": "x", "question": "", "wanted": "", "outputs": {}, "scores": {}}',
+        '{"row": 1, "change": 1, "question": null, "wanted": "", "outputs": {}, "scores": {}}',
+        '{"row": 1, "change": 1, "question": "", "wanted": "", "outputs": [], "scores": {}}',
+        '{"row": 1, "change": 1, "question": "", "wanted": "", "outputs": {"a": 3}, "scores": {}}',
+        '{"row": 1, "change": 1, "question": "", "wanted": "", "outputs": {}, "scores": {"a": {"b": "c"}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_changed_row_is_one_error(tmp_path: Path, line: str) -> None:
+    good = '{"row": 1, "change": 1, "question": "", "wanted": "", "outputs": {"a": ""}, "scores": {"a": {"b": 1}}}'
+    (tmp_path / "changed_rows.jsonl").write_text(f"{good}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"changed_rows\.jsonl line 2 is no changed row"):
+        read_changed_rows(tmp_path)
+
+
+def test_a_file_without_an_end_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launch.changes._MOST_CHARACTERS", 10)
+    (tmp_path / "changed_rows.jsonl").write_text(" " * 11, encoding="utf-8")
+    with pytest.raises(InputError, match="has more than 10 characters"):
+        read_changed_rows(tmp_path)
+
+
+def test_what_acts_on_a_terminal_is_spelled_out_for_people_and_kept_for_scripts(tmp_path: Path) -> None:
+    attack = "\x1b[2J\u202e\x9b"
+    predictions = {"base": [Prediction(attack, attack, "x")], "a": [Prediction(attack, f"{attack}b", "x")]}
+    scores = {name: [{"rouge_l": value}] for name, value in (("base", 1.0), ("a", 9.0))}
+    write_changed_rows(tmp_path, "base", predictions, scores)
+    assert read_changed_rows(tmp_path)[0]["outputs"] == {"base": attack, "a": f"{attack}b"}
+    for path in tmp_path.iterdir():
+        assert not {"\x1b", "\u202e", "\x9b"} & set(path.read_text(encoding="utf-8"))

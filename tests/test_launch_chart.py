@@ -1,12 +1,13 @@
 """Loss curves as SVG."""
 
+import math
 import re
 from xml.etree import ElementTree
 
 import pytest
 
 from launch.chart import Curve, choose_ticks, draw_chart
-from launch.markup import join, tag
+from prep.html import join, tag
 
 
 def test_text_is_escaped_and_markup_is_not() -> None:
@@ -76,3 +77,14 @@ def test_more_curves_than_colours_are_dashed() -> None:
 )
 def test_ticks_are_round_and_hold_the_values(low: float, high: float, ticks: list[float]) -> None:
     assert choose_ticks(low, high) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("point", [(math.nan, 1.0), (math.inf, 1.0), (1.0, -math.inf), (1.0, 1e308), (-1e308, 1.0)])
+def test_a_point_outside_of_any_axis_is_left_out(point: tuple[float, float]) -> None:
+    assert draw_chart([Curve("a", ((1.0, 2.0), point, (2.0, 1.0)))], "x") == draw_chart(
+        [Curve("a", ((1.0, 2.0), (2.0, 1.0)))], "x"
+    )
+
+
+def test_text_that_would_act_is_spelled_out_in_elements_and_attributes() -> None:
+    assert tag("p", "\x1b[2J\u202ea", title="\x9b") == '<p title="\\x9b">\\x1b[2J\\u202ea</p>'

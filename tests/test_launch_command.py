@@ -14,7 +14,6 @@ from launch.command import (
     find_free_port,
     find_llamafactory_cli,
     find_stack_python,
-    is_secret,
     record_environment,
 )
 from launch.gpu import Gpu
@@ -115,18 +114,14 @@ def test_secrets_are_masked_in_the_record_of_a_run() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["hf_hub_token", "WANDB_API_KEY", "swanlab_api_key", "MY_PASSWORD"])
-def test_names_of_secrets_are_known(name: str) -> None:
-    assert is_secret(name)
-
-
 def test_a_script_run_by_the_stacks_python_sees_its_arguments_and_not_our_folder(tmp_path: Path) -> None:
     import subprocess
 
     script = tmp_path / "say.py"
     script.write_text("import sys; print(sys.argv[1:], str(sys.path[0]))", encoding="utf-8")
     command = build_python_command(Path(sys.executable), script, ("a", "b c"), os.environ)
-    result = subprocess.run(command.argv, capture_output=True, text=True, check=True)
+    env = {**os.environ, **command.env}
+    result = subprocess.run(command.argv, env=env, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("['a', 'b c']")
     assert str(tmp_path) not in result.stdout
 
@@ -139,7 +134,8 @@ def test_files_in_the_working_folder_do_not_stand_in_for_packages(tmp_path: Path
     script.parent.mkdir()
     script.write_text("import filecmp; print(filecmp.cmp.__name__)", encoding="utf-8")
     command = build_python_command(Path(sys.executable), script, (), os.environ)
-    result = subprocess.run(command.argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    env = {**os.environ, **command.env}
+    result = subprocess.run(command.argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (result.stdout, result.returncode) == ("cmp\n", 0), result.stderr
 
 

@@ -23,6 +23,7 @@ from launch.llamaboard_files import (
     write_settings,
 )
 from launch.run import run_llamafactory
+from launch.webui import import_settings
 from prep.errors import ConfigError, OutputError
 from tests.test_launch_llamaboard import BASE
 
@@ -187,3 +188,52 @@ def test_the_model_of_a_saved_page_is_found_where_llamaboard_keeps_it(tmp_path: 
     assert find_model_path(tmp_path / "llamaboard_config/x.yaml", {MODEL_NAME: "other"}) is None
     write(tmp_path / "saves/m/lora/r/training_args.yaml", "model_name_or_path: models/other\n")
     assert find_model_path(tmp_path / "saves/m/lora/r/llamaboard_config.yaml", page) == "models/other"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [*a]\n", "holds aliases that repeat or never end"),
+        ("a: &a {b: *a}\n", "holds aliases that repeat or never end"),
+        (
+            "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'])}]\n" for n in range(9)),
+            "holds aliases",
+        ),
+        ("[" * 50_000, "is nested too deep"),
+        ("a: " + "x" * 4_000_000, "has more than 4,000,000 characters"),
+        ("a: 2026-99-99\n", "cannot be read"),
+        ("\x1b: 1\n", "cannot be read"),
+    ],
+)
+def test_saved_settings_without_an_end_are_one_error(tmp_path: Path, text: str, said: str) -> None:
+    Path("page.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_settings(Path("page.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.swanlab_api_key", "canary-0123"),
+        ("train.extra_args", '{"hub_token": "canary-0123"}'),
+        ("train.extra_args", '{"ray_init_kwargs": {"_redis_password": "canary-0123"}}'),
+        ("hf_hub_token", "canary-0123"),
+        ("swanlab_lark_webhook_url", "https://open.feishu.cn/open-apis/bot/v2/hook/canary-0123"),
+        ("ray_storage_path", "s3://user:canary-0123@bucket"),
+    ],
+)
+def test_a_secret_is_found_and_scrubbed_wherever_it_stands(key: str, value: str) -> None:
+    folder = Path("llamaboard_config")
+    folder.mkdir()
+    (folder / "a.yaml").write_text(yaml.safe_dump({key: value, "train.lora_rank": 8}), encoding="utf-8")
+    assert list(find_secrets(Path())) == [folder / "a.yaml"]
+    scrub_secrets(folder / "a.yaml")
+    assert "canary" not in (folder / "a.yaml").read_text(encoding="utf-8")
+    assert "lora_rank" in (folder / "a.yaml").read_text(encoding="utf-8")
+
+
+def test_broken_extra_arguments_are_told_without_the_secret_in_them() -> None:
+    Path("page.yaml").write_text(yaml.safe_dump({EXTRA_ARGS: '{"hub_token": "canary-0123"'}), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        import_settings(Path("page.yaml"), {"model_name_or_path": "m"})
+    assert "canary" not in str(caught.value)

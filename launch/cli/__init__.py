@@ -4,10 +4,12 @@ import atexit
 import gc
 import os
 import sys
+from types import TracebackType
 from typing import NoReturn
 
 import prep
 from launch.cli.root import lfc
+from prep.cli.output import PIPE_CLOSED, echo_error
 
 __all__ = ["lfc", "main"]
 
@@ -17,21 +19,39 @@ def main() -> None:
     # Imports make many objects and no garbage; by default they are looked through for it again and again.
     gc.set_threshold(20_000)
     prep.is_own_process = True
+    # Every Python that this process starts, and each that those start, leaves out the working folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.excepthook = show_bug
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the terminal's encoding lacks is spelled out: `\u4e2d`.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         lfc(prog_name="lfc")
     except SystemExit as end:
-        _leave(end)
+        if isinstance(end.code, str):
+            echo_error(end.code)
+        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
 
 
-def _leave(end: SystemExit) -> NoReturn:
+def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a bug; its message may hold what a row or a file held."""
+    import traceback
+
+    echo_error("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
+
+
+def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which takes longer than to convert a small dataset."""
-    if not isinstance(end.code, int):
-        raise end
-    try:
-        # What else happens at the end: exit functions, and what was printed on its way.
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        raise end from None
-    os._exit(end.code)
+    # What else happens at the end: exit functions, and what was printed on its way.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # So it is when a shell closed it: `>&-`.
+                stream.flush()
+        except BrokenPipeError:
+            code = code or (PIPE_CLOSED if stream is sys.stdout else 0)
+        except (OSError, ValueError):
+            # The disk is full, or the stream was closed; a message alone is no result.
+            code = code or int(stream is sys.stdout)
+    os._exit(code)

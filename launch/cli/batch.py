@@ -25,6 +25,7 @@ from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
 from prep.errors import StoppedError
 from prep.names import make_name
+from prep.secrets import mask_values
 
 if TYPE_CHECKING:
     from launch.batch import QueuedRun
@@ -257,7 +258,12 @@ def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:
 
     queue = preview_commands(plan, cli)
     commands = [
-        {"run": name, "output_dir": str(values.get("output_dir")), "command": command, "config": values}
+        {
+            "run": name,
+            "output_dir": str(values.get("output_dir")),
+            "command": command,
+            "config": mask_values(values),
+        }
         for name, values, command in queue
     ]
     print_result(

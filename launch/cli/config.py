@@ -10,6 +10,7 @@ import click
 from launch.cli.root import launch, lfc
 from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_result
+from prep.secrets import mask_values
 
 if TYPE_CHECKING:
     from launch.config import Check
@@ -102,7 +103,7 @@ def config_new(
     print_result(
         {
             "config": output.as_posix(),
-            "values": written.values,
+            "values": mask_values(written.values),
             "notes": written.notes,
             "faults": [asdict(fault) for fault in written.faults],
         },
@@ -234,7 +235,7 @@ def config_import(
         echo(f"Note: {note}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
-        {"config": output.as_posix(), "values": imported.values, "notes": imported.notes},
+        {"config": output.as_posix(), "values": mask_values(imported.values), "notes": imported.notes},
         [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
         as_json=as_json,
         title=f"{output} from {saved}",
@@ -263,7 +264,7 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
         echo(f"Note: {note}", err=True)
     told = ("top.model_name", "top.model_path", "top.template", "train.dataset", "train.extra_args")
     print_result(
-        {"settings": output.as_posix(), "values": exported.values, "notes": exported.notes},
+        {"settings": output.as_posix(), "values": mask_values(exported.values), "notes": exported.notes},
         [(key, format_setting(exported.values[key])) for key in told],
         as_json=as_json,
         title=f"{output} from {config_path}",

@@ -1,16 +1,22 @@
 """The root `lfc` command, its two halves, and how a fault ends."""
 
+import errno
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from prep import __version__
 from prep.cli import prep
-from prep.cli.output import echo
-from prep.errors import UserError
+from prep.cli.output import echo, echo_error
+from prep.errors import InputError, UserError
 
 _LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "train", "webui")
+_INTERRUPTED = 130
 
 
 class RootGroup(click.Group):
@@ -30,18 +36,91 @@ class RootGroup(click.Group):
         _load_launch()
         return super().list_commands(ctx)
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line; raise SystemExit with its exit code, or return that when not `standalone_mode`.
+
+        A wrong call is told by us: click would show its arguments as they stand.
+        """
+        try:
+            check_surroundings(sys.argv[1:] if args is None else args)
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except UserError as error:
+            echo_error(f"Error: {error}", error.hint)
+            code = error.exit_code
+        except click.ClickException as error:
+            show_click_error(error)
+            code = error.exit_code
+        except click.Abort:
+            code = tell_interrupted()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            # Stdout is on a full disk; a file of ours would have been named by the command.
+            echo_error(f"Error: the output cannot be written: {(error.strerror or str(error)).lower()}")
+            code = 1
+        # Commands return nothing: a number is what `ctx.exit` was given.
+        code = code if isinstance(code, int) else 0
+        if not standalone_mode:
+            return code
+        sys.exit(code)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; UserError becomes one message, Ctrl-C exit code 130."""
         try:
             return super().invoke(ctx)
         except UserError as error:
-            echo(f"Error: {error}", err=True)
-            if error.hint:
-                echo(f"  Try: {error.hint}", err=True)
+            echo_error(f"Error: {error}", error.hint)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            echo("Interrupted: nothing half-written was left behind.", err=True)
-            ctx.exit(130)
+            ctx.exit(tell_interrupted())
+        except EOFError as error:
+            # click takes it for Ctrl-D; none of our questions lets it through, so that it is a bug.
+            raise RuntimeError("something that was read ended early") from error
+
+
+def check_surroundings(arguments: Sequence[str]) -> None:
+    """Raise InputError when the working folder is gone, or an argument is no text."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(
+            f"the working folder cannot be read: {(error.strerror or str(error)).lower()}",
+            hint="cd into a folder that exists",
+        ) from error
+    for number, argument in enumerate(arguments, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"argument {number}, '{argument}', holds bytes that are no text in {sys.getfilesystemencoding()}",
+                hint="rename the file, or set a locale, such as C.UTF-8, in which its name is text",
+            ) from None
+
+
+def show_click_error(error: click.ClickException) -> None:
+    """Print what is wrong with a call, and how to get help."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and not isinstance(error, NoArgsIsHelpError):
+        echo(context.get_usage(), err=True)
+        if context.command.get_help_option(context) is not None:
+            echo(f"Try '{context.command_path} {context.help_option_names[0]}' for help.\n", err=True)
+    if isinstance(error, NoArgsIsHelpError):
+        echo(error.format_message(), err=True)
+    else:
+        echo_error(f"Error: {error.format_message()}")
+
+
+def tell_interrupted() -> int:
+    """Say that Ctrl-C ended the command and return its exit code."""
+    echo("Interrupted: nothing half-written was left behind.", err=True)
+    return _INTERRUPTED
 
 
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,7 +1,7 @@
 """One run: `lfc launch predict`, `export`, `chat`, `api`, and `attach`, `logs`, `stop`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from launch.runs import RUNS, Run, RunFolder, RunState, choose_run_folder, read_
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 from prep.errors import OutputError, UserError
+from prep.secrets import mask_text
+from prep.terminal import neutralise_log
 
 if TYPE_CHECKING:
     from launch.config import RunConfig
@@ -155,11 +157,27 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
       lfc launch logs medical -n 50
       lfc launch logs medical --follow
     """
+    from launch.private import read_known_secrets
     from launch.run import follow_log
     from launch.runs import find_run
 
-    for block in follow_log(find_run(name).folder, lines=lines, follow=follow):
-        echo(block, nl=False)
+    run = find_run(name).folder
+    secrets = read_known_secrets(run.config)
+    for block in join_lines(follow_log(run, lines=lines, follow=follow)):
+        echo(mask_text(neutralise_log(block), secrets), nl=False)
+
+
+def join_lines(blocks: Iterable[str]) -> Iterator[str]:
+    """Yield blocks that end where a line ends: what stands across two of them is seen whole."""
+    rest = ""
+    for block in blocks:
+        rest += block
+        end = max(rest.rfind("\n"), rest.rfind("\r")) + 1
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
 
 
 @launch.command("stop")
@@ -268,9 +286,11 @@ def run_in_terminal(
     """
     from launch.actions import refuse_other_purpose
     from launch.command import build_llamafactory_command
-    from launch.config import read_run_config
+    from launch.config import parse_overrides, read_run_config
     from launch.gpu import read_gpus
+    from launch.private import private_config
     from launch.process import run_interactive
+    from prep.secrets import holds_secret
 
     config = read_run_config(config_path, pairs)
     refuse_other_purpose(action, config_path, config.values)
@@ -282,8 +302,14 @@ def run_in_terminal(
         print_dry_run(cli, action, config_path, pairs, config, env)
         return
     gpus = read_gpus().gpus or ()
-    command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
-    ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
+    if not holds_secret(parse_overrides(pairs)):
+        command = build_llamafactory_command(cli, action, config_path, config.values, os.environ, gpus)
+        ctx.exit(run_interactive(command.with_env(env or {}).with_arguments(pairs)))
+    # All users of a machine can see a process's arguments.
+    with private_config(config.values) as private:
+        command = build_llamafactory_command(cli, action, private, config.values, os.environ, gpus)
+        exit_code = run_interactive(command.with_env(env or {}))
+    ctx.exit(exit_code)
 
 
 def print_dry_run(

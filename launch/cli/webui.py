@@ -69,15 +69,12 @@ def print_webui_plan(plan: "Plan") -> None:
     """Print what `lfc launch webui` would write and start."""
     import yaml
 
-    from launch.command import Command, is_secret
-
     if plan.settings is not None:
         echo(f"# {plan.settings.as_posix()}")
         echo(yaml.safe_dump(plan.page, allow_unicode=True, sort_keys=False))
     echo("# llamaboard_cache/user_config.yaml")
     echo(yaml.safe_dump(plan.user_config, allow_unicode=True, sort_keys=False))
-    shown = {name: "***" if is_secret(name) else value for name, value in plan.command.env.items()}
-    echo(f"# {plan.url}\n{Command(plan.command.argv, shown).format()}")
+    echo(f"# {plan.url}\n{plan.command.format()}")
 
 
 def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:

@@ -880,7 +880,7 @@ class DownloadBars:
         """Replace the total's bar by one for the next stage."""
         if self._total is not None:
             self._progress.remove_task(self._total)
-        self._total = self._progress.add_task(title, total=total_bytes)
+        self._total = self._progress.add_task(neutralise_line(title), total=total_bytes)
 
     def advance(self, path: str, size: int, byte_count: int) -> None:
         """Move a file's bar and the total's."""

@@ -1,24 +1,50 @@
 """All that is printed goes through here: stdout and stderr, texts, tables and JSON, made safe for a terminal."""
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from prep.terminal import neutralise, neutralise_line
+from prep.terminal import escape_json, neutralise, neutralise_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE.
+PIPE_CLOSED = 141
+
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True, bold: bool = False) -> None:
-    """Print one text to stdout, or stderr; its control characters are spelled out."""
-    click.secho(neutralise(str(text)), err=err, nl=nl, bold=bold or None)
+    """Print one text to stdout, or stderr; its control characters are spelled out.
+
+    A message that stderr does not take is lost: it stops no training, and hides no exit code.
+    Raises: click's Exit when whoever read stdout has gone, as `head` does when it has its lines.
+    """
+    try:
+        click.secho(neutralise(str(text)), err=err, nl=nl, bold=bold or None)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and not err:
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+        if not err:
+            raise
+
+
+def echo_error(message: str, hint: str | None = None) -> None:
+    """Print a fault and the next step to stderr, without the secrets of the call and of the environment."""
+    # Its patterns take longer to make than the rest of this module to load.
+    from prep.secrets import list_secrets, mask_text
+
+    secrets = set(list_secrets(dict(os.environ)))
+    echo(mask_text(message, secrets), err=True)
+    if hint:
+        echo(f"  Try: {mask_text(hint, secrets)}", err=True)
 
 
 def open_console(*, err: bool = False) -> "Console":
@@ -28,15 +54,42 @@ def open_console(*, err: bool = False) -> "Console":
     return Console(stderr=err)
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal; one that the shell closed is None, and is not."""
+    return stream is not None and stream.isatty()
+
+
 def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
     """Print a command's result to stdout: JSON for scripts, a table for people."""
     if as_json:
-        echo(json.dumps(result, ensure_ascii=False, indent=2))
-    elif sys.stdout.isatty():
+        echo(format_json(result))
+    elif is_terminal(sys.stdout):
         open_console().print(build_table(rows, title), soft_wrap=True)
     else:
         # A pipe has no width to fit cells into; rich would take longer to load than a small dataset to convert.
         echo("\n".join([title, *align_rows(rows)]))
+
+
+def format_json(value: Any) -> str:
+    """Return a value as indented JSON that every parser and terminal takes.
+
+    Numbers that are not finite are null. Letters stand as they are where stdout can show them; control
+    characters, and what turns the direction of text, are written as escapes.
+    """
+    document = json.dumps(_keep_finite(value), ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        document.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        document = json.dumps(_keep_finite(value), indent=2, allow_nan=False)
+    return escape_json(document)
+
+
+def _keep_finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key) if isinstance(key, float) else key: _keep_finite(inner) for key, inner in value.items()}
+    return [_keep_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def align_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -64,13 +117,14 @@ def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
 @contextmanager
 def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
     """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda _: None
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = open_console(err=True)
-    columns = (SpinnerColumn(), TextColumn(f"{verb}: {{task.completed:,}} {unit}"), TimeElapsedColumn())
+    count = TextColumn("{task.description}: {task.completed:,}", markup=False)
+    columns = (SpinnerColumn(), count, TextColumn(neutralise_line(unit), markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(verb, total=None)
+        task = progress.add_task(neutralise_line(verb), total=None)
         yield lambda count: progress.advance(task, count)
