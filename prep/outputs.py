@@ -95,8 +95,10 @@ def refuse_taken(path: Path, *, force: bool) -> None:
         refuse_existing(path, force=force)
     manifest = manifest_path(path)
     owner = find_owner(manifest)
+    other = path.parent / Path(str(owner)).name
     with explain_os_error(manifest):
-        is_others = owner not in (None, path.name) and (path.parent / Path(str(owner)).name).is_file()
+        # Of a pair that was renamed the manifest still has the old name: it takes nothing from a new file of that.
+        is_others = owner not in (None, path.name) and other.is_file() and manifest_path(other) == manifest
         is_unknown = owner is None and manifest.exists()
     if is_others:
         raise OutputError(

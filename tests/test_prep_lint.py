@@ -172,8 +172,9 @@ def test_a_json_array_is_checked_row_by_row(tmp_path: Path) -> None:
     assert places(lint(tmp_path / "a.json")) == [(2, "empty")]
     (tmp_path / "a.json").write_bytes(b'[{"a": 1},]')
     findings = lint(tmp_path / "a.json")
-    assert places(findings) == [(0, "json")]
-    assert findings[0].message.startswith("line 1 column 10: not JSON: ")
+    # Rows before the fault are checked too: the array is read element by element.
+    assert places(findings) == [(1, "columns"), (0, "json")]
+    assert findings[1].message.startswith("line 1 column 11: not JSON: ")
 
 
 def test_an_empty_file_and_other_shapes_are_findings(tmp_path: Path) -> None:

@@ -161,6 +161,9 @@ def test_a_copy_without_its_times_and_a_renamed_pair_keep_their_manifest(tmp_pat
     (tmp_path / "a.jsonl").rename(tmp_path / "b.jsonl")
     manifest_path(tmp_path / "a.jsonl").rename(manifest_path(tmp_path / "b.jsonl"))
     assert read_manifest(tmp_path / "b.jsonl") is not None
+    # And may be made anew, beside a new file of the old name.
+    assert convert(tmp_path / "in.jsonl", tmp_path / "a.jsonl").exit_code == 0
+    assert convert(tmp_path / "in.jsonl", tmp_path / "b.jsonl", "--force").exit_code == 0
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
