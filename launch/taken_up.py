@@ -52,6 +52,8 @@ def compare_sides(sides: Iterable[Side], folder: Path, *, is_finished: bool) -> 
 
     Raises: OutputError when the folder holds a finished evaluation of something else, or one that is under way.
     """
+    if RunFolder(folder).plan.exists():
+        raise OutputError(f"{folder} is a run, and no evaluation", hint="--name ANOTHER_NAME")
     known = _read_sides(folder)
     reasons: dict[str, str | None] = {}
     for side in sides:

@@ -204,3 +204,19 @@ def test_a_dry_run_shows_each_side_and_starts_nothing() -> None:
     assert "hf_abcdefghijkl" not in result.output
     assert started() == []
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "-x", "a\nb", ".."])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    result = evaluate(f"--name={name}")
+    assert result.exit_code == 1
+    assert "run name" in result.stderr
+    assert started() == []
+
+
+def test_an_evaluation_is_never_put_into_a_run() -> None:
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/run.json").write_text("{}", encoding="utf-8")
+    result = evaluate("--name", "mine")
+    assert result.stderr.endswith("Error: runs/mine is a run, and no evaluation\n  Try: --name ANOTHER_NAME\n")
+    assert started() == []

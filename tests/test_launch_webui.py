@@ -119,6 +119,13 @@ def test_a_socks_proxy_does_not_reach_the_webui(cli: Path) -> None:
 def test_an_open_host_is_named(cli: Path) -> None:
     planned = plan(cli, address=Address(host="0.0.0.0"))
     assert planned.notes == ["--host 0.0.0.0: everybody who reaches this machine can use the page and its files"]
+
+
+def test_a_public_link_is_said_to_have_no_key(cli: Path) -> None:
+    planned = plan(cli, address=Address(share=True))
+    told = "--share: everybody who has the public link can use the page and its files, without any key"
+    assert told in planned.notes
+
     assert planned.url.startswith("http://127.0.0.1:")
 
 

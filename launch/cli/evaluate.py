@@ -63,6 +63,8 @@ def evaluate(
     from launch.actions import refuse_other_purpose
     from launch.config import parse_overrides, read_config
     from launch.evaluate import list_trained
+    from launch.runs import RUNS
+    from prep.names import check_name, make_name
 
     paths = [Path(word) for word in words if not is_setting(word)]
     configs = {path.stem: read_config(path) for path in paths}
@@ -74,7 +76,8 @@ def evaluate(
         refuse_other_purpose("eval", path, configs[path.stem])
     overrides = parse_overrides(word for word in words if is_setting(word))
     trained = list_trained(configs, adapters)
-    folder = Path("runs", name or f"{paths[0].stem}-{'tasks' if tasks else 'eval'}")
+    own = f"{paths[0].stem}-{'tasks' if tasks else 'eval'}"
+    folder = RUNS / (check_name(name, "run name") if name else make_name(own))
     if tasks:
         ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
         return
