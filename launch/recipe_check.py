@@ -88,7 +88,9 @@ def check_model(model: str, where: str) -> None:
         check_name(resolve_names([model], "model")[0].folder_name, "model")
     except UserError as error:
         allowed = "`tiny`, a folder that is there, or OWNER/NAME on ModelScope"
-        raise ConfigError(f"{where}: model {model!r} is none of {allowed}", hint="model=Qwen/Qwen3-4B") from error
+        raise ConfigError(
+            f"{where}: model {_shorten(model)!r} is none of {allowed}", hint="model=Qwen/Qwen3-4B"
+        ) from error
 
 
 def _find_odd_values(value: Any, key: str, count: list[int]) -> Iterator[str]:
@@ -194,7 +196,7 @@ def _check_source(label: str, source: Mapping[str, Any], where: str) -> None:
         given = f"sources.{label}.path=YOUR_FILE"
         raise ConfigError(f"{where}: source {label} needs one of {', '.join(SOURCE_PLACES)}", hint=given)
     if source.get("path") and not _exists(source["path"]):
-        raise InputError(f"{where}: source {label}: {source['path']} does not exist")
+        raise InputError(f"{where}: source {label}: {_shorten(source['path'])} does not exist")
     for key in ("revision", "files"):
         if key in source and places != ["download"]:
             raise ConfigError(f"{where}: source {label}: `{key}` goes with `download`")
@@ -301,10 +303,11 @@ def check_inner_path(path: str, where: str) -> PurePosixPath:
     inner = PurePosixPath(path)
     faults = [fault for part in inner.parts if (fault := find_name_fault(part))]
     if inner.is_absolute() or ".." in inner.parts:
-        raise ConfigError(f"{where}: {path} lies outside the recipe's folder", hint="such as saves/mine")
+        raise ConfigError(f"{where}: {_shorten(path)} lies outside the recipe's folder", hint="such as saves/mine")
     if faults or not inner.parts:
         raise ConfigError(
-            f"{where}: {path!r} {faults[0] if faults else 'is the whole folder'}", hint="such as saves/mine"
+            f"{where}: {_shorten(path)!r} {faults[0] if faults else 'is the whole folder'}",
+            hint="such as saves/mine",
         )
     return inner
 
@@ -322,7 +325,7 @@ def find_collision(claims: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], 
         parts = tuple(map(fold_name, PurePosixPath(path).parts))
         ancestors = [parts[:length] for length in range(1, len(parts) + 1)]
         other = next((seen[part] for part in ancestors if part in seen), None) or inner.get(parts)
-        if other and other[0] != who:
+        if other:
             return other, (who, path)
         seen[parts] = (who, path)
         for part in ancestors:
