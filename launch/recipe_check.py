@@ -195,8 +195,8 @@ def _check_source(label: str, source: Mapping[str, Any], where: str) -> None:
     if len(places) != 1:
         given = f"sources.{label}.path=YOUR_FILE"
         raise ConfigError(f"{where}: source {label} needs one of {', '.join(SOURCE_PLACES)}", hint=given)
-    if source.get("path") and not _exists(source["path"]):
-        raise InputError(f"{where}: source {label}: {_shorten(source['path'])} does not exist")
+    if source.get("path") and (fault := _find_path_fault(source["path"])):
+        raise InputError(f"{where}: source {label}: {_shorten(source['path'])} {fault}")
     for key in ("revision", "files"):
         if key in source and places != ["download"]:
             raise ConfigError(f"{where}: source {label}: `{key}` goes with `download`")
@@ -241,11 +241,14 @@ def _check_download(label: str, source: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _exists(path: str) -> bool:
+def _find_path_fault(path: str) -> str | None:
+    """Return why a source cannot be read: it is missing, or a pipe or device that has no end."""
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # Longer than the system takes.
-        return False
+        if Path(path).is_file() or Path(path).is_dir():
+            return None
+        return "is neither a file nor a folder" if Path(path).exists() else "does not exist"
+    except (OSError, ValueError) as error:  # Longer than the system takes.
+        return f"does not exist: {getattr(error, 'strerror', None) or error}".lower()
 
 
 def _check_shares(recipe: Mapping[str, Any], where: str) -> None:

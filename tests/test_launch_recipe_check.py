@@ -92,6 +92,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("sources|a", {"sample": "../../../victim.txt"}, "`sources.a.sample` is '../../../victim.txt', allowed is"),
     ("sources|a", {"path": "nowhere"}, "source a: nowhere does not exist"),
     ("sources|a", {"path": "x" * 4000}, "does not exist"),
+    ("sources|a", {"path": "/dev/zero"}, "/dev/zero is neither a file nor a folder"),
     ("sources|a", {"path": "rows.jsonl", "files": "*"}, "source a: `files` goes with `download`"),
     *[("sources|a", {"download": name}, f"source a: '{name}' is neither OWNER/NAME nor a named set")
       for name in ("owner/..", "../x", "a/b/c", "/etc", "-o", "owner/", "owner/a.")],
