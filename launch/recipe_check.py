@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launch.document import suggest_names
+from launch.document import Fault, suggest_names
 from launch.presets import find_preset
 from launch.schema import find_schema_faults, read_schema
 from prep.errors import ConfigError, InputError, UserError
@@ -295,7 +295,13 @@ def _check_settings(settings: Mapping[str, Any], where: str, decided: set[str]) 
             raise ConfigError(f"{where}: `{key}` is decided by the recipe's steps", hint=_DECIDERS.get(key))
     for fault in find_schema_faults(settings, read_schema("train")):
         if fault.key in settings:
-            raise ConfigError(f"{where}: `{fault.key}` {fault.message}", hint=fault.mend)
+            place = where.rpartition(": ")[2]
+            raise ConfigError(f"{where}: `{fault.key}` {fault.message}", hint=as_override(fault, place))
+
+
+def as_override(fault: Fault, place: str) -> str:
+    """Return a fault's fix as a recipe takes it: `config.set.bf16=false` for `bf16: false`."""
+    return fault.mend.replace(f"{fault.key}: ", f"{place}.{fault.key}=", 1)
 
 
 _DECIDERS = {"model_name_or_path": "model=OWNER/NAME", "dataset": "sources.LABEL.path=FILE"}

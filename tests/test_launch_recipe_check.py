@@ -200,3 +200,9 @@ def test_two_sources_of_one_repository_are_downloaded_once() -> None:
     recipe["sources"]["b"]["revision"] = "v2"
     with pytest.raises(ConfigError, match="would both write to raw/name"):
         plan(recipe)
+
+
+def test_a_fix_of_a_setting_is_one_that_the_recipe_takes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(change("config|set|max_steps", 2.0))
+    assert caught.value.hint == "config.set.max_steps=2"
