@@ -9,6 +9,7 @@ from typing import Any
 from launch.command import find_llamafactory_cli
 from launch.config import check_values
 from launch.presets import find_preset
+from launch.recipe_check import as_override
 from launch.rules import read_machine
 from launch.steps import Step
 from launch.steps_folder import check_folder, refuse_own_sources
@@ -54,7 +55,9 @@ def _check_training(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Pa
     }
     for fault in check_values(values, "train", read_machine()):
         if fault.fatal and fault.key not in _LATER:
-            raise ConfigError(f"recipe {recipe['name']}: the config: {fault.describe()}", hint=fault.mend)
+            raise ConfigError(
+                f"recipe {recipe['name']}: the config: {fault.describe()}", hint=as_override(fault, "config.set")
+            )
 
 
 def try_downloads(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launch.document import suggest_names
+from launch.document import Fault, suggest_names
 from launch.presets import find_preset
 from launch.schema import find_schema_faults, read_schema
 from prep.errors import ConfigError, InputError, UserError
@@ -88,7 +88,9 @@ def check_model(model: str, where: str) -> None:
         check_name(resolve_names([model], "model")[0].folder_name, "model")
     except UserError as error:
         allowed = "`tiny`, a folder that is there, or OWNER/NAME on ModelScope"
-        raise ConfigError(f"{where}: model {model!r} is none of {allowed}", hint="model=Qwen/Qwen3-4B") from error
+        raise ConfigError(
+            f"{where}: model {_shorten(model)!r} is none of {allowed}", hint="model=Qwen/Qwen3-4B"
+        ) from error
 
 
 def _find_odd_values(value: Any, key: str, count: list[int]) -> Iterator[str]:
@@ -193,8 +195,8 @@ def _check_source(label: str, source: Mapping[str, Any], where: str) -> None:
     if len(places) != 1:
         given = f"sources.{label}.path=YOUR_FILE"
         raise ConfigError(f"{where}: source {label} needs one of {', '.join(SOURCE_PLACES)}", hint=given)
-    if source.get("path") and not _exists(source["path"]):
-        raise InputError(f"{where}: source {label}: {source['path']} does not exist")
+    if source.get("path") and (fault := _find_path_fault(source["path"])):
+        raise InputError(f"{where}: source {label}: {_shorten(source['path'])} {fault}")
     for key in ("revision", "files"):
         if key in source and places != ["download"]:
             raise ConfigError(f"{where}: source {label}: `{key}` goes with `download`")
@@ -239,11 +241,14 @@ def _check_download(label: str, source: Mapping[str, Any], where: str) -> None:
         )
 
 
-def _exists(path: str) -> bool:
+def _find_path_fault(path: str) -> str | None:
+    """Return why a source cannot be read: it is missing, or a pipe or device that has no end."""
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # Longer than the system takes.
-        return False
+        if Path(path).is_file() or Path(path).is_dir():
+            return None
+        return "is neither a file nor a folder" if Path(path).exists() else "does not exist"
+    except (OSError, ValueError) as error:  # Longer than the system takes.
+        return f"does not exist: {getattr(error, 'strerror', None) or error}".lower()
 
 
 def _check_shares(recipe: Mapping[str, Any], where: str) -> None:
@@ -290,7 +295,13 @@ def _check_settings(settings: Mapping[str, Any], where: str, decided: set[str]) 
             raise ConfigError(f"{where}: `{key}` is decided by the recipe's steps", hint=_DECIDERS.get(key))
     for fault in find_schema_faults(settings, read_schema("train")):
         if fault.key in settings:
-            raise ConfigError(f"{where}: `{fault.key}` {fault.message}", hint=fault.mend)
+            place = where.rpartition(": ")[2]
+            raise ConfigError(f"{where}: `{fault.key}` {fault.message}", hint=as_override(fault, place))
+
+
+def as_override(fault: Fault, place: str) -> str:
+    """Return a fault's fix as a recipe takes it: `config.set.bf16=false` for `bf16: false`."""
+    return fault.mend.replace(f"{fault.key}: ", f"{place}.{fault.key}=", 1)
 
 
 _DECIDERS = {"model_name_or_path": "model=OWNER/NAME", "dataset": "sources.LABEL.path=FILE"}
@@ -301,10 +312,11 @@ def check_inner_path(path: str, where: str) -> PurePosixPath:
     inner = PurePosixPath(path)
     faults = [fault for part in inner.parts if (fault := find_name_fault(part))]
     if inner.is_absolute() or ".." in inner.parts:
-        raise ConfigError(f"{where}: {path} lies outside the recipe's folder", hint="such as saves/mine")
+        raise ConfigError(f"{where}: {_shorten(path)} lies outside the recipe's folder", hint="such as saves/mine")
     if faults or not inner.parts:
         raise ConfigError(
-            f"{where}: {path!r} {faults[0] if faults else 'is the whole folder'}", hint="such as saves/mine"
+            f"{where}: {_shorten(path)!r} {faults[0] if faults else 'is the whole folder'}",
+            hint="such as saves/mine",
         )
     return inner
 
@@ -322,7 +334,7 @@ def find_collision(claims: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], 
         parts = tuple(map(fold_name, PurePosixPath(path).parts))
         ancestors = [parts[:length] for length in range(1, len(parts) + 1)]
         other = next((seen[part] for part in ancestors if part in seen), None) or inner.get(parts)
-        if other and other[0] != who:
+        if other:
             return other, (who, path)
         seen[parts] = (who, path)
         for part in ancestors:

@@ -13,6 +13,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,22 +31,29 @@ def make_tiny_model(cli: Path, data: Path, folder: Path, on_poll: Callable[[], N
     """
     from launch.command import build_python_command, find_stack_python
     from launch.process import describe_failure, run_child
-    from prep.errors import ChildFailedError, InputError
-    from prep.files import explain_os_error, refuse_existing
+    from prep.errors import ChildFailedError, InputError, OutputError
+    from prep.files import explain_os_error
 
     if not data.is_file():
         raise InputError(f"{data} does not exist or is not a file", hint="lfc prep convert … -o FILE makes one")
-    refuse_existing(folder, force=False)
-    partial = folder.with_name(f".{folder.name}.partial")
+    if os.path.lexists(folder):
+        raise OutputError(f"{folder} exists already", hint="--to ANOTHER_FOLDER")
     with explain_os_error(folder):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # A name that nobody has: what another process makes, or a user keeps, is not ours to clear.
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", suffix=".partial", dir=folder.parent))
     log = partial / "log.txt"
     command = build_python_command(
         find_stack_python(cli), Path(__file__), (str(data), str(partial / "model")), os.environ
     )
-    exit_code = run_child(command, log, on_poll)
+    try:
+        exit_code = run_child(command, log, on_poll)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
     if exit_code:
+        # The log stays, for who reads the message.
+        shutil.rmtree(partial / "model", ignore_errors=True)
         raise ChildFailedError(describe_failure(command.argv[0], exit_code, log), exit_code=exit_code)
     with explain_os_error(folder):
         (partial / "model").replace(folder)

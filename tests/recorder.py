@@ -18,7 +18,7 @@ with (here / "calls.jsonl").open("a") as calls:
     calls.write(json.dumps({"argv": sys.argv[1:], "cwd": os.getcwd(), "kind": kind, "config": config}) + "\\n")
 output = Path(config["output_dir"])
 output.mkdir(parents=True, exist_ok=True)
-(output / "trainer_log.jsonl").write_text('{"current_steps": 1, "total_steps": 1, "loss": 1.0}\\n')
+(output / "trainer_log.jsonl").write_text('{"current_steps": 1, "total_steps": 1, "loss": 1.0, "elapsed_time": "0:00:01", "remaining_time": "0:00:00"}\\n')
 if kind == "predict":
     entries = json.loads(Path(config["dataset_dir"], "dataset_info.json").read_text())
     rows = Path(config["dataset_dir"], entries[config["eval_dataset"]]["file_name"]).read_text().splitlines()

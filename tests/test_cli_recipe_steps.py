@@ -290,3 +290,28 @@ def test_a_dry_run_shows_every_command_and_makes_nothing(
     assert tree(Path()) == before
     monkeypatch.setenv("LFC_LLAMAFACTORY_CLI", "/nowhere/llamafactory-cli")
     assert "is not a program that can be run" in run("--dry-run").stderr
+
+
+@posix_only
+def test_a_tiny_model_never_takes_the_place_of_what_stands_there(recorder: Recorder) -> None:
+    for name in ("models/mine", "models/.tiny.partial"):
+        Path(name).mkdir(parents=True)
+        Path(name, "weights.bin").write_text("mine", encoding="utf-8")
+    Path("models/link").symlink_to("nowhere")
+    before = tree(Path("models"))
+    for name in ("mine", "link"):
+        result = CliRunner().invoke(lfc, ["launch", "tiny-model", "rows.jsonl", "--to", f"models/{name}"])
+        assert result.stderr == f"Error: models/{name} exists already\n  Try: --to ANOTHER_FOLDER\n"
+    result = CliRunner().invoke(lfc, ["launch", "tiny-model", "rows.jsonl", "--to", "models/tiny"])
+    assert result.exit_code == 0, result.output
+    made = tree(Path("models"))
+    assert {path: made[path] for path in before} == before
+    assert sorted(path.name for path in Path("models").iterdir()) == [".tiny.partial", "link", "mine", "tiny"]
+
+
+@posix_only
+def test_a_tiny_model_that_fails_leaves_its_log_alone(recorder: Recorder) -> None:
+    recorder.tell({"python": 9})
+    result = CliRunner().invoke(lfc, ["launch", "tiny-model", "rows.jsonl", "--to", "models/tiny"])
+    assert result.exit_code == 9
+    assert [path.name for path in Path("models").rglob("*") if path.is_file()] == ["log.txt"]

@@ -191,7 +191,7 @@ def run_command(step: "Step") -> None:
     try:
         ended = lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        echo(f"Error: {error.format_message()}", err=True)
         ended = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         ended = 130
