@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from prep.errors import InputError, RecordError
+from prep.paths import require_file
 from prep.readers import explain_read_error, read_blocks
 from prep.records import TrainingRow, read_record
 from prep.repeated_keys import refuse_repeated_keys
@@ -16,6 +17,7 @@ class LineFile:
     """A JSONL whose lines are read one by one, in any order: 16 bytes a row in memory."""
 
     def __init__(self, path: Path) -> None:
+        require_file(path)
         self.path = path
         self._starts = array("Q")
         self._sizes = array("Q")
