@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,9 @@ SHAREGPT = {
 DEEP = "[" * 10_000 + "]" * 10_000
 TEXTS = st.one_of(
     st.text(max_size=8),
-    st.sampled_from(["<think>", "</think>", "<|im_start|>user\n", "<|im_end|>", "s/f:1", "{}", "[1]", "[", DEEP, "\x1b[2J"]),
+    st.sampled_from(
+        ["<think>", "</think>", "<|im_start|>user\n", "<|im_end|>", "s/f:1", "{}", "[1]", "[", DEEP, "\x1b[2J"]
+    ),
 )
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), TEXTS),
@@ -63,7 +64,7 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(odd_rows(), min_size=1, max_size=3))
 def test_a_row_of_any_content_ends_in_a_result_or_one_error(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "odd.jsonl"
