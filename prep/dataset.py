@@ -8,8 +8,9 @@ from typing import Any
 
 from prep.errors import InputError, RegistryError
 from prep.files import manifest_path, read_manifest
+from prep.paths import is_file
 from prep.records import guess_formatting, is_text_pair
-from prep.registry import FILE_NAME, SHAREGPT_TAGS, is_file, read_registry, unknown_name
+from prep.registry import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows import iter_json_rows
 from prep.thinking import ThinkPolicy
 

@@ -35,8 +35,6 @@ def explain_row(path: Path, row: int) -> Explanation:
 
     Raises: InputError when there is no such row.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist or is not a file")
     with LineFile(path) as file:
         if not 1 <= row <= len(file):
             raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")

@@ -10,6 +10,7 @@ from prep.errors import InputError, RecordError
 from prep.files import Fingerprint
 from prep.line_blocks import read_blocks
 from prep.os_errors import explain_read_error
+from prep.paths import require_file
 from prep.records import TrainingRow, read_record
 from prep.repeated_keys import refuse_repeated_keys
 
@@ -18,6 +19,7 @@ class LineFile:
     """A JSONL whose lines are read one by one, in any order: 16 bytes a row in memory."""
 
     def __init__(self, path: Path) -> None:
+        require_file(path)
         self.path = path
         self._starts = array("Q")
         self._sizes = array("Q")
@@ -64,7 +66,8 @@ class LineFile:
         import orjson
 
         try:
-            value = orjson.loads(line)
+            # Without the line end, which would make every error one of line 2.
+            value = orjson.loads(memoryview(line)[:-1])
         except orjson.JSONDecodeError as error:
             raise InputError(
                 f"{self.path} row {place + 1}: not JSON: {error}", hint=f"lfc prep lint {self.path} tells all"

@@ -16,6 +16,7 @@ from prep.files import Manifest, describe_input, read_manifest
 from prep.lines import LineFile
 from prep.origins import Origin, explain_broken_way
 from prep.outputs import describe_output, open_outputs
+from prep.paths import require_file, require_name
 from prep.records import KINDS, TrainingRow
 
 Progress = Callable[[int], None]
@@ -73,6 +74,9 @@ def mix_files(
     Raises: UserError when the ratio does not fit the parts, or they were written under different policies.
     """
     _check_ratio(parts, options)
+    require_name(output)
+    for path in parts.values():
+        require_file(path)
     duplicates_path = output.with_name(f"{output.name}{DUPLICATES_SUFFIX}")
     with ExitStack() as stack:
         others = (duplicates_path,) if options.dedup else ()

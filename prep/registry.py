@@ -4,6 +4,7 @@ A change is spliced into the text that stands there: every other entry keeps its
 """
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prep.errors import InputError, RegistryError
-from prep.files import describe_os_error, lock_file, manifest_path, read_manifest, stage_file
+from prep.errors import RegistryError
+from prep.files import describe_os_error, explain_os_error, lock_file, manifest_path, read_manifest, stage_file
 from prep.manifests import find_owner
+from prep.paths import is_file, require_file
 from prep.records import guess_formatting
 from prep.rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 
@@ -72,7 +74,8 @@ def register_dataset(path: Path, name: str, dataset_dir: Path, *, replace: bool 
     """
     check_dataset_name(name)
     entry = describe_entry(path, dataset_dir)
-    dataset_dir.mkdir(parents=True, exist_ok=True)
+    with explain_os_error(dataset_dir):
+        dataset_dir.mkdir(parents=True, exist_ok=True)
     with _change_registry(dataset_dir) as (registry, text):
         entries = parse_registry(text, registry) if text else {}
         if entries.get(name, entry) != entry and not replace:
@@ -212,8 +215,10 @@ def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
 @contextmanager
 def _change_registry(dataset_dir: Path) -> Iterator[tuple[Path, str]]:
     # A link is followed: the file it leads to is replaced, not the link.
-    registry = (dataset_dir / FILE_NAME).resolve() if (dataset_dir / FILE_NAME).is_symlink() else None
-    registry = registry or dataset_dir / FILE_NAME
+    registry = dataset_dir / FILE_NAME
+    with explain_os_error(registry):
+        # Path.resolve raises RuntimeError at a link that leads to itself.
+        registry = Path(os.path.realpath(registry)) if registry.is_symlink() else registry
     with lock_file(registry, timeout_s=_LOCK_TIMEOUT_S):
         yield registry, _read_text(registry) or ""
 
@@ -246,14 +251,6 @@ def read_registry_bytes(path: Path) -> bytes:
             hint="take out entries that nobody uses",
         )
     return path.read_bytes()
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path of somebody else's leads to a file; False for one that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _write_registry(registry: Path, before: str, after: str, expected: dict[str, Any]) -> Path | None:
@@ -324,8 +321,7 @@ def _skip_white_space(text: str, place: int) -> int:
 
 
 def _read_first_rows(path: Path) -> list[dict[str, Any]]:
-    if not is_file(path):
-        raise InputError(f"{path} does not exist or is not a file")
+    require_file(path)
     check_json_suffix(path)
     if holds_lines_as_json(path):
         raise RegistryError(

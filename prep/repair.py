@@ -10,6 +10,7 @@ from prep.dataset import find_dataset
 from prep.errors import InputError, RecordError, RejectsError
 from prep.files import AtomicFile, Manifest, describe_input
 from prep.outputs import describe_output, open_outputs
+from prep.paths import require_name
 from prep.records import AlpacaRecord, Exchange, is_text_pair, write_record
 from prep.rows import iter_json_rows
 from prep.thinking import (
@@ -54,6 +55,7 @@ def repair_file(
     """
     import orjson
 
+    require_name(output)
     dataset = find_dataset(str(path), path.parent)
     if dataset.formatting != "alpaca":
         raise InputError(f"{path} holds {dataset.formatting} rows; only Alpaca rows can be repaired")

@@ -15,6 +15,7 @@ from prep.hold_out import SIDES, assign_sides
 from prep.lines import LineFile
 from prep.origins import Origin
 from prep.outputs import describe_output, open_outputs
+from prep.paths import require_name
 from prep.questions import hash_question, hash_text, normalise_question
 from prep.readers import SourceRow, read_rows
 from prep.records import KINDS
@@ -65,6 +66,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
     Raises: UserError when the sizes cannot be met so or leave nothing to train on, or the rows ask what a
     registered test set asks.
     """
+    require_name(prefix)
     targets = {side: prefix.with_name(f"{prefix.name}_{side}.jsonl") for side in SIDES}
     with ExitStack() as stack:
         held_out = (targets["test"], targets["val"])

@@ -115,8 +115,13 @@ def unwrap_chat_markup(text: str) -> list[tuple[str, str]]:
     Raises: RecordError when the markup is not whole turns.
     """
     rest = text.strip()
-    while rest.endswith(_END_MARKUP):
-        rest = rest[: rest.rindex("<|")].rstrip()
+    end = len(rest)
+    while rest.endswith(_END_MARKUP, 0, end):
+        # By index: to cut a long text at each of many marks would take forever.
+        end = rest.rindex("<|", 0, end)
+        while end and rest[end - 1].isspace():
+            end -= 1
+    rest = rest[:end]
     if not rest.startswith("<|im_start|>"):
         return [("", rest)]
     turns = []

@@ -6,7 +6,6 @@ processor, id by id.
 """
 
 import json
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from prep.thinking import CLOSE_TAG, EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, THOUG
 TEMPLATES = ("qwen3", "qwen3_nothink")
 _BATCH_ROWS = 512
 _ENDS_OF_TURN = ("<|im_start|>", "<|im_end|>")
-_THOUGHT = re.compile(f"{re.escape(THOUGHT_START)}(.*?){re.escape(THOUGHT_END)}", re.DOTALL)
-_TOOL_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 # Qwen3's own announcement of tools, which its models were trained on byte for byte.
 _TOOL_PROMPT = (
     "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -204,7 +201,11 @@ def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[Pla
 
 def remove_thought(text: str) -> str:
     """Return an answer without its thought, as LLaMA-Factory removes it."""
-    return _THOUGHT.sub("", text).lstrip("\n")
+    kept, place = [], 0
+    while (block := _find_block(text, THOUGHT_START, THOUGHT_END, place)) is not None:
+        kept.append(text[place : block.start])
+        place = block.stop
+    return "".join([*kept, text[place:]]).lstrip("\n")
 
 
 def count_tokens(texts: Iterable[str], tokenizer_path: Path) -> Iterator[int]:
@@ -280,10 +281,13 @@ def _write_tools(tools_json: str) -> str:
 
 
 def _write_calls(content: str) -> str:
-    tagged = _TOOL_CALL.search(content)
-    thought = None if tagged else _THOUGHT.search(content)
-    before = content.replace(tagged[0], "") if tagged else (thought[0] if thought else "")
-    calls_json = tagged[1] if tagged else (content.replace(thought[0], "") if thought else content)
+    before, calls_json = "", content
+    if (tagged := _find_block(content, "<tool_call>", "</tool_call>")) is not None:
+        before = content.replace(content[tagged], "")
+        calls_json = content[tagged].removeprefix("<tool_call>").removesuffix("</tool_call>")
+    elif (thought := _find_block(content, THOUGHT_START, THOUGHT_END)) is not None:
+        before = content[thought]
+        calls_json = content.replace(before, "")
     calls = _load_json(calls_json, "function_call")
     texts = []
     try:
@@ -295,8 +299,17 @@ def _write_calls(content: str) -> str:
     return before + "\n".join(texts)
 
 
+def _find_block(text: str, opening: str, closing: str, place: int = 0) -> slice | None:
+    """Return where the next block from `opening` to the nearest `closing` stands; in linear time, unlike `.*?`."""
+    start = text.find(opening, place)
+    end = text.find(closing, start + len(opening)) if start >= 0 else -1
+    return slice(start, end + len(closing)) if end >= 0 else None
+
+
 def _load_json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"its {what} text is nested too deeply") from error
     except ValueError as error:
         raise InputError(f"its {what} text is not JSON: {error}") from error

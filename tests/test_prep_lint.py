@@ -282,3 +282,31 @@ def test_a_thousand_mutilated_files_end_in_findings_or_one_clear_error(tmp_path:
             lint(path)
         except InputError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"instruction": "q", "instruction": "z", "output": "a"}',
+        '{"instruction": "q", "\\u006futput": "b", "output": "a"}',
+        '{"instruction" : "q", "output": "b", "output" : "a"}',
+    ],
+)
+def test_a_key_that_stands_twice_is_found(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "twice.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    found: list[Finding] = []
+    lint_dataset(find_dataset(str(path), tmp_path), found.append)
+    assert [(finding.line, finding.kind) for finding in found] == [(1, Fault.REPEATED_KEY)]
+
+
+def test_every_null_of_a_row_is_a_finding(tmp_path: Path) -> None:
+    path = tmp_path / "nulls.jsonl"
+    path.write_text(
+        '{"instruction": "q", "input": null, "output": "a", "system": null, "history": null}\n', encoding="utf-8"
+    )
+    found: list[Finding] = []
+    lint_dataset(find_dataset(str(path), tmp_path), found.append)
+    assert [finding.message for finding in found] == [
+        f"column '{name}' is null" for name in ("input", "system", "history")
+    ]

@@ -64,7 +64,7 @@ def count_lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(odd_rows(), min_size=1, max_size=3))
 def test_a_row_of_any_content_ends_in_a_result_or_one_error(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "odd.jsonl"

@@ -694,7 +694,7 @@ def stats(
     """
     from prep.dataset import find_dataset
     from prep.errors import OutputError
-    from prep.files import write_text
+    from prep.files import explain_os_error, write_text
     from prep.stats import StatsOptions, collect_stats
     from prep.tokens import TemplateOptions
 
@@ -711,8 +711,10 @@ def stats(
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
-    if page and page.exists() and not force:
-        raise OutputError(f"{page} exists already", hint="--force to replace it, or another --html")
+    if page:
+        with explain_os_error(page):
+            if page.exists() and not force:
+                raise OutputError(f"{page} exists already", hint="--force to replace it, or another --html")
     with show_progress("measuring", "rows") as on_rows:
         result = collect_stats(dataset, options, on_rows)
     measure = (
