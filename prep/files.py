@@ -15,8 +15,11 @@ from typing import Any, BinaryIO
 from prep import __version__
 from prep.ahead import WorkBehind
 from prep.errors import InputError, OutputError
+from prep.secrets import mask_urls
 
 DOWNLOAD_MANIFEST_NAME = ".lfc-download.json"
+_MAX_DOWNLOAD_MANIFEST_BYTES = 128 << 20
+_MAX_DOWNLOAD_MANIFEST_VALUES = 2_000_000
 _CHUNK_BYTES = 1 << 20
 _WRITE_AHEAD_BYTES = 16 << 20
 # Below this a thread is not worth its start.
@@ -338,12 +341,28 @@ def find_download_manifest(path: Path) -> dict[str, Any] | None:
             continue
         name = path.relative_to(folder).as_posix()
         try:
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            recorded = content["files"].get(name)
-            if recorded is None:
-                return None
-            origin = {key: content[key] for key in ("endpoint", "repository", "type", "revision", "commit")}
-            return {**origin, "file": name, "bytes": recorded["bytes"], "sha256": recorded["sha256"]}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{manifest} cannot be read: {error}", hint="download the folder again") from error
+            return _read_origin(manifest, name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error)[:200] or type(error).__name__
+            raise InputError(f"{manifest} cannot be read: {reason}", hint="download the folder again") from error
     return None
+
+
+def _read_origin(manifest: Path, name: str) -> dict[str, Any] | None:
+    """Return what a download's manifest says of one of its files; raises ValueError for anything odd."""
+    if manifest.stat().st_size > _MAX_DOWNLOAD_MANIFEST_BYTES:
+        raise ValueError("it is too large")
+    data = manifest.read_bytes()
+    # What JSON becomes in memory is bounded by its values, not by its bytes.
+    if sum(data.count(mark) for mark in (b",", b"{", b"[")) > _MAX_DOWNLOAD_MANIFEST_VALUES:
+        raise ValueError("it holds more than any download")
+    content = json.loads(data)
+    recorded = content["files"].get(name)
+    if recorded is None:
+        return None
+    origin = {key: content[key] for key in ("endpoint", "repository", "type", "revision", "commit")}
+    size, sha256 = recorded["bytes"], recorded["sha256"]
+    texts = [value for key, value in origin.items() if key != "commit" or value is not None]
+    if not all(isinstance(value, str) for value in (*texts, sha256)) or not isinstance(size, int):
+        raise ValueError(f"{name!r} has fields of wrong types")
+    return {**origin, "endpoint": mask_urls(origin["endpoint"]), "file": name, "bytes": size, "sha256": sha256}
