@@ -19,7 +19,7 @@ from prep.errors import DownloadError, OutputError
 from prep.files import explain_os_error, lock_file
 from prep.interrupts import stop_resumable
 from prep.listing import RemoteFile, check_selection, select_files, show_paths
-from prep.snapshot import Staging, find_conflicts, find_intact, verify_folder
+from prep.snapshot import Staging, find_conflicts, find_intact, refuse_link, verify_folder
 
 
 class DownloadResult(NamedTuple):
@@ -186,6 +186,7 @@ def measure_free_disk(folder: Path) -> int:
 def _plan_download(listing: Listing, folder: Path, options: DownloadOptions) -> _Plan:
     request = listing.request
     target = folder / request.folder_name
+    refuse_link(target)
     earlier = _read_own_manifest(target, request, options)
     include = options.include or request.include
     files = select_files(listing.files, include, options.exclude)

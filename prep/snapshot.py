@@ -76,8 +76,7 @@ def find_conflicts(
     `replaceable` are paths known to be as the last download left them, or as this one would.
     Raises: OutputError when publishing `files` would follow a link, or replace a folder, or such a file.
     """
-    if _is_link(target):
-        raise OutputError(f"{target} is a symbolic link", hint="--to the folder that the link leads to")
+    refuse_link(target)
     if target.exists() and not target.is_dir():
         raise OutputError(
             f"{target} is a file, and would become a folder", hint="move it away, or choose another --to"
@@ -104,6 +103,12 @@ def find_conflicts(
             hint="--force to set it aside and go on, or another --to",
         )
     return in_the_way
+
+
+def refuse_link(target: Path) -> None:
+    """Raise OutputError when a folder to be exchanged is a link: what it leads to stands elsewhere."""
+    if _is_link(target):
+        raise OutputError(f"{target} is a symbolic link", hint="--to the folder that the link leads to")
 
 
 def _is_link(path: Path) -> bool:
@@ -136,7 +141,7 @@ class Staging:
             if _is_link(path):
                 raise OutputError(f"{path} is a symbolic link", hint=_LINK_HINT)
         with explain_os_error(self.target):
-            if self._retired.is_dir() and not os.path.lexists(self.target):
+            if self._retired.is_dir() and not _is_link(self._retired) and not os.path.lexists(self.target):
                 self._retired.rename(self.target)
             if self.target.is_dir() and self._marker.is_file():
                 self._rescue_users_files()

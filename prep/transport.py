@@ -6,11 +6,12 @@ it was named for; whatever the client does with redirects, cookies, caches and l
 
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -25,6 +26,7 @@ MAX_LISTING_BYTES = 64 << 20
 # Values of one answer: what JSON becomes in memory is bounded by them, not by its bytes.
 _MAX_VALUES = 400_000
 _MAX_ERROR_BYTES = 64 << 10
+_MAX_REDIRECTS = 10
 _BLOCK_BYTES = 64 << 10
 _CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
 _HUB_HINT = "check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?"
@@ -111,6 +113,7 @@ class GuardedAdapter(BaseAdapter):
         super().__init__()
         self._inside = inside
         self._guard = guard
+        self._redirects = threading.local()
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request; raises the guard's breach when it would carry a secret away, or what came is too much."""
@@ -151,6 +154,7 @@ class GuardedAdapter(BaseAdapter):
             raise self._guard.breach(
                 f"{self._guard.endpoint.address} answers packed ({encoding[:40]}), and was asked not to", _HUB_HINT
             )
+        self._check_redirect(response)
         if response.status_code >= 300:
             return self._hold(response, self._read(response, _MAX_ERROR_BYTES)[:_MAX_ERROR_BYTES])
         if not self._guard.expects_answers:
@@ -171,6 +175,27 @@ class GuardedAdapter(BaseAdapter):
             # Its reader says so better.
             pass
         return self._hold(response, body)
+
+    def _check_redirect(self, response: requests.Response) -> None:
+        """Refuse a redirect that leads nowhere, or one too many: the client would try both again and again."""
+        location = response.headers.get("Location") if response.is_redirect else None
+        in_a_row = getattr(self._redirects, "in_a_row", 0) + 1 if location is not None else 0
+        self._redirects.in_a_row = in_a_row
+        if location is None:
+            return
+        address = self._guard.endpoint.address
+        if in_a_row > _MAX_REDIRECTS:
+            self._redirects.in_a_row = 0
+            raise self._guard.breach(f"{address} redirects without end", "check --endpoint, or run again later")
+        try:
+            parts = urlsplit(location if "://" in location else urljoin(f"{address}/", location))
+            is_followable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_followable = False
+        if not is_followable:
+            raise self._guard.breach(
+                f"{address} redirects to what is no web address", "check --endpoint, or run again later"
+            )
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """Read at most a little more than the limit, with an eye on the clock."""

@@ -114,13 +114,8 @@ def test_an_answer_without_bounds_is_one_line_in_little_memory_and_time(
 
 
 def test_a_page_that_comes_again_and_again_is_no_listing(hub: Hub, tmp_path: Path) -> None:
-    hub.fail("list", answer=answer_json(make_page(199)), times=2)
-    hub.fail("list", answer=answer_json(make_page(200)), times=1)
-    files = json.loads(make_page(150))["Data"]["Files"]
-    hub.faults.clear()
     hub.fail("list", answer=answer_json(make_page(200)), times=2)
     hub.fail("list", answer=answer_json(make_page(199)), times=1)
-    assert files
     result = invoke(tmp_path)
     assert result.stderr.startswith("Error: o/set: the listing names 'part/000000000.txt' twice\n")
 
@@ -168,6 +163,7 @@ def redirect_to(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(302)
         handler.send_header("Location", location or handler.path)
+        handler.send_header("Connection", "close")
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
@@ -177,9 +173,11 @@ def redirect_to(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("", "the hub redirects without end"),
-        ("file:///etc/passwd", "the hub redirects to what is no web address"),
-        ("http://[::1", "the hub redirects to what is no web address"),
+        ("", "redirects without end"),
+        ("file:///etc/passwd", "redirects to what is no web address"),
+        ("http://[::1", "redirects to what is no web address"),
+        ("http://", "redirects to what is no web address"),
+        ("http://a:99999/", "redirects to what is no web address"),
     ],
 )
 @pytest.mark.parametrize("on", ["list", "file"])
@@ -190,8 +188,7 @@ def test_a_redirect_that_leads_nowhere_is_one_line(
     hub.fail(on, answer=redirect_to(location))
     result = invoke(tmp_path)
     assert result.exit_code == 1
-    where = "'a': " if on == "file" else ""
-    assert result.stderr.startswith(f"Error: o/set: {where}{message} ({hub.endpoint})\n"), result.stderr
+    assert result.stderr == f"Error: {hub.endpoint} {message}\n  Try: check --endpoint, or run again later\n"
 
 
 @pytest.mark.parametrize(("length", "body"), [(10, b"0123456789more"), (20, b"short"), (-1, b"x"), (0, b"xxxxx")])
@@ -266,7 +263,9 @@ def test_a_real_limit_of_the_disk_is_one_line(hub: Hub, tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
         "from launch.cli import lfc; lfc(['prep', 'download', 'o/set', '--to', sys.argv[1]])"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert (result.returncode, result.stderr) == (
         1,
         f"Error: o/set: 'a': cannot be written: file too large ({hub.endpoint})\n"
