@@ -54,7 +54,7 @@ def verify_folder(folder: Path, files: Sequence[RemoteFile], on_bytes: OnBytes) 
     ]
     raise DownloadError(
         f"{folder} is not what was downloaded: {', '.join(part for part in parts if part)}",
-        hint="download it again without --offline; --force replaces changed files",
+        hint="download it again without --offline; --force sets changed files aside",
     )
 
 

@@ -831,7 +831,7 @@ def test_offline_refuses_a_folder_that_was_tampered_with(
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {tmp_path / 'raw/set'} is not what was downloaded: {message}\n"
-        "  Try: download it again without --offline; --force replaces changed files\n"
+        "  Try: download it again without --offline; --force sets changed files aside\n"
     )
 
 
