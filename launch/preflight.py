@@ -66,7 +66,9 @@ def try_downloads(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Path
     Raises: DownloadError when it has no such repository, or will not give it.
     """
     from prep.catalog import resolve_names
-    from prep.download import CLIENT_ERRORS, DownloadOptions, plan_downloads
+    from prep.client import DownloadOptions
+    from prep.client_errors import CLIENT_ERRORS
+    from prep.download import plan_downloads
 
     notes = []
     wanted = [

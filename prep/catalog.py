@@ -1,13 +1,12 @@
 """The named sets that `lfc prep download` knows, and what a name on its command line means."""
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
 from prep.errors import DownloadError
-
-_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+from prep.names import find_name_fault
 
 
 class NamedSet(NamedTuple):
@@ -34,13 +33,44 @@ class Request(NamedTuple):
 
 
 def read_catalog() -> dict[str, NamedSet]:
-    """Return the named sets, in the order of llamafactory_configs/sources.yaml."""
+    """Return the named sets, in the order of llamafactory_configs/sources.yaml.
+
+    Raises: DownloadError when the file is broken.
+    """
     import yaml
 
-    content = yaml.safe_load((files("llamafactory_configs") / "sources.yaml").read_text(encoding="utf-8"))
-    return {
-        name: NamedSet(name, **{**fields, "include": tuple(fields["include"])}) for name, fields in content.items()
-    }
+    try:
+        content = yaml.safe_load((files("llamafactory_configs") / "sources.yaml").read_text(encoding="utf-8"))
+        return {str(name): _read_set(name, fields) for name, fields in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DownloadError(
+            f"llamafactory_configs/sources.yaml cannot be read: {reason}",
+            hint="install llamafactory-companion again; OWNER/NAME works without it",
+        ) from error
+
+
+def _read_set(name: object, fields: dict[str, object]) -> NamedSet:
+    include = fields.get("include")
+    texts = {key: value for key, value in fields.items() if key != "include"}
+    if set(fields) != {*NamedSet._fields} - {"name"} or not isinstance(include, list):
+        raise ValueError(f"{name!r} has other fields than {', '.join(NamedSet._fields[1:])}")
+    if not all(isinstance(value, str) for value in (name, *texts.values(), *include)):
+        raise ValueError(f"{name!r} holds something that is no text")
+    if find_repository_fault(str(fields["repository"])):
+        raise ValueError(f"{name!r} is not of an OWNER/NAME")
+    return NamedSet(str(name), include=tuple(map(str, include)), **{key: str(text) for key, text in texts.items()})
+
+
+def find_repository_fault(name: str) -> str | None:
+    """Return why a text is not an OWNER/NAME, None when it is; NAME becomes a folder."""
+    parts = name.split("/")
+    if len(parts) != 2:
+        return "is not an owner and a name with one '/' between them"
+    faults = [(part, find_name_fault(part)) for part in parts]
+    faults += [(part, "holds a space") for part in parts if any(character.isspace() for character in part)]
+    faults += [(part, "holds '#', '%' or '&'") for part in parts if set(part) & set("#%&;")]
+    return next((f"{part[:80]!r} {fault}" for part, fault in faults if fault), None)
 
 
 def resolve_names(names: Sequence[str], repo_type: str) -> list[Request]:
@@ -51,7 +81,8 @@ def resolve_names(names: Sequence[str], repo_type: str) -> list[Request]:
     requests = [_resolve_name(name, repo_type) for name in dict.fromkeys(names)]
     owners: dict[str, Request] = {}
     for request in requests:
-        other = owners.setdefault(request.folder_name.casefold(), request)
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", request.folder_name).casefold())
+        other = owners.setdefault(folded, request)
         if other is not request:
             raise DownloadError(
                 f"{other.repository} and {request.repository} would both become the folder {other.folder_name}",
@@ -61,14 +92,19 @@ def resolve_names(names: Sequence[str], repo_type: str) -> list[Request]:
 
 
 def _resolve_name(name: str, repo_type: str) -> Request:
-    if _REPOSITORY.fullmatch(name) and not name.endswith("."):
+    fault = find_repository_fault(name)
+    if fault is None:
         return Request(name)
     if repo_type == "model":
-        raise DownloadError(f"'{name}' is not a model's OWNER/NAME", hint="such as Qwen/Qwen3-4B")
+        raise DownloadError(f"{name[:200]!r} is not a model's OWNER/NAME", hint="such as Qwen/Qwen3-4B")
+    if "/" in name:
+        raise DownloadError(
+            f"{name[:200]!r} is no OWNER/NAME: {fault}", hint="OWNER/NAME as the hub's page shows it"
+        )
     catalog = read_catalog()
     if name not in catalog:
         raise DownloadError(
-            f"'{name}' is neither OWNER/NAME nor a named set; the sets are {', '.join(catalog)}",
+            f"{name[:200]!r} is neither OWNER/NAME nor a named set; the sets are {', '.join(catalog)}",
             hint="lfc prep sources",
         )
     return Request(catalog[name].repository, catalog[name].include)

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -11,25 +11,43 @@ from prep.errors import DownloadError
 from prep.files import DOWNLOAD_MANIFEST_NAME
 
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _WINDOWS_CHARACTER = re.compile(r'[<>:"|?*]')
-_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\..*)?", re.IGNORECASE)
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)( *\..*)?", re.IGNORECASE)
+_GIT_FOLDER = re.compile(r"\.git[. ]*|git~\d+")
+# Beyond these, a listing is not one of data; what a file becomes in memory is about 1 KB.
+MAX_FILES = 300_000
+MAX_FILE_BYTES = 1 << 50
+_MAX_PATH_BYTES = 1024
+# File systems take 255 bytes; the client and we need the rest (`.incomplete`, `.set-aside-2`).
+_MAX_NAME_BYTES = 240
+# The kinds of a tree's entries in git, as numbers and in the octal in which git prints them.
+_LINK_MODES = ("40960", "120000")
+_SUBMODULE_MODES = ("57344", "160000")
 _SHOWN_PATHS = 5
+_SHOWN_CHARACTERS = 200
 
 
 class RemoteFile(NamedTuple):
-    """One listed file. `sha256` is lower-case hex, None where the hub states none."""
+    """One listed file. `sha256` is lower-case hex, None where the hub states none.
+
+    Shape: `kind` is file, link, submodule or unknown; only files are downloaded.
+    """
 
     path: str
     size: int
     sha256: str | None
+    kind: str = "file"
 
 
-def check_listing(entries: Iterable[Any], repository: str) -> list[RemoteFile]:
+def check_listing(
+    entries: Iterable[Any], repository: str, is_secret: Callable[[str], bool] = lambda text: False
+) -> list[RemoteFile]:
     """Return the files of a hub's raw listing, in its order; folders are left out.
 
-    Shape: an entry is {"Path", "Type": "blob" or "tree", "Size" in bytes, "Sha256"}.
+    Shape: an entry is {"Path", "Type": "blob" or "tree", "Size" in bytes, "Sha256"}. `is_secret` tells whether
+    a path repeats the token, and must be neither shown nor written.
     Raises: DownloadError for an empty listing, a path that could leave the folder or stands twice, or a
     missing or malformed size or sha256: one such entry discredits the whole listing.
     """
@@ -39,9 +57,19 @@ def check_listing(entries: Iterable[Any], repository: str) -> list[RemoteFile]:
             raise DownloadError(f"{repository}: the listing holds {type(entry).__name__}, not files")
         if (entry.get("Type") or "blob") == "tree":
             continue
+        if is_secret(str(entry)):
+            raise DownloadError(
+                f"{repository}: the listing repeats the token",
+                hint="tell whoever runs the hub, and make a new token",
+            )
         file = _read_entry(entry, repository)
         if file.path in files:
-            raise DownloadError(f"{repository}: the listing names {file.path!r} twice")
+            raise DownloadError(f"{repository}: the listing names {_show(file.path)} twice")
+        if len(files) == MAX_FILES:
+            raise DownloadError(
+                f"{repository}: the listing names more than {MAX_FILES:,} files",
+                hint="ask the repository's owner to pack them",
+            )
         files[file.path] = file
     return list(files.values())
 
@@ -72,20 +100,22 @@ def check_selection(files: Sequence[RemoteFile], repository: str, *, allow_unhas
     exclude = "leave it out with --exclude"
     spellings: dict[str, str] = {}
     for file in files:
-        fault = _find_portability_fault(file.path)
+        fault = _find_kind_fault(file.kind) or _find_portability_fault(file.path)
         if fault:
-            raise DownloadError(f"{repository}: {file.path!r} {fault}", hint=exclude)
+            raise DownloadError(f"{repository}: {_show(file.path)} {fault}", hint=exclude)
         other = spellings.setdefault(_fold(file.path), file.path)
         if other != file.path:
             raise DownloadError(
-                f"{repository}: {other!r} and {file.path!r} are one file where case is ignored", hint=exclude
+                f"{repository}: {_show(other)} and {_show(file.path)} are one file where case is ignored",
+                hint=exclude,
             )
     for folded, path in spellings.items():
         parents = [folded[: match.start()] for match in re.finditer("/", folded)]
         clash = next((spellings[parent] for parent in parents if parent in spellings), None)
         if clash is not None:
             raise DownloadError(
-                f"{repository}: {clash!r} is listed as a file, and as the folder of {path!r}", hint=exclude
+                f"{repository}: {_show(clash)} is listed as a file, and as the folder of {_show(path)}",
+                hint=exclude,
             )
     unhashed = [file.path for file in files if file.sha256 is None]
     if unhashed and not allow_unhashed:
@@ -106,7 +136,12 @@ def find_commit(entries: Iterable[dict[str, Any]]) -> str | None:
         if entry.get("Type") == "tree":
             continue
         commit, date = entry.get("Revision"), entry.get("CommittedDate")
-        if not isinstance(commit, str) or not commit or isinstance(date, bool) or not isinstance(date, int):
+        if (
+            not isinstance(commit, str)
+            or not _COMMIT.fullmatch(commit)
+            or isinstance(date, bool)
+            or not isinstance(date, int)
+        ):
             return None
         dated.add((date, commit))
     newest = max((date for date, _ in dated), default=None)
@@ -121,8 +156,20 @@ def count_largest_folder(entries: Iterable[dict[str, Any]]) -> int:
 
 def show_paths(paths: Sequence[str]) -> str:
     """Return the first few paths for a message, and how many more there are."""
-    shown = ", ".join(repr(path) for path in paths[:_SHOWN_PATHS])
+    shown = ", ".join(_show(path) for path in paths[:_SHOWN_PATHS])
     return shown if len(paths) <= _SHOWN_PATHS else f"{shown} and {len(paths) - _SHOWN_PATHS:,} more"
+
+
+def find_file_fault(path: str, size: Any, sha256: Any) -> str | None:
+    """Return why a path, size and sha256 are not to be believed, None when they may be."""
+    fault = _find_path_fault(path)
+    if fault:
+        return fault
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= MAX_FILE_BYTES:
+        return f"the size {_show(size)}, not a number of bytes"
+    if sha256 is not None and not (isinstance(sha256, str) and _HEX_SHA256.fullmatch(sha256.lower())):
+        return f"the sha256 {_show(sha256)}, not 64 hex digits"
+    return None
 
 
 def _read_entry(entry: dict[str, Any], repository: str) -> RemoteFile:
@@ -132,15 +179,31 @@ def _read_entry(entry: dict[str, Any], repository: str) -> RemoteFile:
     fault = _find_path_fault(path)
     if fault:
         raise DownloadError(
-            f"{repository}: the listing names {path!r}, {fault}; nothing was downloaded",
+            f"{repository}: the listing names {_show(path)}, {fault}; nothing was downloaded",
             hint="report the repository to its owner: no honest listing holds such a path",
         )
     size, sha256 = entry.get("Size"), entry.get("Sha256") or None
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise DownloadError(f"{repository}: the listing gives {path!r} the size {size!r}, not a number of bytes")
-    if sha256 is not None and not (isinstance(sha256, str) and _HEX_SHA256.fullmatch(sha256.lower())):
-        raise DownloadError(f"{repository}: the listing gives {path!r} the sha256 {sha256!r}, not 64 hex digits")
-    return RemoteFile(path, size, sha256.lower() if sha256 else None)
+    fault = find_file_fault(path, size, sha256)
+    if fault:
+        raise DownloadError(f"{repository}: the listing gives {_show(path)} {fault}")
+    return RemoteFile(path, size or 0, sha256.lower() if sha256 else None, _read_kind(entry))
+
+
+def _read_kind(entry: dict[str, Any]) -> str:
+    kind, mode = entry.get("Type") or "blob", str(entry.get("Mode"))
+    if kind in ("commit", "submodule") or mode in _SUBMODULE_MODES:
+        return "submodule"
+    if mode in _LINK_MODES or kind in ("link", "symlink"):
+        return "link"
+    return "file" if kind == "blob" else "unknown"
+
+
+def _find_kind_fault(kind: str) -> str | None:
+    return {
+        "file": None,
+        "link": "is a symbolic link, which a download does not make",
+        "submodule": "is another repository (a git submodule)",
+    }.get(kind, "is neither a file nor a folder")
 
 
 def _find_path_fault(path: str) -> str | None:
@@ -148,7 +211,7 @@ def _find_path_fault(path: str) -> str | None:
         return "an absolute path"
     if "\\" in path:
         return "a path with a backslash"
-    if _CONTROL_CHARACTER.search(path):
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in path):
         return "a path with a control character"
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "a path that could leave its folder"
@@ -158,13 +221,29 @@ def _find_path_fault(path: str) -> str | None:
 def _find_portability_fault(path: str) -> str | None:
     if _fold(path) == DOWNLOAD_MANIFEST_NAME:
         return "is the name of the download's own manifest"
+    if any(unicodedata.category(character) == "Cf" for character in path):
+        return "holds a character that does not show"
+    if len(path.encode()) > _MAX_PATH_BYTES:
+        return f"is longer than {_MAX_PATH_BYTES:,} bytes"
     for part in path.split("/"):
         if _WINDOWS_DEVICE.fullmatch(part):
             return "is a device's name on Windows"
         if _WINDOWS_CHARACTER.search(part) or part.endswith((".", " ")):
             return "is not a file name on Windows"
+        if len(part.encode()) > _MAX_NAME_BYTES:
+            return f"has a name of more than {_MAX_NAME_BYTES} bytes"
+        if _fold(part).startswith(".lfc"):
+            return "is a name that lfc keeps for itself"
+        if _GIT_FOLDER.fullmatch(_fold(part)):
+            return "is inside a folder that git would obey"
     return None
 
 
 def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _show(value: object) -> str:
+    """Return a value of somebody else's for a message, cut where it is long."""
+    shown = repr(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "of more than 64 bits"
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}… ({len(shown):,} characters)"

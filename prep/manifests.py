@@ -13,6 +13,7 @@ from prep.atomic import AtomicFile, encode_json, stage_file, write_json
 from prep.errors import InputError
 from prep.fingerprints import hash_file, hash_unchanged_file
 from prep.os_errors import describe_os_error, explain_os_error, explain_read_error
+from prep.secrets import mask_urls
 
 DOWNLOAD_MANIFEST_NAME = ".lfc-download.json"
 _VERSION = 1
@@ -148,6 +149,7 @@ def find_download_manifest(path: Path) -> dict[str, Any] | None:
         has_both = "bytes" in fields and "sha256" in fields
         if not is_sound or not has_both or _find_entry_fault(fields, {"bytes": int, "sha256": str}):
             raise InputError(f"{manifest} cannot be read: it is malformed", hint="download the folder again")
+        origin["endpoint"] = mask_urls(str(origin["endpoint"]))
         return {**origin, "file": name, "bytes": fields["bytes"], "sha256": fields["sha256"]}
     return None
 

@@ -1,21 +1,20 @@
-"""A downloaded folder: its manifest, its verification, and the exchange of an old folder for a new one."""
+"""A downloaded folder: its verification, and the exchange of an old folder for a new one."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from prep.errors import DownloadError, InputError, OutputError
+from prep.download_manifest import DownloadManifest, write_download_manifest
+from prep.errors import DownloadError, OutputError
 from prep.files import DOWNLOAD_MANIFEST_NAME, explain_os_error, hash_file, working_folder, write_json
 from prep.listing import RemoteFile, show_paths
 
-_MANIFEST_VERSION = 1
 _CHUNK_BYTES = 1 << 20
 _LINK_HINT = "a download never follows a link: remove it, or choose another --to"
 # renameat2(2) on Linux; there is no constant for either in Python.
@@ -23,47 +22,6 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 OnBytes = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class DownloadManifest:
-    """What stands in a downloaded folder, and where every byte of it came from.
-
-    Shape: `files` maps a path to {bytes, sha256, verified}; `verified` is "sha256", or "size" where the hub
-    stated no sha256 and the recorded one is only what arrived. `clients` are package versions. There is no
-    time in it: the same commit and files give the same bytes.
-    """
-
-    endpoint: str
-    repository: str
-    type: str
-    revision: str
-    commit: str | None
-    files: dict[str, dict[str, Any]]
-    clients: dict[str, str]
-
-    def remote_files(self) -> list[RemoteFile]:
-        """Return the recorded files as a listing would name them."""
-        return [RemoteFile(path, entry["bytes"], entry["sha256"]) for path, entry in self.files.items()]
-
-
-def read_download_manifest(folder: Path) -> DownloadManifest | None:
-    """Return a folder's download manifest, or None when it has none; raises InputError when it is broken."""
-    path = folder / DOWNLOAD_MANIFEST_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.pop("manifest_version")
-        manifest = DownloadManifest(**content)
-        manifest.remote_files()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}", hint=f"remove {path}, then download again: files that are whole stay"
-        ) from error
-    if version != _MANIFEST_VERSION:
-        raise InputError(f"{path} is of version {version}, not {_MANIFEST_VERSION}", hint="upgrade lfc")
-    return manifest
 
 
 def find_intact(folder: Path, files: Iterable[RemoteFile], on_bytes: OnBytes) -> set[str]:
@@ -96,7 +54,7 @@ def verify_folder(folder: Path, files: Sequence[RemoteFile], on_bytes: OnBytes) 
     ]
     raise DownloadError(
         f"{folder} is not what was downloaded: {', '.join(part for part in parts if part)}",
-        hint="download it again without --offline; --force replaces changed files",
+        hint="download it again without --offline; --force sets changed files aside",
     )
 
 
@@ -105,21 +63,20 @@ def find_link(folder: Path, path: str) -> Path | None:
     step = folder
     for part in path.split("/"):
         step = step / part
-        # Path.is_junction came with Python 3.12; before, Windows junctions show as plain folders.
-        if step.is_symlink() or getattr(step, "is_junction", bool)():
+        if _is_link(step):
             return step
     return None
 
 
-def refuse_conflicts(
+def find_conflicts(
     target: Path, files: Iterable[RemoteFile], replaceable: Collection[str], *, force: bool
-) -> None:
-    """Raise OutputError when publishing `files` would follow a link, or replace what no download wrote.
+) -> list[str]:
+    """Return the files in the way that no download wrote, which with `force` are set aside.
 
     `replaceable` are paths known to be as the last download left them, or as this one would.
+    Raises: OutputError when publishing `files` would follow a link, or replace a folder, or such a file.
     """
-    if target.is_symlink() or getattr(target, "is_junction", bool)():
-        raise OutputError(f"{target} is a symbolic link", hint="--to the folder that the link leads to")
+    refuse_link(target)
     if target.exists() and not target.is_dir():
         raise OutputError(
             f"{target} is a file, and would become a folder", hint="move it away, or choose another --to"
@@ -143,16 +100,28 @@ def refuse_conflicts(
     if in_the_way and not force:
         raise OutputError(
             f"{target}: {show_paths(in_the_way)} would be replaced, and no download left it so",
-            hint="--force to replace it, or another --to",
+            hint="--force to set it aside and go on, or another --to",
         )
+    return in_the_way
+
+
+def refuse_link(target: Path) -> None:
+    """Raise OutputError when a folder to be exchanged is a link: what it leads to stands elsewhere."""
+    if _is_link(target):
+        raise OutputError(f"{target} is a symbolic link", hint="--to the folder that the link leads to")
+
+
+def _is_link(path: Path) -> bool:
+    # Path.is_junction came with Python 3.12; before, Windows junctions show as plain folders.
+    return path.is_symlink() or bool(getattr(path, "is_junction", bool)())
 
 
 class Staging:
     """The place beside a target where its next state is built: `.lfc/<name>.download/<key>/`.
 
     Shape: `files` becomes the target; `cache` holds the client's locks; `retired` is the old state between
-    two renames. The whole of it may be removed at any time when no download runs, except `retired`, which
-    `recover` brings back.
+    two renames; `publishing.json` stands while the two are exchanged, and names the paths that are not the
+    user's. All but these two may be removed at any time when no download runs; `recover` deals with them.
     """
 
     def __init__(self, target: Path, key: str) -> None:
@@ -161,27 +130,50 @@ class Staging:
         self.files = self.root / key / "files"
         self.cache = self.root / key / "cache"
         self._retired = self.root / "retired"
+        self._marker = self.root / "publishing.json"
 
     def recover(self) -> None:
-        """Undo a publication that was killed between its two renames, and remove what other commits left."""
+        """Undo or end a publication that was killed, and remove what other commits left.
+
+        Raises: OutputError when the working folder is a link: what it leads to is not ours to clear.
+        """
+        for path in (self.root.parent, self.root):
+            if _is_link(path):
+                raise OutputError(f"{path} is a symbolic link", hint=_LINK_HINT)
         with explain_os_error(self.target):
-            if self._retired.exists():
-                if self.target.exists():
-                    shutil.rmtree(self._retired)
-                else:
-                    self._retired.rename(self.target)
+            if self._retired.is_dir() and not _is_link(self._retired) and not os.path.lexists(self.target):
+                self._retired.rename(self.target)
+            if self.target.is_dir() and self._marker.is_file():
+                self._rescue_users_files()
+            self._marker.unlink(missing_ok=True)
             for other in self.root.iterdir() if self.root.is_dir() else ():
-                if other != self.files.parent:
-                    shutil.rmtree(other)
+                if other != self.files.parent or _is_link(other):
+                    _remove(other)
+
+    def _rescue_users_files(self) -> None:
+        """Bring what the user wrote while a publication was under way out of the old state, wherever it is."""
+        try:
+            ours = json.loads(self._marker.read_bytes())["ours"]
+        except (ValueError, KeyError, TypeError):
+            # Half-written: the exchange had not begun.
+            return
+        for old in (self._retired, *self.root.glob("*/files")):
+            if old.is_dir() and not find_link(self.root, old.relative_to(self.root).as_posix()):
+                _carry_over(old, self.target, ours, _link_or_copy)
 
     def open(self) -> None:
-        """Make the folders; raises OutputError when they cannot be made."""
+        """Make the folders; raises OutputError when they cannot be made.
+
+        Links in them are removed: the client would write where they lead.
+        """
         with explain_os_error(self.target):
-            self.files.mkdir(parents=True, exist_ok=True)
-            self.cache.mkdir(exist_ok=True)
-            for path in _walk_files(self.files):
-                # Still the target's file too: the client must not resume by writing into it.
-                if path.lstat().st_nlink > 1:
+            for path in (self.files, self.cache):
+                if _is_link(path):
+                    path.unlink()
+                path.mkdir(parents=True, exist_ok=True)
+            for path in [*_walk_files(self.files), *_walk_files(self.cache)]:
+                # One with a second name is still the target's too: the client must not resume by writing into it.
+                if _is_link(path) or path.lstat().st_nlink > 1:
                     path.unlink()
 
     def count_bytes(self) -> int:
@@ -221,10 +213,13 @@ class Staging:
             )
         return digest
 
-    def publish(self, manifest: DownloadManifest, removed: Collection[str]) -> None:
+    def publish(
+        self, manifest: DownloadManifest, removed: Collection[str], in_the_way: Collection[str] = ()
+    ) -> list[str]:
         """Put the staged folder in the target's place in one step, with the user's own files carried over.
 
-        `removed` are paths that an earlier download wrote and that are no longer listed.
+        `removed` are paths that an earlier download wrote and that are no longer listed; `in_the_way` are the
+        user's files under listed names. They are set aside, and the names that they got are returned.
         Raises: OutputError when the system refuses; the target is then as it was.
         """
         ours = {*manifest.files, *removed, DOWNLOAD_MANIFEST_NAME}
@@ -234,23 +229,38 @@ class Staging:
                     path.unlink()
             _remove_empty_folders(self.files)
             _carry_over(self.target, self.files, ours, _link_or_copy)
-        _write_manifest(self.files, manifest)
+            aside = [self._set_aside(path) for path in sorted(in_the_way)]
+        ours.update(aside)
+        write_download_manifest(self.files, manifest)
+        write_json(self._marker, {"ours": sorted(ours)})
         with explain_os_error(self.target):
             old = self._exchange()
             # A file that the user wrote while the others were being linked is only in the old folder.
             _carry_over(old, self.target, ours, os.replace)
+            self._marker.unlink()
         self.discard()
+        return aside
+
+    def _set_aside(self, path: str) -> str:
+        """Keep a file of the user's under a name that says so."""
+        numbers = itertools.count(2)
+        name = f"{path}.set-aside"
+        while os.path.lexists(self.files / name):
+            name = f"{path}.set-aside-{next(numbers)}"
+        _link_or_copy(self.target / path, self.files / name)
+        return name
 
     def record(self, manifest: DownloadManifest) -> None:
         """Replace the manifest of a target whose files are already as it says, and nothing else."""
         self.open()
-        _write_manifest(self.files, manifest)
+        write_download_manifest(self.files, manifest)
         with explain_os_error(self.target):
             (self.files / DOWNLOAD_MANIFEST_NAME).replace(self.target / DOWNLOAD_MANIFEST_NAME)
 
     def discard(self) -> None:
         """Remove the staging folder; what cannot be removed now is removed by the next download."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        if not _is_link(self.root):
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def _exchange(self) -> Path:
         """Swap target and staged folder; return where the old state is now."""
@@ -269,8 +279,11 @@ class Staging:
         return self._retired
 
 
-def _write_manifest(folder: Path, manifest: DownloadManifest) -> None:
-    write_json(folder / DOWNLOAD_MANIFEST_NAME, {"manifest_version": _MANIFEST_VERSION, **asdict(manifest)})
+def _remove(path: Path) -> None:
+    if path.is_dir() and not _is_link(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _walk_files(folder: Path) -> Iterator[Path]:

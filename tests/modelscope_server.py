@@ -25,8 +25,8 @@ CLIENT_ENVIRONMENT = {
     "MODELSCOPE_DOWNLOAD_MAX_RETRIES": "3",
     "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "3",
     "MODELSCOPE_DOWNLOAD_TIMEOUT": "10",
-    "NO_PROXY": "127.0.0.1,localhost",
-    "no_proxy": "127.0.0.1,localhost",
+    "NO_PROXY": "127.0.0.1,127.0.0.2,localhost",
+    "no_proxy": "127.0.0.1,127.0.0.2,localhost",
 }
 os.environ.update(CLIENT_ENVIRONMENT)
 
@@ -79,7 +79,8 @@ class Fault:
 
     Without `times` it goes wrong for ever. `status` answers an error; `payload` answers these bytes with
     200; `cut_after` drops the connection after so many bytes of an answer; `flip` damages one byte;
-    `drop_tail` serves so many bytes less, and says so in Content-Length; `redirect` answers 302.
+    `drop_tail` serves so many bytes less, and says so in Content-Length; `redirect` answers 302;
+    `answer` writes whatever it likes to the connection.
     """
 
     on: str
@@ -92,6 +93,7 @@ class Fault:
     flip: bool = False
     drop_tail: int = 0
     redirect: str | None = None
+    answer: Callable[[BaseHTTPRequestHandler], None] | None = None
 
 
 @dataclass
@@ -182,12 +184,12 @@ class Hub:
 
 
 @contextmanager
-def serve_hub() -> Iterator[Hub]:
-    """Run a hub on a free port of 127.0.0.1 while the block runs."""
+def serve_hub(host: str = "127.0.0.1") -> Iterator[Hub]:
+    """Run a hub on a free port of this machine's own address while the block runs."""
     hub = Hub()
     handler = type("HubHandler", (_Handler,), {"hub": hub})
-    server = _Server(("127.0.0.1", 0), handler)
-    hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    server = _Server((host, 0), handler)
+    hub.endpoint = f"http://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -242,6 +244,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_error(401, "user not logged in")
         elif fault and fault.status != 200:
             self._answer_error(fault.status, fault.message)
+        elif fault and fault.answer is not None:
+            self.close_connection = True
+            fault.answer(self)
         elif fault and fault.payload is not None:
             self._answer(200, fault.payload)
         elif fault and fault.redirect:

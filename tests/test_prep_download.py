@@ -19,7 +19,9 @@ import pytest
 
 from prep import snapshot
 from prep.catalog import resolve_names
-from prep.download import CLIENT_ERRORS, DownloadOptions, describe_client_error, download_repositories
+from prep.client import DownloadOptions
+from prep.client_errors import CLIENT_ERRORS, describe_client_error
+from prep.download import download_repositories
 from prep.errors import OutputError
 from tests.modelscope_server import Hub, PatternBody
 

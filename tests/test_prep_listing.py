@@ -46,6 +46,10 @@ def test_a_listing_becomes_its_files_in_order_with_lower_case_hashes() -> None:
         ("..\\evil", "'..\\\\evil', a path with a backslash"),
         ("a\0b", "'a\\x00b', a path with a control character"),
         ("a\nb", "'a\\nb', a path with a control character"),
+        ("a\x1b[2Jb", "'a\\x1b[2Jb', a path with a control character"),
+        ("a\x85b", "'a\\x85b', a path with a control character"),
+        ("a\u2028b", "'a\\u2028b', a path with a control character"),
+        ("a\ud800b", "'a\\ud800b', a path with a control character"),
     ],
 )
 def test_a_path_that_could_leave_the_folder_discredits_the_listing(path: str, fault: str) -> None:
@@ -65,6 +69,20 @@ def test_a_path_that_could_leave_the_folder_discredits_the_listing(path: str, fa
         (entry("b", Size=-1), "o/n: the listing gives 'b' the size -1, not a number of bytes"),
         (entry("b", Size="9"), "o/n: the listing gives 'b' the size '9', not a number of bytes"),
         (entry("b", Size=True), "o/n: the listing gives 'b' the size True, not a number of bytes"),
+        (entry("b", Size=1.0), "o/n: the listing gives 'b' the size 1.0, not a number of bytes"),
+        (entry("b", Size=float("nan")), "o/n: the listing gives 'b' the size nan, not a number of bytes"),
+        (entry("b", Size=1 << 51), "o/n: the listing gives 'b' the size 2251799813685248, not a number of bytes"),
+        (
+            entry("b", Size=1 << 9999),
+            "o/n: the listing gives 'b' the size of more than 64 bits, not a number of bytes",
+        ),
+        (entry("b", Size=[1]), "o/n: the listing gives 'b' the size [1], not a number of bytes"),
+        (entry("b", Sha256="g" * 64), f"o/n: the listing gives 'b' the sha256 {'g' * 64!r}, not 64 hex digits"),
+        (entry("b", Sha256=["a"]), "o/n: the listing gives 'b' the sha256 ['a'], not 64 hex digits"),
+        (entry(7), "o/n: the listing holds a file without a path"),
+        (entry(["b"]), "o/n: the listing holds a file without a path"),
+        (None, "o/n: the listing holds NoneType, not files"),
+        (["b"], "o/n: the listing holds list, not files"),
         (entry("b", Sha256="abc"), "o/n: the listing gives 'b' the sha256 'abc', not 64 hex digits"),
         (entry("b", Sha256=7), "o/n: the listing gives 'b' the sha256 7, not 64 hex digits"),
         ("b", "o/n: the listing holds str, not files"),
@@ -85,6 +103,17 @@ def test_a_malformed_entry_discredits_the_listing(broken: Any, message: str) -> 
         (("what?.txt",), "'what?.txt' is not a file name on Windows"),
         (("a./b",), "'a./b' is not a file name on Windows"),
         (("a ",), "'a ' is not a file name on Windows"),
+        (("con .txt",), "'con .txt' is a device's name on Windows"),
+        (("x/.git/hooks/post-checkout",), "'x/.git/hooks/post-checkout' is inside a folder that git would obey"),
+        ((".GIT/config",), "'.GIT/config' is inside a folder that git would obey"),
+        (("git~1/config",), "'git~1/config' is inside a folder that git would obey"),
+        ((".lfc/set.lock",), "'.lfc/set.lock' is a name that lfc keeps for itself"),
+        (("x/.LFC-download.json",), "'x/.LFC-download.json' is a name that lfc keeps for itself"),
+        (("a\u202eb",), "'a\\u202eb' holds a character that does not show"),
+        (("a\u200bb",), "'a\\u200bb' holds a character that does not show"),
+        (("数" * 81,), f"'{'数' * 81}' has a name of more than 240 bytes"),
+        (("d/" * 600 + "f",), f"{('d/' * 600 + 'f')!r:.200}… (1,203 characters) is longer than 1,024 bytes"),
+        (("straße", "STRASSE"), "'straße' and 'STRASSE' are one file where case is ignored"),
         ((".lfc-download.json",), "'.lfc-download.json' is the name of the download's own manifest"),
         (("README.md", "readme.md"), "'README.md' and 'readme.md' are one file where case is ignored"),
         (("é", "e\u0301"), "'é' and 'e\u0301' are one file where case is ignored"),
@@ -99,6 +128,32 @@ def test_files_that_cannot_stand_beside_each_other_everywhere_are_refused(
         check_selection(files(*paths), "o/n", allow_unhashed=False)
     assert str(caught.value) == f"o/n: {message}"
     assert caught.value.hint == "leave it out with --exclude"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"Mode": "40960"}, "is a symbolic link, which a download does not make"),
+        ({"Mode": 40960}, "is a symbolic link, which a download does not make"),
+        ({"Mode": "120000"}, "is a symbolic link, which a download does not make"),
+        ({"Mode": "57344"}, "is another repository (a git submodule)"),
+        ({"Type": "commit"}, "is another repository (a git submodule)"),
+        ({"Type": "socket"}, "is neither a file nor a folder"),
+        ({"Type": ["blob"]}, "is neither a file nor a folder"),
+    ],
+)
+def test_what_is_no_file_is_refused_when_selected(fields: dict[str, Any], fault: str) -> None:
+    listed = check_listing([entry("a", **fields), entry("b")], "o/n")
+    with pytest.raises(DownloadError) as caught:
+        check_selection(listed, "o/n", allow_unhashed=False)
+    assert str(caught.value) == f"o/n: 'a' {fault}"
+    check_selection(listed[1:], "o/n", allow_unhashed=False)
+
+
+def test_a_listing_of_a_million_files_is_refused_before_it_is_kept() -> None:
+    endless = (entry(f"{number}") for number in range(10**9))
+    with pytest.raises(DownloadError, match=r"^o/n: the listing names more than 300,000 files$"):
+        check_listing(endless, "o/n")
 
 
 def test_ordinary_names_are_accepted() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from prep import snapshot
+from prep.download_manifest import DownloadManifest, read_download_manifest
 from prep.errors import DownloadError, InputError, OutputError
 from prep.files import DOWNLOAD_MANIFEST_NAME
 from prep.listing import RemoteFile
-from prep.snapshot import DownloadManifest, Staging, find_intact, read_download_manifest, verify_folder
+from prep.snapshot import Staging, find_intact, verify_folder
 
 
 def listed(path: str, body: bytes) -> RemoteFile:

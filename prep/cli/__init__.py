@@ -15,7 +15,8 @@ from prep.terminal import neutralise_line
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from prep.download import DownloadResult, ProgressView
+    from prep.client import ProgressView
+    from prep.download import DownloadResult
     from prep.stats import DatasetStats
 
 _DOWNLOAD_STATES = {
@@ -80,12 +81,20 @@ def prep() -> None:
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these files out.")
 @click.option("--revision", help="A branch, tag or commit.  [default: master]")
 @click.option("--endpoint", metavar="URL", help="Another hub than the public one, with http:// or https://.")
-@click.option("--token-env", metavar="NAME", help="The environment variable that holds the access token.")
+@click.option("--token-env", metavar="NAME", help="The environment variable that holds the token for this hub.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files fetched at once.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that a whole listing may take, and that files may stand still.",
+)
 @click.option("--dry-run", is_flag=True, help="Only list files, sizes and free disk.")
 @click.option("--offline", is_flag=True, help="Use no network: verify what was downloaded against its manifest.")
 @click.option("--allow-unhashed", is_flag=True, help="Take files without a sha256 on their size alone.")
-@click.option("--force", is_flag=True, help="Replace files in the way that no download left so.")
+@click.option("--force", is_flag=True, help="Set files of yours in the way aside, as NAME.set-aside, and go on.")
 @json_option
 def download(
     names: tuple[str, ...],
@@ -97,6 +106,7 @@ def download(
     endpoint: str | None,
     token_env: str | None,
     jobs: int,
+    timeout: float,
     dry_run: bool,
     offline: bool,
     allow_unhashed: bool,
@@ -119,19 +129,22 @@ def download(
     """
     from prep import download as downloads
     from prep.catalog import resolve_names
+    from prep.client import DownloadOptions
+    from prep.endpoint import read_token
 
     if dry_run and offline:
         raise click.UsageError("--dry-run asks the hub, --offline does not: use one of them")
-    options = downloads.DownloadOptions(
+    options = DownloadOptions(
         repo_type="model" if is_model else "dataset",
         revision=revision,
         include=include,
         exclude=exclude,
         endpoint=endpoint,
-        token=downloads.read_token(token_env),
+        token=read_token(token_env),
         jobs=jobs,
         force=force,
         allow_unhashed=allow_unhashed,
+        timeout_s=timeout,
     )
     folder = folder or Path("models" if is_model else "data/raw")
     requests = resolve_names(names, options.repo_type)
@@ -814,6 +827,7 @@ def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry
             "fetched_bytes": result.fetched_bytes,
             "files": {file.path: {"bytes": file.size, "sha256": file.sha256} for file in result.files},
             "removed": list(result.removed),
+            "set_aside": list(result.set_aside),
             "unhashed": list(result.unhashed),
         }
         for result in results
@@ -831,6 +845,8 @@ def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry
         rows.append((str(result.folder), f"{len(result.files):,} {plural}, {size:,} bytes", commit, state))
         if result.removed:
             rows.append(("", "", "", f"removed, as no longer in the repository: {', '.join(result.removed)}"))
+        if result.set_aside:
+            rows.append(("", "", "", f"set aside, as yours: {', '.join(result.set_aside)}"))
         if result.unhashed:
             rows.append(("", "", "", f"known by size alone: {', '.join(result.unhashed)}"))
     if dry_run:
