@@ -46,10 +46,10 @@ $(BIN)/python: $(UV)
 	UV_PYTHON_DOWNLOADS=never $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@touch $@ 2>/dev/null || true
 
-$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/kernel.c
+$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/convert/kernel.c
 	$(INSTALL) -e '.[train]'
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/kernel.c
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/convert/kernel.c
 	$(INSTALL) -e '.[train,dev]'
 	@touch $@ $(VENV)/.train

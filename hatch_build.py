@@ -1,4 +1,4 @@
-"""Compile prep/kernel.c when the package is built; without a C compiler all works the same, conversion slower."""
+"""Compile prep/convert/kernel.c when the package is built; without a C compiler all works the same, but slower."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("prep", "kernel.c")
-LIBRARY = Path("prep", "libkernel.so")
+SOURCE = Path("prep", "convert", "kernel.c")
+LIBRARY = Path("prep", "convert", "libkernel.so")
 
 
 class KernelBuildHook(BuildHookInterface[Any]):
@@ -23,7 +23,7 @@ class KernelBuildHook(BuildHookInterface[Any]):
             return
         root = Path(self.root)
         if fault := compile_kernel(root / SOURCE, root / LIBRARY):
-            print(f"prep/kernel.c was not compiled, conversion will be slower: {fault}", file=sys.stderr)
+            print(f"prep/convert/kernel.c was not compiled, conversion will be slower: {fault}", file=sys.stderr)
         else:
             build_data["artifacts"].append(LIBRARY.as_posix())
             build_data["pure_python"] = False
@@ -36,7 +36,7 @@ def compile_kernel(source: Path, library: Path) -> str:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
         return "there is no C compiler"
-    # prep/kernel.py loads no library that was made from another source.
+    # prep/convert/kernel.py loads no library that was made from another source.
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     options = ["-std=c11", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", f'-DSOURCE_SHA256="{digest}"']
     partial = library.with_suffix(f".{os.getpid()}")

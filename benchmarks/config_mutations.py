@@ -26,11 +26,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from launch.config import check_config, write_config
-from launch.document import Fault
-from launch.presets import list_presets
-from launch.rules import read_machine
-from launch.schema import guess_kind, read_schema
+from launch.configs.config import check_config, write_config
+from launch.configs.document import Fault
+from launch.configs.presets import list_presets
+from launch.configs.rules import read_machine
+from launch.configs.schema import guess_kind, read_schema
 
 # Rules that no parser shares: each names its own evidence of a later failure in launch/rules/.
 LATE_RULES = {
@@ -180,7 +180,7 @@ def find_bases(folder: Path) -> list[dict[str, Any]]:
 
 def write_dataset(folder: Path) -> None:
     """Register forty small rows as `mini`."""
-    from prep.registry import register_dataset
+    from prep.registry.dataset_info import register_dataset
 
     folder.mkdir(parents=True)
     row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": []}

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
-from launch.tiny_model import write_tiny_model
+from launch.recipes.tiny_model import write_tiny_model
 
 data, folder = map(Path, sys.argv[1:])
 write_tiny_model(data, folder)

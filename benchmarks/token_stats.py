@@ -146,8 +146,8 @@ def print_times(name: str, runs: list[tuple[float, float]]) -> tuple[float, floa
 
 
 def read_our_lengths(folder: Path, rows: Path) -> list[int]:
-    from prep.dataset import align_row, find_dataset, read_dataset_rows
-    from prep.tokens import RowEncoder
+    from prep.registry.dataset import align_row, find_dataset, read_dataset_rows
+    from prep.tokens.encoder import RowEncoder
 
     dataset = find_dataset(str(rows), folder)
     conversations = (align_row(row, dataset) for _, _, row in read_dataset_rows(dataset))
@@ -156,8 +156,8 @@ def read_our_lengths(folder: Path, rows: Path) -> list[int]:
 
 
 def main() -> None:
-    from prep.registry import register_dataset
-    from tests.qwen3 import build_tokenizer_folder
+    from prep.registry.dataset_info import register_dataset
+    from tests.support.qwen3 import build_tokenizer_folder
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=20_000)

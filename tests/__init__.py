@@ -1,1 +1,1 @@
-"""The tests, a package so that they can share builders such as `tests.qwen3`."""
+"""The tests, a package so that they can share builders such as `tests.support.qwen3`."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.modelscope_server import Hub, serve_hub
-from tests.qwen3 import build_tokenizer_folder
+from tests.support.modelscope_server import Hub, serve_hub
+from tests.support.qwen3 import build_tokenizer_folder
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,7 +20,7 @@ from launch.cli.options import (
     refuse_faults,
 )
 from launch.cli.root import launch
-from launch.runs import RunState
+from launch.runs.folder import RunState
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
 from prep.errors import StoppedError
@@ -28,8 +28,8 @@ from prep.names import make_name
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
-    from launch.batch import QueuedRun
-    from launch.batch_plan import BatchPlan
+    from launch.batches.batch import QueuedRun
+    from launch.runs.batch_plan import BatchPlan
 
 # The exit code of a launcher whose terminal was closed.
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
@@ -91,11 +91,11 @@ def batch(
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
       lfc launch batch --continue overnight
     """
-    from launch.batch import refuse_taken
-    from launch.batch_plan import draft_batch, plan_batch, refuse_taken_name
-    from launch.claims import starting
-    from launch.retry import refuse_to_guess
-    from launch.sweep import read_sweep
+    from launch.batches.batch import refuse_taken
+    from launch.batches.retry import refuse_to_guess
+    from launch.batches.sweep import read_sweep
+    from launch.runs.batch_plan import draft_batch, plan_batch, refuse_taken_name
+    from launch.runs.claims import starting
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
@@ -129,9 +129,9 @@ def batch(
 
 def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
-    from launch.batch import read_queue, refuse_taken, take_up
-    from launch.batch_plan import read_batch
-    from launch.claims import starting
+    from launch.batches.batch import read_queue, refuse_taken, take_up
+    from launch.runs.batch_plan import read_batch
+    from launch.runs.claims import starting
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
@@ -145,7 +145,7 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
 
 def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]]) -> None:
     """Check every config of a batch before the first one starts."""
-    from launch.config import RunConfig
+    from launch.configs.config import RunConfig
 
     for name, values in configs.items():
         refuse_faults(ctx, Path(name), RunConfig(values, ""))
@@ -156,8 +156,8 @@ def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
 
     SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
     """
-    from launch.batch import run_batch, stop_batch
-    from launch.process import stop_signals_raise
+    from launch.batches.batch import run_batch, stop_batch
+    from launch.runs.process import stop_signals_raise
 
     with stop_signals_raise():
         while True:
@@ -209,7 +209,7 @@ def show_queue(plan: "BatchPlan") -> "Iterator[Callable[[list[QueuedRun]], None]
 
 def describe_queue(queue: "Sequence[QueuedRun]") -> list[tuple[str, ...]]:
     """Return a table row for each run of a batch."""
-    from launch.progress import describe_progress, read_progress
+    from launch.runs.progress import describe_progress, read_progress
 
     rows: list[tuple[str, ...]] = []
     for run in queue:
@@ -254,7 +254,7 @@ def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: boo
 
 def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:
     """Print what a batch would start: each run that is not done with its slot's variables and its command."""
-    from launch.batch import preview_commands
+    from launch.batches.batch import preview_commands
 
     queue = preview_commands(plan, cli)
     commands = [

@@ -13,8 +13,8 @@ from prep.cli.output import echo, print_result
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
-    from launch.config import Check
-    from launch.schema import Kind
+    from launch.configs.config import Check
+    from launch.configs.schema import Kind
 
 
 @launch.group("config")
@@ -37,7 +37,7 @@ def config_ls(as_json: bool) -> None:
     Example:
       lfc launch config ls
     """
-    from launch.presets import list_presets
+    from launch.configs.presets import list_presets
 
     presets = list_presets()
     print_result(
@@ -58,7 +58,7 @@ def config_show(name: str, as_json: bool) -> None:
     Example:
       lfc launch config show medical-hybrid
     """
-    from launch.presets import find_preset
+    from launch.configs.presets import find_preset
 
     preset = find_preset(name)
     if as_json:
@@ -89,8 +89,8 @@ def config_new(
       lfc launch config new medical-hybrid dataset=medical_train -o configs/medical.yaml
       lfc launch config new cpu-smoke dataset=medical_train max_steps=30 save_total_limit=null -o configs/cpu.yaml
     """
-    from launch.config import new_config, parse_overrides
-    from launch.presets import find_preset
+    from launch.configs.config import new_config, parse_overrides
+    from launch.configs.presets import find_preset
 
     preset = find_preset(preset_name)
     written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
@@ -144,8 +144,8 @@ def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, st
       lfc launch config check configs/medical.yaml
       lfc launch config check configs/medical.yaml --for gpu --strict
     """
-    from launch.config import check_config
-    from launch.rules import choose_machine
+    from launch.configs.config import check_config
+    from launch.configs.rules import choose_machine
 
     check = check_config(path, choose_machine(target), kind, measure=measure)
     faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
@@ -184,7 +184,7 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
     Example:
       lfc launch config diff medical-hybrid configs/medical.yaml
     """
-    from launch.config import diff_configs
+    from launch.configs.config import diff_configs
 
     differing = diff_configs(first, second)
     pairs = {key: [None if side is ... else side for side in pair] for key, pair in differing.items()}
@@ -224,9 +224,9 @@ def config_import(
       lfc launch config import llamaboard_config/medical.yaml -o configs/medical.yaml
       lfc launch config import saves/Qwen3-4B/lora/run1/llamaboard_config.yaml -o configs/run1.yaml
     """
-    from launch.config import parse_overrides, write_config
-    from launch.webui import import_settings
-    from prep.files import refuse_existing
+    from launch.configs.config import parse_overrides, write_config
+    from launch.webui.start import import_settings
+    from prep.storage.files import refuse_existing
 
     refuse_existing(output, force=force)
     imported = import_settings(saved, parse_overrides(pairs), keep_secrets=keep_secrets)
@@ -257,7 +257,7 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
     Example:
       lfc launch config export configs/medical.yaml -o llamaboard_config/medical.yaml
     """
-    from launch.webui import export_settings, read_request
+    from launch.webui.start import export_settings, read_request
 
     exported = export_settings(output, config_path, read_request(config_path, pairs, None), force=force)
     for note in exported.notes:
@@ -293,7 +293,7 @@ def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path
       lfc launch config schema > llamafactory.schema.json
       lfc launch config schema --refresh --to configs
     """
-    from launch.schema import introspect_stack, read_schema_text, write_schemas
+    from launch.configs.schema import introspect_stack, read_schema_text, write_schemas
 
     if not refresh:
         echo(read_schema_text(kind), nl=False)
@@ -306,7 +306,7 @@ def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path
 
 def format_setting(value: Any) -> str:
     """Return a value as it stands in the YAML."""
-    from launch.document import format_value
+    from launch.configs.document import format_value
 
     return format_value(value)
 
@@ -327,7 +327,7 @@ def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
       lfc doctor
       lfc doctor --quick --json
     """
-    from launch.stack import examine
+    from launch.machine.stack import examine
 
     def say(step: str) -> None:
         echo(f"looking at {step}", err=True)

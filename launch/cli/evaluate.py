@@ -16,7 +16,7 @@ from prep.errors import ConfigError
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
-    from launch.evaluate import Entrant
+    from launch.results.evaluate import Entrant
 
 
 @launch.command("eval")
@@ -60,10 +60,10 @@ def evaluate(
       lfc launch eval configs/slow.yaml configs/fast.yaml --eval-dataset medical_test
       lfc launch eval configs/medical.yaml --adapter saves/Qwen3-4B/lora/medical --tasks mmlu,ceval-valid
     """
-    from launch.actions import refuse_other_purpose
-    from launch.config import parse_overrides, read_config
-    from launch.evaluate import list_trained
-    from launch.runs import RUNS
+    from launch.configs.actions import refuse_other_purpose
+    from launch.configs.config import parse_overrides, read_config
+    from launch.results.evaluate import list_trained
+    from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
 
     paths = [Path(word) for word in words if not is_setting(word)]
@@ -81,9 +81,9 @@ def evaluate(
     if tasks:
         ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
         return
-    from launch.command import find_llamafactory_cli
-    from launch.evaluate import evaluate as evaluate_rows
-    from launch.evaluate import plan_entrants
+    from launch.machine.command import find_llamafactory_cli
+    from launch.results.evaluate import evaluate as evaluate_rows
+    from launch.results.evaluate import plan_entrants
 
     entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
     if not no_check:
@@ -101,8 +101,8 @@ def evaluate(
 
 def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
     """Print what is wrong with any side's prediction; raises ConfigError when one of them cannot work."""
-    from launch.evaluate import find_entrant_faults
-    from launch.rules import read_machine
+    from launch.configs.rules import read_machine
+    from launch.results.evaluate import find_entrant_faults
 
     found = find_entrant_faults(entrants, read_machine())
     for name, faults in found.items():
@@ -114,10 +114,10 @@ def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
 
 def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path) -> None:
     """Print each side's prediction config and command, and start nothing; raises OutputError as a run would."""
-    from launch.command import build_llamafactory_command
-    from launch.config import format_config
-    from launch.evaluate import is_finished
-    from launch.taken_up import compare_sides
+    from launch.configs.config import format_config
+    from launch.machine.command import build_llamafactory_command
+    from launch.results.evaluate import is_finished
+    from launch.results.taken_up import compare_sides
 
     compare_sides(entrants, folder, is_finished=is_finished(folder))
     for entrant in entrants:
@@ -137,10 +137,10 @@ def ask_tasks(
     dry_run: bool,
 ) -> None:
     """Let lm-evaluation-harness ask base and adapters, and print what it found."""
-    from launch.command import build_harness_command, find_lm_eval
-    from launch.config import format_config
-    from launch.evaluate import check_shared_base
-    from launch.harness import plan_task_runs, run_tasks
+    from launch.configs.config import format_config
+    from launch.machine.command import build_harness_command, find_lm_eval
+    from launch.results.evaluate import check_shared_base
+    from launch.results.lm_eval import plan_task_runs, run_tasks
 
     lm_eval = find_lm_eval()
     check_shared_base(configs, overrides)

@@ -11,8 +11,8 @@ from prep.cli.output import echo
 from prep.names import check_name
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig
-    from launch.document import Fault
+    from launch.configs.config import RunConfig
+    from launch.configs.document import Fault
 
 
 cli_option = click.option(
@@ -51,8 +51,8 @@ def read_gpu_option(text: str | None, *, any_number: bool = False) -> tuple[str,
 
     Raises: ConfigError when it is no list of GPUs.
     """
-    from launch.claims import parse_gpus
-    from launch.gpu import read_gpus
+    from launch.machine.gpus import read_gpus
+    from launch.runs.claims import parse_gpus
 
     if text is None:
         return ()
@@ -62,7 +62,7 @@ def read_gpu_option(text: str | None, *, any_number: bool = False) -> tuple[str,
 
 def find_cli(given: str | None) -> Path:
     """Return the llamafactory-cli to run; raises StackError when there is none."""
-    from launch.command import find_llamafactory_cli
+    from launch.machine.command import find_llamafactory_cli
 
     return find_llamafactory_cli(given)
 
@@ -87,10 +87,10 @@ def refuse_faults(
     `env` is what the run will have beside this process's variables.
     Raises: ConfigError when it is a config for something else than the action.
     """
-    from launch.actions import refuse_other_purpose
-    from launch.config import check_values
-    from launch.rules import read_machine
-    from launch.schema import guess_kind
+    from launch.configs.actions import refuse_other_purpose
+    from launch.configs.config import check_values
+    from launch.configs.rules import read_machine
+    from launch.configs.schema import guess_kind
 
     refuse_other_purpose(action, path, config.values)
     machine = read_machine(env={**os.environ, **(env or {})})

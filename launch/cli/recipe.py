@@ -16,7 +16,7 @@ from prep.cli.output import echo, print_result
 from prep.errors import ChildFailedError
 
 if TYPE_CHECKING:
-    from launch.steps import Step
+    from launch.recipes.steps import Step
 
 
 NEXT_COMMANDS = """
@@ -41,8 +41,8 @@ def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -
     Example:
       lfc launch tiny-model data/medical_train.jsonl --to models/tiny-qwen3
     """
-    from launch.command import find_llamafactory_cli
-    from launch.tiny_model import make_tiny_model
+    from launch.machine.command import find_llamafactory_cli
+    from launch.recipes.tiny_model import make_tiny_model
 
     with show_status(lambda: "making the model") as on_poll:
         make_tiny_model(find_llamafactory_cli(given_cli), data, folder, on_poll)
@@ -75,8 +75,8 @@ def quickstart(
       lfc quickstart
       lfc quickstart --to /tmp/try --fresh
     """
-    from launch.progress import check_learning
-    from launch.recipe import FROM_HUB, plan_recipe, read_recipe
+    from launch.recipes.recipe import FROM_HUB, plan_recipe, read_recipe
+    from launch.runs.progress import check_learning
 
     recipe = read_recipe("quickstart", FROM_HUB if from_hub else ())
     steps = plan_recipe(recipe)
@@ -122,8 +122,8 @@ def run_recipe(
       lfc run medical-hybrid mix.medical=0.7 mix.chat=0.3 --from mix
       lfc run customer-service sources.company.path=answers.csv --dry-run
     """
-    from launch.recipe import plan_recipe, read_recipe
-    from launch.steps import choose_steps
+    from launch.recipes.recipe import plan_recipe, read_recipe
+    from launch.recipes.steps import choose_steps
 
     if only and start:
         raise click.UsageError("--only and --from exclude each other")
@@ -152,10 +152,10 @@ def run_steps(ctx: click.Context, plan: Plan, folder: Path, *, fresh: bool, give
 
     Raises: ChildFailedError with a step's own exit code when it did not succeed: no step after it begins.
     """
-    from launch.command import CLI_VARIABLE
-    from launch.evaluate import read_comparison
-    from launch.preflight import check_plan
-    from launch.steps_folder import open_folder
+    from launch.machine.command import CLI_VARIABLE
+    from launch.recipes.preflight import check_plan
+    from launch.recipes.steps_folder import open_folder
+    from launch.results.evaluate import read_comparison
 
     # Resolved before the folder changes: every step's command then finds the same program.
     cli = check_plan(plan.recipe, plan.chosen, folder, given_cli)
@@ -232,7 +232,7 @@ def tell_renamed(renamed: "Sequence[tuple[Path, Path]]", folder: Path) -> None:
 
 def show_plan(plan: Plan, folder: Path, given_cli: str | None) -> None:
     """Print the commands of steps, one a line, and check all that can be told before they run."""
-    from launch.preflight import check_plan, try_downloads, try_sources
+    from launch.recipes.preflight import check_plan, try_downloads, try_sources
 
     echo("\n".join(step.format() for step in plan.chosen))
     check_plan(plan.recipe, plan.chosen, folder, given_cli)

@@ -11,7 +11,7 @@ from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import print_result
 
 if TYPE_CHECKING:
-    from launch.summary import RunSummary
+    from launch.results.summary import RunSummary
 
 
 @launch.command("runs")
@@ -28,7 +28,7 @@ def runs_table(as_json: bool) -> None:
     Example:
       lfc launch runs
     """
-    from launch.summary import summarise_all
+    from launch.results.summary import summarise_all
 
     summaries = summarise_all()
     rows = [describe_run(summary) for summary in summaries]
@@ -44,7 +44,7 @@ def runs_table(as_json: bool) -> None:
 
 def describe_run(summary: "RunSummary") -> tuple[str, ...]:
     """Return a run as one line of the table."""
-    from launch.summary import format_seconds
+    from launch.results.summary import format_seconds
 
     return (
         summary.run.name,
@@ -76,9 +76,9 @@ def compare(first: str, second: str, as_json: bool) -> None:
     Example:
       lfc launch compare medical medical-slow
     """
-    from launch.config import diff_values
-    from launch.runs import find_run
-    from launch.summary import list_figures, summarise_runs
+    from launch.configs.config import diff_values
+    from launch.results.summary import list_figures, summarise_runs
+    from launch.runs.folder import find_run
 
     pair = summarise_runs([find_run(first), find_run(second)])
     differing = diff_values(pair[0].run.values, pair[1].run.values)
@@ -125,7 +125,7 @@ def report(name: str, output: Path | None, as_json: bool) -> None:
     Example:
       lfc launch report medical -o medical.html
     """
-    from launch.report import write_report
+    from launch.results.report import write_report
 
     path = write_report(name, output)
     print_result(

@@ -17,7 +17,7 @@ from launch.cli.options import (
 )
 from launch.cli.root import launch
 from launch.cli.show import show_prediction, show_training
-from launch.runs import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
+from launch.runs.folder import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 from prep.errors import OutputError, UserError
@@ -25,7 +25,7 @@ from prep.secrets import mask_text
 from prep.terminal import neutralise_log
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig
+    from launch.configs.config import RunConfig
 
 
 @launch.command("predict")
@@ -106,7 +106,7 @@ def api(
     Example:
       lfc launch api configs/infer.yaml --port 8000
     """
-    from launch.network import choose_port, format_address, is_public
+    from launch.machine.network import choose_port, format_address, is_public
 
     env = {"API_HOST": host, "API_PORT": str(port)}
 
@@ -130,8 +130,8 @@ def attach(name: str) -> None:
     Example:
       lfc launch attach medical
     """
-    from launch.run import raise_failure, watch_run
-    from launch.runs import find_run
+    from launch.runs.folder import find_run
+    from launch.runs.run import raise_failure, watch_run
 
     run = find_run(name)
     try:
@@ -157,9 +157,9 @@ def logs(name: str, lines: int | None, follow: bool) -> None:
       lfc launch logs medical -n 50
       lfc launch logs medical --follow
     """
-    from launch.private import read_known_secrets
-    from launch.run import follow_log
-    from launch.runs import find_run
+    from launch.configs.private import read_known_secrets
+    from launch.runs.folder import find_run
+    from launch.runs.run import follow_log
 
     run = find_run(name).folder
     secrets = read_known_secrets(run.config)
@@ -207,10 +207,10 @@ def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 def stop_one(name: str) -> str:
     """Stop a run or a batch and return in words what became of it; raises UserError when that cannot be done."""
-    from launch.batch import is_at_work, stop_batch
-    from launch.batch_plan import is_batch, read_batch
-    from launch.run import stop_run
-    from launch.runs import find_run
+    from launch.batches.batch import is_at_work, stop_batch
+    from launch.runs.batch_plan import is_batch, read_batch
+    from launch.runs.folder import find_run
+    from launch.runs.run import stop_run
 
     if is_batch(name):
         plan = read_batch(name)
@@ -241,9 +241,9 @@ def launch_action(
     as_json: bool,
 ) -> None:
     """Run an action other than training to its end, with its progress bar; only a config of its kind is taken."""
-    from launch.actions import refuse_other_purpose
-    from launch.config import read_run_config
-    from launch.run import run_llamafactory
+    from launch.configs.actions import refuse_other_purpose
+    from launch.configs.config import read_run_config
+    from launch.runs.run import run_llamafactory
 
     config = read_run_config(config_path, pairs)
     refuse_other_purpose(action, config_path, config.values)
@@ -284,12 +284,12 @@ def run_in_terminal(
 
     `announce` is called when all has been checked, and may raise a last fault.
     """
-    from launch.actions import refuse_other_purpose
-    from launch.command import build_llamafactory_command
-    from launch.config import parse_overrides, read_run_config
-    from launch.gpu import read_gpus
-    from launch.private import private_config
-    from launch.process import run_interactive
+    from launch.configs.actions import refuse_other_purpose
+    from launch.configs.config import parse_overrides, read_run_config
+    from launch.configs.private import private_config
+    from launch.machine.command import build_llamafactory_command
+    from launch.machine.gpus import read_gpus
+    from launch.runs.process import run_interactive
     from prep.secrets import holds_secret
 
     config = read_run_config(config_path, pairs)
@@ -321,8 +321,8 @@ def print_dry_run(
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
-    from launch.command import build_llamafactory_command
-    from launch.gpu import read_gpus
+    from launch.machine.command import build_llamafactory_command
+    from launch.machine.gpus import read_gpus
 
     gpus = read_gpus().gpus or ()
     environ = {**os.environ, **(env or {})}
@@ -347,7 +347,7 @@ def print_detached(run: RunFolder, *, as_json: bool) -> None:
 
 def print_trained(run: Run, *, as_json: bool) -> None:
     """Print what a finished training run made, and what its own log says of the loss."""
-    from launch.summary import summarise_runs
+    from launch.results.summary import summarise_runs
 
     losses = [loss for _, loss in summarise_runs([run])[0].losses]
     first, last = (losses[0], losses[-1]) if losses else (None, None)

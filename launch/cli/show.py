@@ -9,12 +9,12 @@ from prep.cli.output import echo, open_console, print_result
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
-    from launch.evaluate import Comparison
+    from launch.results.evaluate import Comparison
 
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
-    from launch.scores import FIGURES
+    from launch.results.scores import FIGURES
 
     heads = [
         part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
@@ -68,7 +68,7 @@ def show_training(trainer_log: Path, since: float | None = None) -> Iterator[Cal
     """Show step, loss and time left of the run that writes `trainer_log` from `since` on, now if not given."""
     import time
 
-    from launch.progress import describe_progress, read_progress
+    from launch.runs.progress import describe_progress, read_progress
 
     started = time.time()
 
@@ -83,7 +83,7 @@ def show_training(trainer_log: Path, since: float | None = None) -> Iterator[Cal
 @contextlib.contextmanager
 def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
     """Show how many batches one side of a comparison has answered."""
-    from launch.progress import read_bar
+    from launch.runs.progress import read_bar
 
     def describe() -> str:
         bar = read_bar(log)

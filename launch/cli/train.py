@@ -18,14 +18,14 @@ from launch.cli.options import (
 from launch.cli.root import launch
 from launch.cli.runs import print_detached, print_dry_run, print_trained
 from launch.cli.show import show_training
-from launch.runs import choose_run_folder, read_run
+from launch.runs.folder import choose_run_folder, read_run
 from prep.cli import OUTPUT_FILE, json_option
 from prep.cli.output import echo
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
-    from launch.config import RunConfig
-    from launch.runs import RunFolder
+    from launch.configs.config import RunConfig
+    from launch.runs.folder import RunFolder
 
 
 @launch.command("train")
@@ -73,12 +73,12 @@ def train(
       lfc launch train configs/medical.yaml --resume --detach
       lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
-    from launch.claims import starting
-    from launch.command import Cluster, find_free_port
-    from launch.config import read_run_config
-    from launch.process import stop_signals_raise
-    from launch.retry import refuse_to_guess, refuse_working_folder
-    from launch.run import begin_again, prepare_llamafactory, refuse_taken_run, start_supervisor
+    from launch.batches.retry import refuse_to_guess, refuse_working_folder
+    from launch.configs.config import read_run_config
+    from launch.machine.command import Cluster, find_free_port
+    from launch.runs.claims import starting
+    from launch.runs.process import stop_signals_raise
+    from launch.runs.run import begin_again, prepare_llamafactory, refuse_taken_run, start_supervisor
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
@@ -120,7 +120,7 @@ def train(
 
 def watch_training(run: "RunFolder", output_dir: Path) -> None:
     """Start a prepared training and show it until its end."""
-    from launch.run import run_to_end
+    from launch.runs.run import run_to_end
 
     # The view opens first: once the run has begun, nothing may come between it and who would stop it.
     with show_training(output_dir / "trainer_log.jsonl") as on_poll:
@@ -138,7 +138,7 @@ def refuse_other_rank(cluster: Mapping[str, Any]) -> None:
 
 def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
     """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
-    from launch.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
+    from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
 
     claims = list_claims()
     refuse_taken_folders(config.values, claims)
@@ -148,9 +148,9 @@ def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool
 
 def move_aside(output_dir: Path) -> None:
     """Set an output folder aside, with what its runs keep of it, and say where it lies now."""
-    from launch.figures import note_moved, seal_earlier
-    from launch.retry import set_aside
-    from launch.runs import list_runs
+    from launch.batches.retry import set_aside
+    from launch.runs.figures import note_moved, seal_earlier
+    from launch.runs.folder import list_runs
 
     everyone = list_runs()
     seal_earlier(output_dir, everyone)
@@ -162,8 +162,8 @@ def move_aside(output_dir: Path) -> None:
 
 def list_changes(pairs: tuple[str, ...], config_path: Path, config: "RunConfig") -> tuple[str, ...]:
     """Return the KEY=VALUE pairs that a resumed run adds to its config, for the command that is shown."""
-    from launch.config import read_run_config
-    from launch.document import format_value
+    from launch.configs.config import read_run_config
+    from launch.configs.document import format_value
 
     before = read_run_config(config_path, pairs).values
     changed = {key: value for key, value in config.values.items() if before.get(key, ...) != value}
@@ -174,8 +174,8 @@ def list_changes(pairs: tuple[str, ...], config_path: Path, config: "RunConfig")
 
 def resume_from(config: "RunConfig", output_dir: Path) -> "RunConfig":
     """Return the config that goes on from the last checkpoint; raises ConfigError when there is none."""
-    from launch.config import RunConfig, format_config
-    from launch.retry import find_checkpoint, resume
+    from launch.batches.retry import find_checkpoint, resume
+    from launch.configs.config import RunConfig, format_config
 
     if find_checkpoint(output_dir) is None:
         raise ConfigError(f"{output_dir} holds no whole checkpoint to resume from", hint="--fresh starts over")

@@ -13,7 +13,7 @@ from prep.cli import FOLDER, OUTPUT_FILE, force_option
 from prep.cli.output import echo
 
 if TYPE_CHECKING:
-    from launch.webui import Opened, Plan
+    from launch.webui.start import Opened, Plan
 
 
 @launch.command("webui")
@@ -42,8 +42,8 @@ def webui(config_path: Path | None, pairs: tuple[str, ...], dataset_dir: Path | 
       lfc launch webui configs/medical.yaml lora_rank=32 --lang zh --port 8000
       lfc launch webui configs/medical.yaml --dry-run
     """
-    from launch.llamaboard_files import find_secrets, scrub_secrets
-    from launch.webui import Address, Request, plan_webui, read_request, serve_webui, write_plan
+    from launch.llamaboard.files import find_secrets, scrub_secrets
+    from launch.webui.start import Address, Request, plan_webui, read_request, serve_webui, write_plan
 
     if options["scrub"] and not options["dry_run"]:
         for path, keys in find_secrets(Path()).items():
@@ -81,7 +81,7 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     """Print the address of a page that answers, and open it."""
     import webbrowser
 
-    from launch.webui import LOAD_BUTTONS, can_open_browser
+    from launch.webui.start import LOAD_BUTTONS, can_open_browser
 
     echo(f"WebUI: {opened.url}")
     if opened.public_url:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prep.cli.output import echo, open_console, print_result, show_progress
-from prep.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
+from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from prep.client import ProgressView
-    from prep.download import DownloadResult
-    from prep.stats import DatasetStats
+    from prep.hub.client import ProgressView
+    from prep.hub.download import DownloadResult
+    from prep.quality.stats import DatasetStats
 
 _DOWNLOAD_STATES = {
     "downloaded": "downloaded and verified",
@@ -127,10 +127,10 @@ def download(
       lfc prep download --model Qwen/Qwen3-4B --to models
       lfc prep download myteam/private-set --token-env MODELSCOPE_API_TOKEN
     """
-    from prep import download as downloads
-    from prep.catalog import resolve_names
-    from prep.client import DownloadOptions
-    from prep.endpoint import read_token
+    from prep.hub import download as downloads
+    from prep.hub.catalog import resolve_names
+    from prep.hub.client import DownloadOptions
+    from prep.hub.endpoint import read_token
 
     if dry_run and offline:
         raise click.UsageError("--dry-run asks the hub, --offline does not: use one of them")
@@ -169,7 +169,7 @@ def list_sources(as_json: bool) -> None:
     Example:
       lfc prep sources
     """
-    from prep.catalog import read_catalog
+    from prep.hub.catalog import read_catalog
 
     catalog = read_catalog()
     print_result(
@@ -194,7 +194,7 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     Example:
       lfc prep sample --to data/raw
     """
-    from prep.sample import copy_samples
+    from prep.hub.samples import copy_samples
 
     paths = copy_samples(folder, force=force)
     print_result(
@@ -285,8 +285,8 @@ def convert(
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
-    from prep.convert import ConvertOptions, convert_files
-    from prep.thinking import ThinkPolicy
+    from prep.convert.convert import ConvertOptions, convert_files
+    from prep.rows.thinking import ThinkPolicy
 
     if rest["max_tokens"] is None and (rest["model"] or on_long):
         raise click.UsageError("--model and --on-long go with --max-tokens")
@@ -367,7 +367,7 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
           --ratio reasoning=0.75,chat=0.25 -o data/mixed.jsonl
       lfc prep mix a=data/a.jsonl b=data/b.jsonl --ratio a=1,b=1 --by tokens --model Qwen3-4B -o data/ab.jsonl
     """
-    from prep.mix import MixOptions, mix_files
+    from prep.combine.mix import MixOptions, mix_files
 
     files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
     options = MixOptions(ratio=parse_shares(ratio) if ratio else None, **rest)
@@ -428,7 +428,7 @@ def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **re
       lfc prep split data/mixed.jsonl --test 500 --val 0.05 -o data/mixed
       lfc prep split data/mixed.jsonl --test 10% -o data/mixed
     """
-    from prep.split import SplitOptions, SplitSizes, split_file
+    from prep.combine.split import SplitOptions, SplitSizes, split_file
 
     with show_progress("splitting", "rows") as on_rows:
         result = split_file(path, prefix, SplitOptions(SplitSizes(test, val), **rest), on_rows)
@@ -462,7 +462,7 @@ def explain(target: str, as_json: bool) -> None:
     Example:
       lfc prep explain data/mixed_train.jsonl:1234
     """
-    from prep.explain import explain_row
+    from prep.combine.explain import explain_row
 
     name, colon, row = target.rpartition(":")
     if not colon or not name or not row.isdecimal():
@@ -510,7 +510,7 @@ def register(
       lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
       lfc prep register --remove medical_train --dataset-dir data
     """
-    from prep.registry import register_dataset, remove_dataset
+    from prep.registry.dataset_info import register_dataset, remove_dataset
 
     if remove is not None:
         if path or name or replace:
@@ -578,7 +578,7 @@ def lint(
       lfc prep lint medical_train data/dataset_info.json --dataset-dir data
       lfc prep lint --fix spoiled.jsonl -o data/medical.jsonl
     """
-    from prep.findings import Fault
+    from prep.quality.findings import Fault
 
     if not fix:
         if output or think_policy or max_rejects or force:
@@ -591,8 +591,8 @@ def lint(
         return
     if len(targets) != 1 or output is None or ignore:
         raise click.UsageError("--fix takes one FILE and -o NEW")
-    from prep.repair import RepairOptions, repair_file
-    from prep.thinking import ThinkPolicy
+    from prep.quality.repair import RepairOptions, repair_file
+    from prep.rows.thinking import ThinkPolicy
 
     policy = ThinkPolicy(think_policy) if think_policy else None
     with show_progress("repairing", "rows") as on_rows:
@@ -619,11 +619,11 @@ def _report_findings(
 ) -> None:
     from collections import Counter
 
-    from prep.dataset import find_dataset
-    from prep.findings import Finding
-    from prep.lint import lint_dataset
-    from prep.registry import FILE_NAME
-    from prep.registry_lint import lint_registry
+    from prep.quality.findings import Finding
+    from prep.quality.lint import lint_dataset
+    from prep.quality.lint_registry import lint_registry
+    from prep.registry.dataset import find_dataset
+    from prep.registry.dataset_info import FILE_NAME
 
     shown: list[Finding] = []
     counts: Counter[str] = Counter()
@@ -705,11 +705,11 @@ def stats(
       lfc prep stats data/medical.jsonl
       lfc prep stats medical_train --dataset-dir data --model models/Qwen3-4B --cutoff-len 4096 --html stats.html
     """
-    from prep.dataset import find_dataset
     from prep.errors import OutputError
-    from prep.files import explain_os_error, write_text
-    from prep.stats import StatsOptions, collect_stats
-    from prep.tokens import TemplateOptions
+    from prep.quality.stats import StatsOptions, collect_stats
+    from prep.registry.dataset import find_dataset
+    from prep.storage.files import explain_os_error, write_text
+    from prep.tokens.encoder import TemplateOptions
 
     dataset = find_dataset(target, dataset_dir)
     thinks = {
@@ -737,7 +737,7 @@ def stats(
         else "characters, because no --model was given: tokens differ"
     )
     if page:
-        from prep.stats_page import render_page
+        from prep.quality.stats_page import render_page
 
         write_text(page, render_page(result, target, f"Measured in {measure}."))
     if as_json:

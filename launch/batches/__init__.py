@@ -1,0 +1,1 @@
+"""Sweeps of configs, and the queue that runs them."""

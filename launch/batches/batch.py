@@ -1,0 +1,224 @@
+"""A sweep of configs → a queue → one run a slot, until all are done. Its state is the run folders alone.
+
+So a launcher that was killed loses nothing: its runs go on, and the next one reads where the queue stands.
+"""
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from launch.batches.retry import plan_retry, resume
+from launch.configs.config import RunConfig, format_config
+from launch.configs.private import restore_secrets
+from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
+from launch.runs.causes import Cause, find_cause
+from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
+from launch.runs.folder import Run, RunFolder, RunState, describe_broken, is_run, read_run
+from launch.runs.run import build_command, prepare_llamafactory, start_supervisor, stop_run
+from prep.errors import ChildFailedError, StoppedError, UserError
+from prep.storage.files import is_locked, lock_file, write_text
+
+_POLL_S = 0.5
+_NETWORK_WAIT_S = 30.0
+# A launcher that was asked to stop looks twice a second; one that is starting a run looks later.
+_LAUNCHER_END_S = 90.0
+
+
+@dataclass(frozen=True)
+class QueuedRun:
+    """Where one run of a batch stands: every attempt so far, and the config of the next, if there is one."""
+
+    planned: PlannedRun
+    attempts: tuple[Run, ...]
+    next_values: dict[str, Any] | None
+    ready_at: float
+    cause: Cause | None = None
+
+    @property
+    def last(self) -> Run | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more will happen to it."""
+        running = self.last is not None and self.last.state in (RunState.RUNNING, RunState.QUEUED)
+        return self.next_values is None and not running
+
+
+def run_batch(plan: BatchPlan, cli: Path, on_poll: Callable[[list[QueuedRun]], None]) -> list[QueuedRun]:
+    """Keep every slot busy until all runs are done; goes on with what stands in the batch's folder.
+
+    Raises: OutputError when another launcher works on this batch, StoppedError when it was asked to stop.
+    """
+    with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
+        while True:
+            queue = read_queue(plan)
+            on_poll(queue)
+            if all(run.is_done for run in queue):
+                return queue
+            if plan.stop_request.exists():
+                raise StoppedError("a stop request", signal.SIGINT)
+            _fill_slots(plan, queue, cli)
+            time.sleep(_POLL_S)
+
+
+def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
+    """Return a plan whose stopped runs are to go on, and withdraw the request to stop it.
+
+    Raises: OutputError when another launcher works on this batch.
+    """
+    with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
+        if not dry_run:
+            plan.stop_request.unlink(missing_ok=True)
+    return replace(plan, taken_up_at=time.time())
+
+
+def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
+    """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
+    claims = list_claims(ignored=plan.folder)
+    for run in read_queue(plan):
+        # A run of its own that lives has its folder by right.
+        if run.last is None or run.last.state is not RunState.RUNNING:
+            refuse_taken_folders(run.planned.values, claims)
+    if not share_gpus:
+        refuse_taken_gpus([slot for slot in plan.slots if slot != "cpu"], claims)
+
+
+def read_queue(plan: BatchPlan) -> list[QueuedRun]:
+    """Return where every run of a batch stands, as its folders tell."""
+    return [_read_queued(plan, planned) for planned in plan.runs]
+
+
+def preview_commands(plan: BatchPlan, cli: Path) -> list[tuple[str, dict[str, Any], str]]:
+    """Return (name, config, command) of each run that is to start, on the slots in turn."""
+    slots = itertools.cycle(plan.slots)
+    found = []
+    for run in read_queue(plan):
+        if run.next_values is not None:
+            folder = RunFolder(_attempt_folder(plan, run.planned, len(run.attempts) + 1))
+            env = slot_environment(next(slots), len(plan.slots))
+            command = build_command(cli, "train", folder.config, run.next_values, env)
+            found.append((run.planned.name, run.next_values, command.format()))
+    return found
+
+
+def is_at_work(plan: BatchPlan) -> bool:
+    """Tell whether a launcher works on a batch, a run of it lives, or something of it is still to start."""
+    return is_locked(plan.lock) or not all(run.is_done for run in read_queue(plan))
+
+
+def stop_batch(plan: BatchPlan) -> None:
+    """Stop a batch: its launcher starts no more, every run that lives is stopped, and nothing of them is left.
+
+    Raises: ChildFailedError when a run, or the launcher, does not stop.
+    """
+    write_text(plan.stop_request, "")
+    _stop_runs(plan)
+    deadline = time.monotonic() + _LAUNCHER_END_S
+    while is_locked(plan.lock):
+        if time.monotonic() > deadline:
+            raise ChildFailedError(f"the launcher of {plan.folder} does not stop", exit_code=1)
+        time.sleep(_POLL_S)
+    # One that it had just begun to start.
+    _stop_runs(plan)
+
+
+def _stop_runs(plan: BatchPlan) -> None:
+    running = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.RUNNING]
+    for run in running:
+        write_text(run.folder.stop_request, "")
+    for run in running:
+        stop_run(run.folder)
+
+
+def _read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
+    attempts: list[Run] = []
+    for number in itertools.count(1):
+        folder = _attempt_folder(plan, planned, number)
+        if not is_run(folder):
+            break
+        try:
+            attempts.append(read_run(folder))
+        except UserError as error:
+            attempts.append(describe_broken(folder, str(error)))
+    if not attempts:
+        return QueuedRun(planned, (), planned.values, 0.0)
+    last = attempts[-1]
+    cause = find_cause(last)
+    if cause is None:
+        return QueuedRun(planned, tuple(attempts), None, 0.0)
+    wait_s = _NETWORK_WAIT_S * 2 ** (len(attempts) - 1) if cause is Cause.NETWORK else 0.0
+    again = _plan_next(plan, planned, attempts, cause)
+    return QueuedRun(planned, tuple(attempts), again, _ended_at(last) + wait_s, cause)
+
+
+def _plan_next(
+    plan: BatchPlan, planned: PlannedRun, attempts: Sequence[Run], cause: Cause
+) -> dict[str, Any] | None:
+    """Return the config of a run's next attempt, None when there is to be none.
+
+    What was stopped or killed before the batch was taken up goes on, and does not count as an attempt.
+    """
+    last = attempts[-1]
+    values = restore_secrets(last.values, planned.values)
+    is_earlier = _ended_at(last) < plan.taken_up_at
+    if last.state is RunState.STOPPED and is_earlier:
+        return resume(values)
+    ended = (RunState.STOPPED, RunState.LOST)
+    spent = [run for run in attempts if run.state not in ended or _ended_at(run) >= plan.taken_up_at]
+    return plan_retry(values, cause) if len(spent) < plan.max_attempts else None
+
+
+def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
+    free = list(plan.slots)
+    for run in queue:
+        if run.last and run.last.state is RunState.RUNNING:
+            _take(free, run.last.plan.get("slot"))
+    for run in queue:
+        if run.last and run.last.state is RunState.QUEUED:
+            # Written down by a launcher that was killed before it could start it, or just after.
+            if _take(free, run.last.plan.get("slot")):
+                start_supervisor(run.last.folder)
+        elif free and run.next_values is not None and run.ready_at <= time.time():
+            _start(plan, run, free.pop(0), cli)
+
+
+def _take(free: list[str], slot: str | None) -> bool:
+    """Take a slot from the free ones; return whether it was free."""
+    if slot not in free:
+        return False
+    free.remove(slot)
+    return True
+
+
+def _start(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> None:
+    values = run.next_values or {}
+    number = len(run.attempts) + 1
+    header = f"{run.planned.name} of {plan.folder.as_posix()}, attempt {number}"
+    config = RunConfig(values, format_config(values, header=header))
+    place = _attempt_folder(plan, run.planned, number)
+    with starting():
+        folder = prepare_llamafactory(cli, "train", config, place, slot_environment(slot, len(plan.slots)), slot)
+    start_supervisor(folder)
+
+
+def slot_environment(slot: str, slots: int) -> dict[str, str]:
+    """Return the variables that keep a run on its slot: one GPU, or its share of the CPU's cores."""
+    if slot == "cpu":
+        return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // slots))}
+    return {"CUDA_VISIBLE_DEVICES": slot}
+
+
+def _attempt_folder(plan: BatchPlan, planned: PlannedRun, number: int) -> Path:
+    return plan.folder / (planned.name if number == 1 else f"{planned.name}.{number}")
+
+
+def _ended_at(run: Run) -> float:
+    path = run.folder.result if run.folder.result.exists() else run.folder.process
+    return path.stat().st_mtime if path.exists() else 0.0

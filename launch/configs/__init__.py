@@ -1,0 +1,1 @@
+"""LLaMA-Factory's YAML: read, written, and checked against its own arguments and our rules."""

@@ -1,0 +1,154 @@
+"""Rules of what a run finds: options of its packages, the packages, the model's folder, its own path."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from launch.configs.document import Fault
+from launch.configs.rules.base import (
+    Setting,
+    any_rule,
+    drop,
+    list_reporters,
+    local_path,
+    read_json_value,
+    train_rule,
+)
+from launch.configs.rules.machine import is_installed
+
+_WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+
+
+@train_rule
+def debug_options_exist(setting: Setting) -> Iterator[Fault]:
+    """Parser, transformers 5.6, DebugOption."""
+    options = setting["debug"]
+    for option in options.split() if isinstance(options, str) else []:
+        if option not in ("underflow_overflow", "tpu_metrics_debug"):
+            yield Fault("debug", f"{option} is none of underflow_overflow, tpu_metrics_debug", drop("debug"))
+
+
+@any_rule
+def nested_configs_are_readable(setting: Setting) -> Iterator[Fault]:
+    """Parser: a string that opens with `{` is read as JSON; other strings of two keys are opened as files."""
+    keys = ["vllm_config", "sglang_config"]
+    if setting.trains:
+        keys += ["accelerator_config", "fsdp_config", "gradient_checkpointing_kwargs", "lr_scheduler_kwargs"]
+        keys += ["ray_init_kwargs"]
+    for key in keys:
+        value = setting[key]
+        is_file = key in ("accelerator_config", "fsdp_config")
+        if isinstance(value, str) and (value.startswith("{") or is_file) and read_json_value(value) is None:
+            yield Fault(key, f"{value[:60]} is not readable JSON", "write the mapping as YAML")
+    special = setting["new_special_tokens_config"]
+    if special is not None and not Path(special).is_file():
+        yield Fault("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
+
+
+@train_rule
+def accelerator_keys_exist(setting: Setting) -> Iterator[Fault]:
+    """Parser, transformers 5.6, AcceleratorConfig."""
+    known = {
+        *("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler", "non_blocking"),
+        *("gradient_accumulation_kwargs", "use_configured_state"),
+    }
+    content = read_json_value(setting["accelerator_config"])
+    for key in sorted(set(content) - known) if isinstance(content, dict) else []:
+        yield Fault("accelerator_config", f"has no key {key}", f"one of {', '.join(sorted(known))}")
+
+
+@train_rule
+def trackio_has_a_project(setting: Setting) -> Iterator[Fault]:
+    """Parser: `--project must be specified when using Trackio`."""
+    if "trackio" in list_reporters(setting) and not setting["project"]:
+        yield Fault("project", "is empty, and report_to holds trackio", "project: NAME")
+
+
+_PACKAGES = {
+    "use_kt": ("kt-kernel", "transformers-kt", "accelerate-kt"),
+    "use_unsloth": ("unsloth",),
+    "enable_liger_kernel": ("liger-kernel",),
+    "mixture_of_depths": ("mixture-of-depth",),
+    "use_galore": ("galore_torch",),
+    "use_apollo": ("apollo_torch",),
+    "use_badam": ("badam",),
+    "use_adam_mini": ("adam-mini",),
+    "use_swanlab": ("swanlab",),
+    "plot_loss": ("matplotlib",),
+    "deepspeed": ("deepspeed",),
+    "predict_with_generate": ("jieba", "nltk", "rouge_chinese"),
+    "quantization_bit": ("bitsandbytes",),
+}
+_REPORTERS = {"wandb", "tensorboard", "trackio", "mlflow", "swanlab", "comet_ml", "clearml", "neptune"}
+
+
+@any_rule
+def packages_are_installed(setting: Setting) -> Iterator[Fault]:
+    """Parser (`_check_extra_dependencies`), and transformers' reporters when the trainer is built."""
+    if not setting.machine.has_stack:
+        return
+    for key, packages in _PACKAGES.items():
+        if key in setting.defaults and setting[key]:
+            missing = [package for package in packages if not is_installed(package)]
+            if missing and (key != "quantization_bit" or setting["quantization_method"] == "bnb"):
+                yield Fault(
+                    key, f"needs {', '.join(missing)}, not installed here", f"pip install {' '.join(missing)}"
+                )
+    if setting.trains:
+        for name in list_reporters(setting):
+            if name in _REPORTERS and not is_installed(name):
+                yield Fault("report_to", f"{name} is not installed here", f"pip install {name}, or report_to: none")
+
+
+@any_rule
+def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
+    """Run: a half-downloaded model fails after minutes, in the tokenizer or in the last shard."""
+    name = setting["model_name_or_path"]
+    if not name:
+        return
+    folder = local_path(name)
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
+            yield Fault("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
+        elif Path(folder.parts[0]).is_dir():
+            yield Fault(
+                "model_name_or_path",
+                f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub",
+                "the model's folder, or a hub's name",
+                fatal=False,
+            )
+        return
+    missing = _find_missing_files(folder)
+    if missing:
+        yield Fault(
+            "model_name_or_path",
+            f"{name} is not complete: {missing}",
+            "download it again, with the same command: what is there is kept",
+        )
+
+
+@train_rule
+def torchrun_paths_have_no_spaces(setting: Setting) -> Iterator[Fault]:
+    """Source: launcher.py builds torchrun's command as a string and splits it at spaces."""
+    if setting.machine.starts_torchrun and setting.path is not None and " " in str(setting.path):
+        yield Fault(
+            "", f"its path has a space, where torchrun would be split: {setting.path}", "a path without spaces"
+        )
+
+
+def _find_missing_files(folder: Path) -> str:
+    """Say what a model folder lacks, "" when nothing."""
+    partial = next((path for pattern in ("*.incomplete", "*.partial") for path in folder.glob(pattern)), None)
+    if partial is not None:
+        return f"{partial.name} is a download under way"
+    if not (folder / "config.json").is_file():
+        return "config.json is missing"
+    for name in _WEIGHTS_INDEX:
+        index = read_json_value(str(folder / name)) if (folder / name).is_file() else None
+        shards = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            return f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} first"
+    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
+        return "there are no weight files"
+    return ""

@@ -1,0 +1,65 @@
+"""Where a config is to run: GPUs, processors, variables and packages, here or on another machine."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from launch.machine.gpus import Gpu, GpuReport, read_gpus
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the config is to run: its GPUs and processors (None: not known), and which packages can be asked for.
+
+    `is_here` is true for the machine that this process runs on, where a path that is missing is really missing;
+    `has_stack` is true when LLaMA-Factory is installed beside us, so that a missing package is really missing.
+    """
+
+    gpus: tuple[Gpu, ...] | None = None
+    has_stack: bool = False
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    cpus: int | None = None
+    is_here: bool = False
+
+    @property
+    def uses_ray(self) -> bool:
+        """Whether `llamafactory-cli train` would hand the training to Ray."""
+        return self._has_set("USE_RAY")
+
+    @property
+    def starts_torchrun(self) -> bool:
+        """Whether `llamafactory-cli train` would start torchrun."""
+        return self._has_set("FORCE_TORCHRUN") or (len(self.gpus or ()) > 1 and not self.uses_ray)
+
+    def _has_set(self, name: str) -> bool:
+        return self.env.get(name, "0").lower() in ("1", "true", "y")
+
+
+def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None = None) -> Machine:
+    """Return the machine that this process runs on, as a run with these variables sees it; None: with its own."""
+    try:
+        metadata.version("llamafactory")
+        has_stack = True
+    except metadata.PackageNotFoundError:
+        has_stack = False
+    return Machine(
+        (report or read_gpus(env)).gpus, has_stack, os.environ if env is None else env, os.cpu_count(), is_here=True
+    )
+
+
+def choose_machine(target: str) -> Machine:
+    """Return the machine to judge for: `here`, `gpu` (one with bf16), `cpu`, or `any` (devices left out)."""
+    if target == "here":
+        return read_machine()
+    gpus = {"gpu": (Gpu("GPU", 0, (9, 0)),), "cpu": (), "any": None}
+    return Machine(gpus[target])
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package's metadata stands in this environment."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

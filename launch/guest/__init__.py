@@ -1,0 +1,1 @@
+"""Programs that another interpreter runs: they import nothing of ours, and nobody imports them."""

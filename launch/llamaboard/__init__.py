@@ -1,0 +1,1 @@
+"""LlamaBoard's own files: its page, its saved settings, its memory of the user."""

@@ -1,0 +1,268 @@
+"""LlamaBoard's files: saved settings, its memory of the user, the runs that it made, and secrets in any of them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from launch.configs.bounded_yaml import load_plain, read_text
+from launch.configs.document import load_document
+from launch.llamaboard.page import (
+    BY_HAND,
+    CACHE_DIR,
+    CONFIG_DIR,
+    EXTRA_ARGS,
+    FIELDS,
+    MODEL_NAME,
+    MODEL_PATH,
+    PLAIN_MODEL,
+    RUN_SETTINGS,
+    SAVES,
+    fill_page,
+    find_page_faults,
+    read_extra_args,
+)
+from launch.runs.folder import Run, RunState
+from prep.errors import ConfigError, OutputError
+from prep.secrets import holds_secret, mask_values
+from prep.storage.files import lock_file, write_text
+
+USER_CONFIG = "user_config.yaml"
+RUN_ARGUMENTS = "training_args.yaml"
+_FIRST_LINE = "# Written by lfc"
+_FRESH_USER: dict[str, Any] = {
+    "lang": None,
+    "hub_name": None,
+    "last_model": None,
+    "path_dict": {},
+    "cache_dir": None,
+}
+_LOCK_TIMEOUT_S = 30
+_MOST_CHARACTERS = 4_000_000
+_MOST_VALUES = 100_000
+_QUIET_S = 600
+_WEBUI_FLAG = "started in the WebUI"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the fields of a saved page.
+
+    Raises: ConfigError with every fault when LlamaBoard could not load the file as it stands.
+    """
+    page = _read_mapping(path)
+    faults = find_page_faults(page)
+    if faults:
+        places = load_document(path).places
+        told = [
+            f"  line {places[fault.key].line if fault.key in places else 1}: {fault.key} {fault.message}\n"
+            f"    Mend: {fault.mend}"
+            for fault in faults
+        ]
+        raise ConfigError("\n".join([f"LlamaBoard cannot load {path}:", *told]))
+    return page
+
+
+def is_settings(path: Path) -> bool:
+    """Tell a saved page from a training YAML by its keys."""
+    page = _read_mapping(path)
+    return any(str(key).startswith(("top.", "train.")) for key in page)
+
+
+def format_settings(page: Mapping[str, Any], source: str) -> str:
+    """Return a saved page as LlamaBoard reads it; the first line tells that it is not the user's own."""
+    import yaml
+
+    known = {key: page[key] for key in (*BY_HAND, *FIELDS) if key in page}
+    return f"{_FIRST_LINE} from {source}\n" + yaml.safe_dump(known, allow_unicode=True, sort_keys=False)
+
+
+def write_settings(path: Path, text: str, *, force: bool) -> None:
+    """Write a saved page; raises OutputError when one stands there that the user saved on the page."""
+    if (
+        path.exists()
+        and not force
+        and not path.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_LINE)
+    ):
+        raise OutputError(
+            f"{path} holds settings that were saved on the page",
+            hint=f"--name ANOTHER, or --force to replace them; lfc launch config import {path} -o FILE keeps them",
+        )
+    write_text(path, text)
+
+
+def write_run_settings(values: Mapping[str, Any]) -> Path | None:
+    """Write a training run's settings into its output folder, for LlamaBoard to restore; None if it cannot.
+
+    Without them, choosing that folder on the page turns the whole form into errors.
+    """
+    if not values.get("do_train") or not (values.get("dataset") and values.get("output_dir")):
+        return None
+    path = Path(str(values["output_dir"])) / RUN_SETTINGS
+    page = fill_page(hide_secrets(values)).page
+    write_text(path, format_settings({key: page[key] for key in FIELDS}, "a run's config"))
+    return path
+
+
+def plan_user_config(folder: Path, language: str | None, page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return LlamaBoard's memory of the user with a language and a page's model merged in; nothing else changes.
+
+    The model becomes `Custom` too, which every LlamaBoard lists, unless the user's own `Custom` is another one.
+    Raises: ConfigError with line and column when the file cannot be read: LlamaBoard would overwrite it.
+    """
+    path = folder / USER_CONFIG
+    known = _read_mapping(path) if path.exists() and path.read_text(encoding="utf-8").strip() else {}
+    config = {**_FRESH_USER, **known}
+    config["path_dict"] = config["path_dict"] if config["path_dict"] is not None else {}
+    if not isinstance(config["path_dict"], dict):
+        raise ConfigError(f"{path}: path_dict must be `name: path` lines", hint=f"mend it, or delete {path}")
+    config["lang"] = language or config["lang"]
+    if page:
+        paths = {**config["path_dict"], page[MODEL_NAME]: page[MODEL_PATH]}
+        if paths.get(PLAIN_MODEL) in (None, "", page[MODEL_PATH]):
+            paths[PLAIN_MODEL] = page[MODEL_PATH]
+            config["last_model"] = PLAIN_MODEL
+        config["path_dict"] = paths
+    return config
+
+
+def merge_user_config(folder: Path, language: str | None, page: Mapping[str, Any]) -> None:
+    """Write what `plan_user_config` returns, under a lock."""
+    import yaml
+
+    path = folder / USER_CONFIG
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(path, timeout_s=_LOCK_TIMEOUT_S):
+        write_text(path, yaml.safe_dump(plan_user_config(folder, language, page)))
+
+
+def list_webui_runs(saves: Path = SAVES) -> list[Run]:
+    """Return the runs that were started on the page, the newest first; other folders under saves/ are left out."""
+    runs = [_read_run(path.parent, saves) for path in saves.glob(f"*/*/*/{RUN_ARGUMENTS}")]
+    return sorted(runs, key=lambda run: run.started_at or "", reverse=True)
+
+
+def find_secrets(root: Path) -> dict[Path, list[str]]:
+    """Return the saved settings under a working folder that hold a secret in clear text, with its keys."""
+    found = {}
+    for path in _list_saved(root):
+        keys = _list_secrets(_read_quietly(path))
+        if keys:
+            found[path] = keys
+    return found
+
+
+def scrub_secrets(path: Path) -> None:
+    """Empty the secrets of one file of saved settings; the rest stays as it is."""
+    import yaml
+
+    content = _read_mapping(path)
+    for key in _list_secrets(content):
+        if key in content:
+            content[key] = ""
+    if EXTRA_ARGS in content:
+        extra = read_extra_args(content)
+        content[EXTRA_ARGS] = json.dumps(hide_secrets(extra), ensure_ascii=False)
+    write_text(path, yaml.safe_dump(content, allow_unicode=True))
+
+
+def hide_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without the keys that hold a secret, be it deep inside."""
+    return {key: value for key, value in values.items() if not holds_secret(value, key)}
+
+
+def find_model_path(path: Path, page: Mapping[str, Any]) -> str | None:
+    """Return the model of a saved page, which does not say it: from beside a run, or LlamaBoard's own memory."""
+    if page.get(MODEL_PATH):
+        return str(page[MODEL_PATH])
+    beside = path.with_name(RUN_ARGUMENTS)
+    if path.name == RUN_SETTINGS and beside.exists():
+        model = _read_quietly(beside).get("model_name_or_path")
+        return str(model) if model else None
+    folder = path.resolve().parent
+    root = folder.parent if folder.name == CONFIG_DIR.name else Path()
+    paths = _read_quietly(root / CACHE_DIR / USER_CONFIG).get("path_dict") or {}
+    model = paths.get(page.get(MODEL_NAME))
+    return str(model) if model else None
+
+
+def _read_run(folder: Path, saves: Path) -> Run:
+    values = _read_quietly(folder / RUN_ARGUMENTS)
+    results = _read_quietly(folder / "all_results.json")
+    seconds = results.get("train_runtime") or results.get("predict_runtime")
+    started = datetime.fromtimestamp((folder / RUN_ARGUMENTS).stat().st_mtime, UTC)
+    return Run(
+        name=folder.relative_to(saves).as_posix(),
+        path=folder,
+        action="train",
+        state=_tell_state(folder, is_done=bool(results)),
+        values=mask_values(values),
+        plan={},
+        started_at=started.isoformat(timespec="seconds"),
+        seconds=float(seconds) if seconds else None,
+        exit_code=None,
+        flags=[_WEBUI_FLAG],
+    )
+
+
+def _tell_state(folder: Path, *, is_done: bool) -> RunState:
+    from launch.runs.progress import read_trainer_log
+
+    entries = read_trainer_log(folder / "trainer_log.jsonl")
+    if is_done:
+        steps = [entry for entry in entries if "current_steps" in entry and "total_steps" in entry]
+        is_whole = not steps or steps[-1]["current_steps"] >= steps[-1]["total_steps"]
+        return RunState.FINISHED if is_whole else RunState.STOPPED
+    # Nothing but the age of what it wrote last tells a run that goes on from one whose process is gone.
+    newest = max(path.stat().st_mtime for path in folder.iterdir())
+    is_recent = datetime.now(UTC).timestamp() - newest < _QUIET_S
+    return RunState.RUNNING if is_recent else RunState.LOST
+
+
+def _list_saved(root: Path) -> Iterator[Path]:
+    yield from sorted((root / CONFIG_DIR).glob("*.yaml"))
+    for name in (RUN_SETTINGS, RUN_ARGUMENTS):
+        yield from sorted((root / SAVES).glob(f"*/*/*/{name}"))
+
+
+def _list_secrets(content: Mapping[str, Any]) -> list[str]:
+    keys = [str(key) for key, value in content.items() if key != EXTRA_ARGS and holds_secret(value, str(key))]
+    try:
+        extra = read_extra_args(content)
+    except ConfigError:
+        return keys
+    return keys + [key for key, value in extra.items() if holds_secret(value, key)]
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """Return a YAML mapping as LlamaBoard reads it; raises ConfigError with line and column."""
+    text = read_text(path)
+    try:
+        content = load_plain(text, str(path))
+    except ConfigError as error:
+        hint = error.hint or "mend it or delete the file; a Windows path needs single quotes"
+        raise ConfigError(str(error), hint=hint) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
+    return content
+
+
+def _is_bounded(content: Any) -> bool:
+    """Tell whether a YAML value, its aliases written out, has an end that is near."""
+    rest, seen = [content], 0
+    while rest and seen <= _MOST_VALUES:
+        value = rest.pop()
+        seen += 1
+        if isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            rest += value
+    return not rest
+
+
+def _read_quietly(path: Path) -> dict[str, Any]:
+    """Return a YAML or JSON mapping that somebody else wrote, {} when there is none or it cannot be read."""
+    try:
+        return _read_mapping(path)
+    except ConfigError:
+        return {}

@@ -1,0 +1,1 @@
+"""This machine: its GPUs, network, and training stack."""

@@ -1,0 +1,1 @@
+"""What came out of runs: scores, comparisons, summaries and the report page."""

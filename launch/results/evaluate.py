@@ -1,0 +1,344 @@
+"""Base and adapters on the same held-out rows, generated alike and scored alike.
+
+`llamafactory-cli eval` raises NotImplementedError in 0.9.5, so each side is a `train` run with `do_predict`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.configs.config import RunConfig, check_values, format_config
+from launch.configs.document import Fault, show_value
+from launch.configs.model_keys import FREE_KEYS, carry_model_keys, set_trained
+from launch.configs.rules import Machine
+from launch.results.changed_rows import write_changed_rows
+from launch.results.held_out import check_held_out
+from launch.results.scores import (
+    Change,
+    Prediction,
+    RowScores,
+    average_scores,
+    compare_scores,
+    load_similarity,
+    score_row,
+)
+from launch.results.taken_up import note_side, take_up
+from launch.runs.figures import fingerprint_weights
+from launch.runs.process import Poll
+from launch.runs.run import run_llamafactory
+from prep.errors import ConfigError, InputError
+from prep.storage.files import write_json, write_text
+
+COMPARISON_FILE = "comparison.json"
+# No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
+_MAX_LINE_BYTES = 16 << 20
+SCORES_FILE = "scores.jsonl"
+BASE = "base"
+# Qwen3's own advice for each mode.
+_THINKING = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20}
+_NOT_THINKING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20}
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One model that is going to answer: its name, what was trained ("" for the base), its prediction config."""
+
+    name: str
+    source: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model's figures, from 0 to 100, and how they moved from the base's; the base's own `changes` are none.
+
+    `fingerprint` tells the weights that answered from those that stand in `source` later.
+    """
+
+    name: str
+    source: str
+    figures: Mapping[str, float]
+    changes: Mapping[str, Change]
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The base, then each adapter, on the same rows; `folder` holds the runs and the scores row by row."""
+
+    eval_dataset: str
+    rows: int
+    sides: tuple[Side, ...]
+    folder: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what `comparison.json` holds."""
+        sides = [
+            {**asdict(side), "changes": {name: _describe_change(change) for name, change in side.changes.items()}}
+            for side in self.sides
+        ]
+        return {"eval_dataset": self.eval_dataset, "rows": self.rows, "sides": sides}
+
+
+def write_prediction_config(
+    training: Mapping[str, Any], *, trained: str, eval_dataset: str, output_dir: str, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the config that lets a model answer the held-out rows, whatever stage it was trained in.
+
+    `trained` is what the training made: an adapter's folder, the model's after a full fine-tune, "" for the base.
+    Every key that makes the model or its prompts is carried (`launch.configs.model_keys`); answers are generated in
+    stage sft, the one stage of LLaMA-Factory that generates.
+    """
+    config = set_trained(carry_model_keys(training), training, trained)
+    method = training.get("finetuning_type", "lora")
+    config |= {
+        "stage": "sft",
+        # An OFT adapter says itself what it is; only under this name does LLaMA-Factory load any adapter.
+        "finetuning_type": "lora" if method == "oft" else method,
+        "do_predict": True,
+        "predict_with_generate": True,
+        "eval_dataset": eval_dataset,
+        "output_dir": output_dir,
+        "per_device_eval_batch_size": 8,
+        "max_new_tokens": 2048,
+        **(_THINKING if _thinks(training) else _NOT_THINKING),
+    }
+    return {**config, **overrides}
+
+
+def _thinks(training: Mapping[str, Any]) -> bool:
+    """Tell whether a model is asked to think: a template such as qwen3_nothink never does."""
+    return training.get("enable_thinking") is not False and not str(training.get("template")).endswith("_nothink")
+
+
+def list_trained(configs: Mapping[str, Mapping[str, Any]], adapters: Sequence[Path] = ()) -> dict[str, str]:
+    """Return what is compared with the base, by name: the adapters given, else what each config's training made.
+
+    A single one is called `adapter`, several by their config's or folder's name.
+    Raises: ConfigError when a config names no output or a name comes twice, InputError for a missing adapter.
+    """
+    named = [(path.name, path.as_posix()) for path in adapters]
+    for path in adapters:
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(
+                f"{path} holds no adapter_config.json", hint="--adapter FOLDER, the output_dir of a training run"
+            )
+    if not adapters:
+        for name, training in configs.items():
+            if not training.get("output_dir"):
+                raise ConfigError(f"config {name} has no output_dir: there is nothing to evaluate")
+            named.append((name, str(training["output_dir"])))
+    if len(named) == 1:
+        return {"adapter": named[0][1]}
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1 or name == BASE:
+            raise ConfigError(f"two of the models compared would be called '{name}'", hint="rename one of them")
+    return dict(named)
+
+
+def plan_entrants(
+    configs: Mapping[str, Mapping[str, Any]],
+    trained: Mapping[str, str],
+    eval_dataset: str,
+    folder: Path,
+    overrides: Mapping[str, Any],
+) -> list[Entrant]:
+    """Return the base and each trained model with its prediction config.
+
+    Shape: `configs` are training configs by name; `trained` comes from `list_trained`.
+    Raises: ConfigError when the configs do not share one base, RegistryError when the dataset is unknown.
+    """
+
+    first = next(iter(configs.values()))
+    check_shared_base(configs, overrides)
+    check_held_out(configs, eval_dataset)
+
+    def plan(name: str, source: str) -> Entrant:
+        # Each model is made by its own training's keys; an adapter given by its path, by the first one's.
+        makers = (training for training in configs.values() if source and training.get("output_dir") == source)
+        maker = {key: value for key, value in next(makers, first).items() if key not in FREE_KEYS}
+        config = write_prediction_config(
+            {**maker, **{key: value for key, value in first.items() if key in FREE_KEYS}},
+            trained=source,
+            eval_dataset=eval_dataset,
+            output_dir=(folder / name / "predictions").as_posix(),
+            overrides=overrides,
+        )
+        return Entrant(name, source, config)
+
+    base = plan(BASE, "")
+    return [base, *(plan(name, source) for name, source in trained.items())]
+
+
+def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[str, list[Fault]]:
+    """Return what is wrong with each side's prediction, by the side's name, before a row is asked of any."""
+    return {
+        entrant.name: _find_missing(entrant) or check_values(entrant.config, "train", machine)
+        for entrant in entrants
+    }
+
+
+def _find_missing(entrant: Entrant) -> list[Fault]:
+    """Return what is missing of what a training made: an adapter, or the whole model of a full fine-tune."""
+    is_model = entrant.config.get("model_name_or_path") == entrant.source
+    told_by = Path(entrant.source, "config.json" if is_model else "adapter_config.json")
+    if not entrant.source or told_by.is_file():
+        return []
+    message = f"{entrant.source} holds no {told_by.name}: nothing was trained there"
+    return [Fault("output_dir", message, "lfc launch train CONFIG", rule="eval")]
+
+
+def evaluate(
+    cli: Path,
+    entrants: Sequence[Entrant],
+    folder: Path,
+    on_side: Callable[[str, Path], AbstractContextManager[Poll]],
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Comparison:
+    """Let each entrant answer the held-out rows, one after the other, and score all alike.
+
+    What an evaluation that broke off has answered already, by the same model from the same rows under the same
+    config, is taken; `on_note` hears that, and why something is answered again.
+    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
+    Raises: StackError, OutputError when `folder` holds another evaluation, ChildFailedError.
+    """
+    load_similarity()  # Missing packages are to be known before the hours of generation.
+    answered = take_up(entrants, folder, on_note, is_finished=is_finished(folder))
+    for entrant in entrants:
+        if entrant.name in answered:
+            continue
+        run = folder / entrant.name
+        text = format_config(
+            entrant.config, header=f"Prediction of {entrant.name} on {entrant.config['eval_dataset']}"
+        )
+        note_side(folder, entrant.name, entrant.config)
+        with on_side(entrant.name, run / "log.txt") as on_poll:
+            run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll)
+    return score_entrants(entrants, folder)
+
+
+def score_entrants(entrants: Sequence[Entrant], folder: Path) -> Comparison:
+    """Score finished predictions: `comparison.json`, `scores.jsonl` and the rows that changed most.
+
+    Raises: InputError when a side's predictions are missing or are of other rows than the base's.
+    """
+    predictions = {entrant.name: read_predictions(Path(entrant.config["output_dir"])) for entrant in entrants}
+    _check_same_rows(predictions)
+    measure = load_similarity()
+    scores = {name: [score_row(row, measure) for row in rows] for name, rows in predictions.items()}
+    sides = tuple(
+        Side(
+            entrant.name,
+            entrant.source,
+            average_scores(scores[entrant.name]),
+            compare_scores(scores[BASE], scores[entrant.name]) if entrant.source else {},
+            fingerprint_weights(Path(entrant.source)) if entrant.source else "",
+        )
+        for entrant in entrants
+    )
+    comparison = Comparison(str(entrants[0].config["eval_dataset"]), len(scores[BASE]), sides, folder)
+    write_text(folder / SCORES_FILE, _format_rows(scores))
+    write_changed_rows(folder, BASE, predictions, scores)
+    write_json(folder / COMPARISON_FILE, comparison.as_dict())
+    return comparison
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether an evaluation was scored to its end there."""
+    return (folder / COMPARISON_FILE).is_file()
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
+    path = folder / COMPARISON_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sides = tuple(_read_side(side) for side in content["sides"])
+        return Comparison(str(content["eval_dataset"]), int(content["rows"]), sides, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"{path} holds no comparison: {error}", hint=f"remove {folder.as_posix()} and evaluate again"
+        ) from error
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """Return what a finished prediction run wrote; raises InputError when that is not whole."""
+    try:
+        (folder / "predict_results.json").stat()  # Written before the predictions, when all are there.
+        return list(_iter_predictions(folder / "generated_predictions.jsonl"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder} holds no whole prediction run: {error}") from error
+
+
+def _iter_predictions(path: Path) -> Iterator[Prediction]:
+    with path.open("rb") as stream:
+        number = 0
+        while line := stream.readline(_MAX_LINE_BYTES):
+            number += 1
+            if len(line) == _MAX_LINE_BYTES:
+                raise ValueError(f"line {number} of {path.name} is longer than {_MAX_LINE_BYTES >> 20} MiB")
+            row = json.loads(line)
+            parts = (row["prompt"], row["predict"], row["label"])
+            if not all(isinstance(part, str) for part in parts):
+                raise ValueError(f"line {number} of {path.name} holds something that is no text")
+            yield Prediction(*parts)
+
+
+def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mapping[str, Any]) -> None:
+    """Raise ConfigError when training configs do not put the same prompts to the same base model.
+
+    Shape: `configs` are training configs by name; a key set for all by `overrides` may differ.
+    """
+    first_name, first = next(iter(configs.items()))
+    shared = carry_model_keys(first)
+    for name, other in configs.items():
+        others = carry_model_keys(other)
+        for key in [*shared, *(key for key in others if key not in shared)]:
+            if key in FREE_KEYS or key in overrides or shared.get(key) == others.get(key):
+                continue
+            raise ConfigError(
+                f"{first_name} and {name} do not share one base: "
+                f"`{key}` is {show_value(shared.get(key))} and {show_value(others.get(key))}",
+                hint=f"evaluate them one by one, or set it for all: {key}=VALUE",
+            )
+
+
+def _check_same_rows(predictions: Mapping[str, Sequence[Prediction]]) -> None:
+    asked = {name: [(row.prompt, row.label) for row in rows] for name, rows in predictions.items()}
+    for name, rows in asked.items():
+        if rows != asked[BASE]:
+            raise InputError(f"{name} answered other rows than {BASE}: they cannot be compared row by row")
+
+
+def _format_rows(scores: Mapping[str, Sequence[RowScores]]) -> str:
+    lines = [
+        json.dumps({"row": number, **dict(zip(scores, row, strict=True))})
+        for number, row in enumerate(zip(*scores.values(), strict=True), 1)
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _describe_change(change: Change) -> dict[str, Any]:
+    return {**asdict(change), "is_clear": change.is_clear}
+
+
+def _read_side(content: Mapping[str, Any]) -> Side:
+    figures = {str(name): _read_figure(value) for name, value in content["figures"].items()}
+    changes = {str(name): _read_change(change) for name, change in content["changes"].items()}
+    return Side(str(content["name"]), str(content["source"]), figures, changes)
+
+
+def _read_change(content: Mapping[str, Any]) -> Change:
+    value, low, high = (_read_figure(content[name]) for name in ("value", "low", "high"))
+    return Change(value, low, high, int(content["rows"]))
+
+
+def _read_figure(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:60]} is no figure")
+    return value

@@ -1,0 +1,1 @@
+"""Runs of LLaMA-Factory: their folders, processes, claims and causes of failure."""

@@ -1,0 +1,330 @@
+"""One run of LLaMA-Factory from its folder: prepare, start, watch, stop.
+
+A run's child is started by a supervisor, a small process of its own that writes the result when the child ends.
+So a run goes on when the terminal that started it is closed or killed, and its folder alone tells its state.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.configs.config import RunConfig
+from launch.configs.private import read_known_secrets, write_config_text, write_private
+from launch.machine.command import Command, build_llamafactory_command, record_environment
+from launch.machine.gpus import read_gpus
+from launch.runs.causes import HINTS, Cause, find_cause
+from launch.runs.claims import list_claims, refuse_taken_folders, starting
+from launch.runs.figures import seal_earlier
+from launch.runs.folder import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
+from launch.runs.identity import describe_process, is_our_group, is_same_process
+from launch.runs.logs import iter_blocks, read_last_lines, read_tail
+from launch.runs.process import (
+    GRACE_S,
+    POLL_S,
+    Poll,
+    describe_failure,
+    kill_group,
+    start_detached,
+    stop_signals_raise,
+)
+from launch.runs.record import read_dataset_manifests, read_versions
+from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
+from prep.secrets import holds_secret, mask_text, mask_values
+from prep.storage.files import explain_os_error, write_json, write_text
+
+_START_S = 60.0
+_GRACE_BEFORE_START_S = 5.0
+_JUST_MADE_S = 10.0
+_WORDS_BYTES = 4_096
+_BLOCK_CHARACTERS = 1 << 20
+_PROGRAM = Path(__file__).with_name("start_supervisor.py")
+
+
+def run_llamafactory(
+    cli: Path,
+    action: str,
+    config: RunConfig,
+    folder: Path,
+    on_poll: Poll = lambda: None,
+    env: Mapping[str, str] | None = None,
+) -> float:
+    """Run one LLaMA-Factory action in a new run folder to its end and return its seconds; `env` adds variables.
+
+    Raises: OutputError when a run of that name stands there, ChildFailedError when the action failed.
+    """
+    with stop_signals_raise():
+        with starting():
+            run = prepare_llamafactory(cli, action, config, folder, env)
+        return run_to_end(run, on_poll)
+
+
+def run_to_end(run: RunFolder, on_poll: Poll = lambda: None) -> float:
+    """Start a prepared run, wait for its end and return its seconds; a signal at any moment stops it first.
+
+    Raises: ChildFailedError when it did not start, or failed.
+    """
+    with stop_signals_raise():
+        try:
+            start_supervisor(run)
+            return finish_run(run, on_poll)
+        except (KeyboardInterrupt, StoppedError):
+            # It came between the two.
+            stop_run(run)
+            raise
+
+
+def start_llamafactory(
+    cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
+) -> RunFolder:
+    """Start one LLaMA-Factory action in a new run folder and return as soon as it runs; `env` adds variables."""
+    with starting():
+        run = prepare_llamafactory(cli, action, config, folder, env)
+    start_supervisor(run)
+    return run
+
+
+def prepare_llamafactory(
+    cli: Path,
+    action: str,
+    config: RunConfig,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    slot: str | None = None,
+) -> RunFolder:
+    """Write down all of one LLaMA-Factory action in a new run folder: it is then a queued run.
+
+    `env` is added to the child's variables; `slot` is the batch's name for the place that the run takes. Callers
+    hold `starting()`, so that what is taken stays so until this run is written down.
+    Raises: OutputError when the folder is taken, or a live run writes where this one will.
+    """
+    added = dict(env or {})
+    refuse_taken_folders(config.values, list_claims(ignored=folder.parent if slot else None))
+    run = create_run_folder(folder)
+    if config.values.get("output_dir"):
+        seal_earlier(Path(str(config.values["output_dir"])), list_runs())
+    prepare_run(run, action, build_command(cli, action, run.config, config.values, added), config, slot)
+    return run
+
+
+def build_command(
+    cli: Path, action: str, path: Path, values: Mapping[str, Any], env: Mapping[str, str] | None = None
+) -> Command:
+    """Return the command of one action on a config at `path`, with the variables that it gets beside the user's."""
+    environ = {**os.environ, **(env or {})}
+    command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
+    return command.with_env(env or {})
+
+
+def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
+    """Write a command and its config into an empty run folder: it is then a queued run."""
+    write_config_text(run.config, config.text, config.values)
+    write_text(run.command, command.format() + "\n")
+    write_json(run.environment, record_environment(command, os.environ))
+    plan = {
+        "action": action,
+        "argv": command.argv,
+        "env": dict(command.env),
+        "values": mask_values(config.values),
+        "slot": slot,
+        "launcher": describe_process(os.getpid()),
+        "versions": read_versions(Path(command.argv[0])),
+        "datasets": mask_values(read_dataset_manifests(config.values)),
+    }
+    # Written last: without it the folder is no run, and may be written over.
+    if holds_secret(dict(command.env)):
+        write_private(run.plan, json.dumps(plan, indent=2) + "\n")
+    else:
+        write_json(run.plan, plan)
+    run.preparing.unlink(missing_ok=True)
+
+
+def create_run_folder(path: Path) -> RunFolder:
+    """Make a run folder, one launcher alone; raises OutputError when a run, or anything else, stands there.
+
+    The beginning of a run whose launcher was killed is taken away first.
+    """
+    run = RunFolder(path)
+    with explain_os_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_taken_run(path)
+        _remove_beginning(path)
+        try:
+            # Of several launchers one makes it.
+            path.mkdir()
+        except FileExistsError:
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME") from None
+        write_json(run.preparing, describe_process(os.getpid()))
+    return run
+
+
+def refuse_taken_run(path: Path) -> None:
+    """Raise OutputError when anything but the beginning of a run that nobody goes on with stands in a folder."""
+    with explain_os_error(path):
+        if os.path.lexists(path) and not _is_abandoned(RunFolder(path)):
+            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME")
+
+
+def _is_abandoned(run: RunFolder) -> bool:
+    """Tell whether a folder is the beginning of a run, and who began it has ended."""
+    if not run.path.is_dir() or run.path.is_symlink() or not set(run.path.iterdir()) <= _list_beginnings(run):
+        return False
+    try:
+        content = json.loads(run.preparing.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        # Just made, or the beginning that an older version left.
+        return time.time() - run.path.stat().st_mtime > _JUST_MADE_S
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not is_same_process(content)
+
+
+def _list_beginnings(run: RunFolder) -> set[Path]:
+    return {run.config, run.command, run.environment, run.preparing}
+
+
+def _remove_beginning(path: Path) -> None:
+    if not os.path.lexists(path):
+        return
+    # Renamed first: of several launchers one takes it away.
+    aside = path.rename(path.with_name(f".{path.name}.{os.getpid()}.abandoned"))
+    for file in _list_beginnings(RunFolder(aside)):
+        file.unlink(missing_ok=True)
+    aside.rmdir()
+
+
+def begin_again(folder: Path) -> Path:
+    """Return the place of a run's next attempt: `runs/a`, `runs/a.2`, `runs/a.3`, the first that is free."""
+    number = 2
+    path = folder
+    while path.exists():
+        path = folder.with_name(f"{folder.name}.{number}")
+        number += 1
+    return path
+
+
+def start_supervisor(run: RunFolder) -> None:
+    """Start the process that runs a prepared run, and wait until it has begun.
+
+    Raises: ChildFailedError when it ends without having begun.
+    """
+    words = run.path / "supervisor.txt"
+    deadline = time.monotonic() + _START_S
+    try:
+        process = start_detached([sys.executable, "-P", str(_PROGRAM), str(run.path)], words)
+        while not run.process.exists() and not run.result.exists():
+            # It also ends when the supervisor of a launcher that was killed is at work on this run already.
+            ended = process.poll() is not None and not is_alive(run)
+            if (ended and not run.process.exists() and not run.result.exists()) or time.monotonic() > deadline:
+                said = read_tail(words, _WORDS_BYTES).strip() or "its supervisor said nothing"
+                raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
+            time.sleep(0.02)
+    except (KeyboardInterrupt, StoppedError):
+        # The supervisor may be anywhere between its first instruction and its child's: it finds the request.
+        write_text(run.stop_request, "")
+        patience = time.monotonic() + _GRACE_BEFORE_START_S
+        while not run.result.exists() and (is_alive(run) or time.monotonic() < patience):
+            time.sleep(POLL_S)
+        raise
+
+
+def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
+    """Wait for a started run's end and return its seconds; Ctrl-C, SIGTERM and SIGHUP stop it first.
+
+    Raises: ChildFailedError with the child's own exit code and its last telling lines.
+    """
+    try:
+        with stop_signals_raise():
+            watch_run(run, on_poll)
+    except BaseException:
+        stop_run(run)
+        raise
+    ended = read_run(run.path)
+    raise_failure(ended)
+    return ended.seconds or 0.0
+
+
+def raise_failure(ended: Run) -> None:
+    """Raise ChildFailedError with the child's own exit code when a run did not end well, and say why."""
+    cause = find_cause(ended)
+    if ended.state is RunState.LOST:
+        what = "the disk is full" if cause is Cause.DISK_FULL else "its processes were killed"
+        raise ChildFailedError(f"{ended.path}: {what}; see {ended.folder.log}", exit_code=137)
+    if ended.exit_code:
+        message = describe_failure(str(ended.plan["argv"][0]), ended.exit_code, ended.folder.log)
+        message = mask_text(message, read_known_secrets(ended.folder.config))
+        hint = HINTS.get(cause) if cause else None
+        raise ChildFailedError(f"{message}\n  cause: {cause}", exit_code=ended.exit_code, hint=hint)
+
+
+def watch_run(run: RunFolder, on_poll: Poll = lambda: None) -> None:
+    """Call `on_poll` about four times a second for as long as a run lives."""
+    while not run.result.exists() and is_alive(run):
+        on_poll()
+        time.sleep(POLL_S)
+    on_poll()
+
+
+def follow_log(run: RunFolder, *, lines: int | None = None, follow: bool = False) -> Iterator[str]:
+    """Yield what a run printed, from its start or its last lines on; `follow` goes on until it ends.
+
+    Raises: InputError when it has not printed anything yet and does not live.
+    """
+    if not run.log.exists() and not (follow and is_alive(run)):
+        raise InputError(f"{run.log} does not exist: the run has not started")
+    while not run.log.exists():
+        if not is_alive(run):
+            return
+        time.sleep(POLL_S)
+    if not follow:
+        yield from iter_blocks(run.log) if lines is None else [read_last_lines(run.log, lines)]
+        return
+    with run.log.open(encoding="utf-8", errors="replace") as stream:
+        if lines is not None:
+            yield read_last_lines(run.log, lines)
+            stream.seek(0, os.SEEK_END)
+        while not run.result.exists() and is_alive(run):
+            yield from iter(lambda: stream.read(_BLOCK_CHARACTERS), "")
+            time.sleep(POLL_S)
+        yield from iter(lambda: stream.read(_BLOCK_CHARACTERS), "")
+
+
+def stop_run(run: RunFolder) -> None:
+    """Ask a run to stop as Ctrl-C would, and wait until none of its processes is left.
+
+    Raises: ChildFailedError when it does not stop, or what is left of it cannot be proved to be its own.
+    """
+    if not is_alive(run):
+        return
+    write_text(run.stop_request, "")
+    deadline = time.monotonic() + 3 * GRACE_S
+    while is_alive(run):
+        if time.monotonic() > deadline:
+            raise ChildFailedError(f"{run.path} does not stop; see {run.process} for its processes", exit_code=1)
+        if not is_supervised(run):
+            _kill_orphan(run)
+        time.sleep(POLL_S)
+
+
+def _kill_orphan(run: RunFolder) -> None:
+    """End the child of a supervisor that was killed, when it is proved to be that child."""
+    try:
+        note: Any = json.loads(run.process.read_text(encoding="utf-8"))
+        child, identity = note["child"], note.get("child_identity")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{run.path}: {run.process} does not tell its process: {error}"
+        raise ChildFailedError(message, exit_code=1) from error
+    if is_our_group(child, identity, run.lock):
+        try:
+            kill_group(child)
+        except ProcessLookupError:
+            return
+    elif is_alive(run) and not is_supervised(run):
+        raise ChildFailedError(
+            f"{run.path} is held by a process that cannot be proved to be its own: {child} is another one by now",
+            exit_code=1,
+            hint=f"fuser {run.lock} names it; end it yourself",
+        )

@@ -1,0 +1,1 @@
+"""The WebUI, filled in and started."""

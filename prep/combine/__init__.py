@@ -1,0 +1,1 @@
+"""Datasets from datasets: mixed, split and explained."""

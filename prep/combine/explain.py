@@ -1,0 +1,120 @@
+"""Where a row of a made file came from, and what was done to it on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prep.errors import InputError
+from prep.rows.line_file import LineFile
+from prep.rows.origins import Origin, explain_broken_way
+from prep.rows.readers import SourceRow, find_kind, read_rows
+from prep.rows.records import has_thought
+from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
+from prep.storage.files import read_manifest
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A row's way: `steps` from its source file to it; `source_row` None when that cannot be read any more.
+
+    `source_path` is as the conversion was given it, "" when no manifest says it; `state` says whether the
+    source file is there, and of the size it had.
+    """
+
+    record: dict[str, Any]
+    origin: Origin | None
+    steps: list[str]
+    source_path: str = ""
+    state: str = ""
+    source_row: dict[str, Any] | None = None
+
+
+def explain_row(path: Path, row: int) -> Explanation:
+    """Tell where a row (counted from 1) of a converted, mixed or split file came from.
+
+    Raises: InputError when there is no such row.
+    """
+    with LineFile(path) as file:
+        if not 1 <= row <= len(file):
+            raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")
+        found = file.read_row(row - 1)
+    origin = Origin.parse(found.origin)
+    manifest = read_manifest(path)
+    with explain_broken_way(path):
+        chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
+        steps = [*(_describe_step(step) for step in chain), _describe_output(found.answer)]
+        if origin is None or not chain:
+            return Explanation(found.values, origin, steps, state="no manifest tells its way")
+        entry = next(entry for entry in chain[0]["inputs"] if entry.get("label") == origin.file)
+        source, size = Path(entry["path"]), entry["bytes"]
+    state, source_row = _look_at_source(source, size, origin.row)
+    return Explanation(found.values, origin, steps, str(entry["path"]), state, source_row)
+
+
+def _find_chain(manifest: Mapping[str, Any], origin: Origin) -> list[Mapping[str, Any]]:
+    """Return the manifests from the conversion that gave a row its origin to this one, none if it is not there."""
+    if manifest["step"] == "convert" and _made_origin(manifest, origin):
+        return [manifest]
+    for entry in manifest["inputs"]:
+        renamed = manifest["options"].get("renamed_sources", {}).get(entry.get("name"), {})
+        former = next((old for old, new in renamed.items() if new == origin.source), origin.source)
+        if "manifest" in entry and (chain := _find_chain(entry["manifest"], origin._replace(source=former))):
+            return [*chain, {**manifest, "part": entry.get("name")}]
+    return []
+
+
+def _made_origin(conversion: Mapping[str, Any], origin: Origin) -> bool:
+    stem = Path(conversion["output"]["path"]).stem
+    labels = [entry.get("label") for entry in conversion["inputs"]]
+    return stem in (origin.source, f"{origin.source}_tools") and origin.file in labels
+
+
+def _look_at_source(path: Path, size: object, row: int) -> tuple[str, dict[str, Any] | None]:
+    try:
+        if not path.is_file():
+            return "the file is not there any more", None
+        if path.stat().st_size != size:
+            return "the file was changed since", None
+        find_kind(path)
+        rows = (candidate for candidate in read_rows(path) if candidate.number == row)
+        found = next(rows, None)
+        return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None
+    except InputError as error:
+        return str(error), None
+    except OSError as error:
+        return f"the file cannot be looked at: {(error.strerror or str(error)).lower()}", None
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a source row as JSON can hold it: parquet has dates and bytes too."""
+    import orjson
+
+    return dict(orjson.loads(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)))
+
+
+def _describe_step(manifest: Mapping[str, Any]) -> str:
+    options = {
+        name: value
+        for name, value in manifest["options"].items()
+        if value not in (None, {}, [], "", False) and name != "renamed_sources"
+    }
+    if manifest.get("part"):
+        options = {"part": manifest["part"], **options}
+    if manifest["step"] == "convert":
+        options["think_policy"] = manifest["think_policy"]
+    listed = ", ".join(f"{name.replace('_', ' ')} {_write_value(value)}" for name, value in options.items())
+    return f"{manifest['step']} → {manifest['output']['path']}" + (f": {listed}" if listed else "")
+
+
+def _write_value(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _describe_output(output: str) -> str:
+    if has_thought(output):
+        thought = output.removeprefix(OPEN_TAG).partition("</think>")[0].strip()
+        return f"output: a thought of {len(thought):,} characters, then the answer"
+    return "output: an empty thought, then the answer" if output.startswith(EMPTY_THOUGHT) else "output: the answer"

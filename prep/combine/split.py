@@ -1,0 +1,251 @@
+"""One file → train, validation and test files with no question on two sides."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prep.combine.hold_out import SIDES, assign_sides
+from prep.errors import InputError, UserError
+from prep.registry.dataset import Dataset, list_entry_files, read_entry
+from prep.registry.dataset_info import FILE_NAME, read_registry
+from prep.rows.line_file import LineFile
+from prep.rows.origins import Origin
+from prep.rows.questions import hash_question, hash_text, normalise_question
+from prep.rows.readers import SourceRow, read_rows
+from prep.rows.records import KINDS
+from prep.storage.files import Manifest, describe_input, read_manifest
+from prep.storage.outputs import describe_output, open_outputs
+from prep.storage.paths import require_name
+
+Progress = Callable[[int], None]
+_TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Rows (1 and more) or shares (below 1) to hold out; 0 for none."""
+
+    test: float
+    val: float = 0
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How to split; `dataset_dir` holds the registered test sets that must not be trained on.
+
+    None is the outputs' own folder. `drop_overlap` leaves such rows out instead of refusing.
+    """
+
+    sizes: SplitSizes
+    seed: int = 42
+    dataset_dir: Path | None = None
+    drop_overlap: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """The files written and the rows in each, by side: test, val, train."""
+
+    outputs: dict[str, Path]
+    rows: dict[str, int]
+    dropped: int = 0
+    checked_against: list[str] = field(default_factory=list)
+
+
+def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progress = lambda _: None) -> SplitResult:
+    """Split a converted file into `<prefix>_train.jsonl`, `<prefix>_test.jsonl` and, if asked, `_val`.
+
+    Rows with the same normalised question, and rows of one conversation, stay on one side; each side
+    holds the sources in the proportion of the whole. Where whole groups of rows do not make a size, the
+    nearest is taken that is at most one row, or a tenth, off.
+    Raises: UserError when the sizes cannot be met so or leave nothing to train on, or the rows ask what a
+    registered test set asks.
+    """
+    require_name(prefix)
+    targets = {side: prefix.with_name(f"{prefix.name}_{side}.jsonl") for side in SIDES}
+    with ExitStack() as stack:
+        held_out = (targets["test"], targets["val"])
+        outputs = stack.enter_context(open_outputs(targets["train"], held_out, step="split", force=options.force))
+        file = stack.enter_context(LineFile(path))
+        rows = _Rows.read(file, on_rows)
+        test_sets = _read_test_sets(options.dataset_dir or prefix.parent, set(targets.values()))
+        dropped = _find_overlap(path, rows, test_sets, drop=options.drop_overlap)
+        wanted = _count_wanted(options.sizes, len(file) - len(dropped))
+        sides = assign_sides(rows.strata(dropped), wanted, options.seed, _refuse_size)
+        made = {side: target for side, target in targets.items() if side == "train" or wanted[side]}
+        manifest = read_manifest(path)
+        source = describe_input(path)
+        manifests = {}
+        for side, target in made.items():
+            out = outputs.stage(target)
+            counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+            for place in sides[side]:
+                out.write(file.read_line(place))
+                counts.update(rows.kinds[place])
+            manifests[target] = Manifest(
+                step="split",
+                options={**_describe_options(options), "side": side},
+                think_policy=manifest.think_policy if manifest else None,
+                inputs=[source],
+                counts={"records": len(sides[side]), **counts},
+                output=describe_output(out, rows.formatting),
+            )
+        unmade = [target for side, target in targets.items() if side not in made and options.force]
+        file.check_unchanged()
+        outputs.publish(manifests, without=unmade)
+    return SplitResult(made, {side: len(sides[side]) for side in made}, len(dropped), list(test_sets))
+
+
+@dataclass
+class _Rows:
+    """What deciding needs of each row, by place: its group, source, question and kinds."""
+
+    formatting: str
+    groups: list[int]
+    sources: list[str]
+    questions: list[bytes]
+    kinds: list[tuple[str, ...]]
+
+    @classmethod
+    def read(cls, file: LineFile, on_rows: Progress) -> "_Rows":
+        """Union the rows that must not part: by question, in whatever context, and by conversation."""
+        rows = cls(file.read_row(0).formatting, list(range(len(file))), [], [], [])
+        first_with: dict[bytes, int] = {}
+        for place, row in enumerate(file.read_rows()):
+            if row.formatting != rows.formatting:
+                raise InputError(
+                    f"{file.path} row {place + 1} is {row.formatting}, and row 1 is {rows.formatting}",
+                    hint=f"lfc prep lint {file.path} tells all",
+                )
+            origin = Origin.parse(row.origin)
+            question = hash_question(row)
+            keys = [question]
+            if origin is not None:
+                keys.append(hash_text(origin.conversation))
+            for key in keys:
+                rows.groups[rows.find(place)] = rows.find(first_with.setdefault(key, place))
+            rows.sources.append(origin.source if origin else "")
+            rows.questions.append(question)
+            rows.kinds.append(tuple(kind for kind, count in row.kinds.items() if count))
+            on_rows(1)
+        rows.groups = [rows.find(place) for place in range(len(file))]
+        return rows
+
+    def find(self, place: int) -> int:
+        """Return the place that stands for a row's group."""
+        groups = self.groups
+        while groups[place] != place:
+            groups[place] = groups[groups[place]]
+            place = groups[place]
+        return place
+
+    def strata(self, without: set[int]) -> dict[str, list[list[int]]]:
+        """Return the groups of each source, a group of several sources with its first row's."""
+        members: dict[int, list[int]] = defaultdict(list)
+        for place, group in enumerate(self.groups):
+            if place not in without:
+                members[group].append(place)
+        strata: dict[str, list[list[int]]] = defaultdict(list)
+        for places in members.values():
+            strata[self.sources[places[0]]].append(places)
+        return {source: strata[source] for source in sorted(strata)}
+
+
+def _count_wanted(sizes: SplitSizes, total: int) -> dict[str, int]:
+    wanted = {}
+    for side, size in (("test", sizes.test), ("val", sizes.val)):
+        if not 0 <= size < float("inf") or (size > 1 and size != int(size)):
+            raise UserError(f"a size of {size} rows cannot be held out")
+        # A share is of at least one row: a side that was asked for is never left out.
+        wanted[side] = max(1, round(size * total)) if 0 < size < 1 else int(size)
+    if not any(wanted.values()):
+        raise UserError("nothing is to be held out", hint="--test 500, or --test 0.05")
+    if sum(wanted.values()) >= total:
+        raise UserError(f"test {wanted['test']} and val {wanted['val']} of {total} rows leave none to train on")
+    return wanted
+
+
+def _refuse_size(side: str, rows: int, nearest: list[int]) -> UserError:
+    if not nearest:
+        return UserError(
+            f"{rows:,} rows for {side} leave none for the other sides, because rows of one conversation or of one "
+            "question stay together",
+            hint="hold out less, or split a file with more questions",
+        )
+    sizes = " and ".join(f"{size:,}" for size in sorted(nearest))
+    return UserError(
+        f"{side} cannot be {rows:,} rows: rows of one conversation or of one question stay together; "
+        f"the nearest sizes that can be held out are {sizes}",
+        hint=f"--{side} {nearest[0]}",
+    )
+
+
+def _read_test_sets(dataset_dir: Path, own: set[Path]) -> dict[str, set[bytes]]:
+    """Return the questions of each registered test set, but for the files that are made here anew.
+
+    A test set is one that this command made, or whose name ends in test, eval, heldout or benchmark.
+    """
+    if not (dataset_dir / FILE_NAME).exists():
+        return {}
+    own = {path.resolve() for path in own}
+    questions = {}
+    for name, entry in read_registry(dataset_dir).items():
+        paths = [path for path in list_entry_files(entry, dataset_dir) if path.resolve() not in own]
+        if any(_is_test_set(name, path) for path in paths):
+            dataset = read_entry(name, entry, dataset_dir)
+            questions[name] = {key for path in paths for key in _hash_asked(path, dataset)}
+    return questions
+
+
+def _is_test_set(name: str, path: Path) -> bool:
+    if _TEST_NAME.search(name) or _TEST_NAME.search(path.stem):
+        return True
+    try:
+        manifest = read_manifest(path)
+    except InputError:
+        # Of a file that is none of this command's business; lint tells of it.
+        return False
+    return manifest is not None and manifest.step == "split" and manifest.options.get("side") == "test"
+
+
+def _hash_asked(path: Path, dataset: Dataset) -> Iterator[bytes]:
+    """Yield the key of what each row of a registered file asks; a row without a question asks nothing."""
+    columns = dataset.columns
+    for row in read_rows(path):
+        if not isinstance(row, SourceRow):
+            continue
+        turns = row.values.get(columns.get("messages", "conversations"))
+        asked = row.values.get(columns.get("prompt", "instruction"))
+        more = row.values.get(columns.get("query", "input"))
+        if isinstance(turns, list):
+            texts = [turn.get(dataset.tags.get("content_tag")) for turn in turns if isinstance(turn, dict)]
+            yield hash_text(normalise_question("\n".join(text for text in texts[:-1] if isinstance(text, str))))
+        elif isinstance(asked, str):
+            yield hash_text(normalise_question(f"{asked}\n{more if isinstance(more, str) else ''}"))
+
+
+def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], *, drop: bool) -> set[int]:
+    """Return the places of rows that a test set asks too, with all of their groups; refuse unless `drop`."""
+    overlapping: set[int] = set()
+    for name, questions in test_sets.items():
+        found = [place for place, question in enumerate(rows.questions) if question in questions]
+        if found and not drop:
+            raise UserError(
+                f"{len(found):,} rows of {path} ask what the registered test set '{name}' asks; "
+                f"the first is row {found[0] + 1}",
+                hint="--drop-overlap to leave them out",
+            )
+        overlapping |= {rows.groups[place] for place in found}
+    return {place for place, group in enumerate(rows.groups) if group in overlapping}
+
+
+def _describe_options(options: SplitOptions) -> dict[str, Any]:
+    described: dict[str, Any] = {"test": options.sizes.test, "val": options.sizes.val, "seed": options.seed}
+    if options.drop_overlap:
+        described["drop_overlap"] = True
+    return described

@@ -1,0 +1,1 @@
+"""Conversion: inputs to shards to one JSONL with its manifest."""

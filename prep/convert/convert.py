@@ -1,0 +1,407 @@
+"""The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
+
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from prep.convert.inputs import (
+    InputHashes,
+    InputWatch,
+    check_texts,
+    describe_input_file,
+    open_inputs,
+    recognise_inputs,
+)
+from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
+from prep.convert.parquet import convert_parquet
+from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult, convert_rows
+from prep.convert.where import all_hold, parse_condition
+from prep.errors import InputError, RecordError, RejectsError
+from prep.formats import SOURCES, Source, map_columns
+from prep.parallel.threads import WorkAhead
+from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
+from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
+from prep.rows.thinking import ThinkPolicy
+from prep.storage.files import AtomicFile, Manifest, read_manifest
+from prep.storage.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
+
+if TYPE_CHECKING:
+    from prep.convert.length_limit import LengthLimit
+    from prep.parallel.processes import WorkerPool
+
+Progress = Callable[[int], None]
+
+_SHARD_ROWS = 500
+_RANGE_BYTES = 1 << 20
+_BLOCK_BYTES = 2 << 20
+_BLOCKS_AHEAD = 4
+_LARGEST_KEPT_BYTES = 16 << 20
+# Below this, starting processes takes longer than they save.
+_PARALLEL_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
+
+    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
+    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
+    """
+
+    format: str | None = None
+    policy: ThinkPolicy = ThinkPolicy.TAGGED
+    column_map: dict[str, str] = field(default_factory=dict)
+    turns: str = "expand"
+    system: str = ""
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 42
+    dedup: str | None = None
+    max_tokens: int | None = None
+    model: Path | None = None
+    on_long: str = "reject"
+    max_rejects: int = 0
+    max_line_bytes: int = MAX_LINE_BYTES
+    workers: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What a conversion did; `unused_columns` were in the input and are not in the output.
+
+    `output` is None when every row calls tools; those rows are in `tools_output`, in ShareGPT form.
+    `left_out` are files of a folder that hold no rows.
+    """
+
+    format: str
+    counts: dict[str, int]
+    unused_columns: list[str]
+    output: Path | None
+    rejects: Path | None
+    tools_output: Path | None = None
+    duplicates: Path | None = None
+    too_long: Path | None = None
+    left_out: list[Path] = field(default_factory=list)
+
+
+def convert_files(
+    inputs: Sequence[Path], output: Path, options: ConvertOptions, on_rows: Progress = lambda _: None
+) -> ConvertResult:
+    """Convert source files of one shape into an Alpaca JSONL with its manifest.
+
+    Inputs are files, folders, globs, or `-` for JSONL on stdin. `on_rows` is called with the number of
+    source rows read since its last call.
+    Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
+    """
+    mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
+    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped})
+    _keep_freed_memory()
+    with ExitStack() as stack:
+        files, left_out = open_inputs(inputs, options.max_line_bytes, stack)
+        watch = InputWatch(files)
+        for file in files:
+            # A broken manifest is told of now, and not when all is converted.
+            read_manifest(file.path)
+        hashes = InputHashes(files, stack)
+        source, columns = recognise_inputs(files, options.format, options.column_map)
+        names = _OutputNames.of(output)
+        refuse_inputs(names, [file.path for file in files])
+        outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
+        stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
+        run = _Run(names, outputs, options, columns)
+        for place, shard in stream.read():
+            run.take(place, shard)
+            on_rows(shard.counts["rows"])
+        described = [
+            describe_input_file(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
+        ]
+        watch.check()
+        return run.finish(stream.plan, described, left_out)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed, up to this size, and use it again: new memory costs more than what it is for.
+
+    It takes the size of the largest block that was given back for the size from which blocks are given back.
+    """
+    bytes(_LARGEST_KEPT_BYTES)
+
+
+def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertPlan:
+    return ConvertPlan(
+        source=source.name,
+        column_map=dict(options.column_map),
+        policy=options.policy,
+        turns=options.turns,
+        prefix=prefix,
+        system=options.system,
+        where=tuple(parse_condition(text) for text in options.where),
+        length_limit=_make_length_limit(options),
+    )
+
+
+def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
+    if options.max_tokens is None:
+        return None
+    from prep.convert.length_limit import LengthLimit, LengthMeter
+
+    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model)
+    # A tokenizer that cannot be used is told of here, before other processes fail on it.
+    LengthMeter(limit, options.policy)
+    return limit
+
+
+class _Stream:
+    """The shards of all files in their order."""
+
+    def __init__(
+        self,
+        plan: ConvertPlan,
+        files: Sequence[InputFile],
+        options: ConvertOptions,
+        hashes: InputHashes,
+        stack: ExitStack,
+    ) -> None:
+        self.plan = plan
+        self._files = files
+        self._options = options
+        self._stack = stack
+        self._pool: WorkerPool[LineRange, ShardResult] | None = None
+        self._hashes = hashes
+
+    def read(self) -> Iterator[tuple[int, ShardResult]]:
+        """Yield (the file's place, shard) for every file."""
+        if self._options.limit is not None or self._options.sample is not None:
+            yield from self._read_chosen()
+            return
+        for place, file in enumerate(self._files):
+            if (workers := self._count_workers(file)) > 1:
+                shards = self._read_parallel(place, file, workers)
+            elif file.kind.startswith("jsonl"):
+                shards = self._read_lines(place, file)
+            else:
+                shards = self._read_alone(file)
+            with closing(shards):
+                for shard in shards:
+                    yield place, shard
+
+    def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
+        if file.kind == "parquet":
+            yield from convert_parquet(self.plan, file)
+        else:
+            rows = read_rows(file.path, file.max_line_bytes)
+            while shard := list(islice(rows, _SHARD_ROWS)):
+                yield convert_rows(self.plan, shard, file.name, file.label)
+
+    def _count_workers(self, file: InputFile) -> int:
+        """Return how many processes convert a file: several when it is large, and keeps the interpreter busy."""
+        if file.kind != "jsonl" or file.path.stat().st_size < _PARALLEL_BYTES:
+            return 1
+        with closing(read_blocks(file.path, max_line_bytes=file.max_line_bytes)) as blocks:
+            first = next(blocks)
+        if LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data):
+            return 1
+        from prep.parallel.processes import count_workers
+
+        return self._options.workers or count_workers()
+
+    def _read_lines(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+        """Read and hash in a thread, convert here."""
+        digest = hashlib.sha256()
+
+        def read() -> Generator[bytes, None, None]:
+            for data in read_byte_blocks(file.path, file.kind, _BLOCK_BYTES, file.max_line_bytes):
+                digest.update(data)
+                yield data
+
+        converter = LineConverter(self.plan, file.name, file.label)
+        with closing(WorkAhead(read(), _BLOCKS_AHEAD)) as blocks:
+            for data in blocks:
+                yield converter.convert(data, converter.next_row)
+        if file.kind == "jsonl":
+            self._hashes.note(place, digest.hexdigest())
+
+    def _read_parallel(self, place: int, file: InputFile, workers: int) -> Generator[ShardResult, None, None]:
+        """Find the lines' ends and hash here, convert in the other processes."""
+        from prep.parallel.processes import WorkerPool
+
+        digest = hashlib.sha256()
+
+        def find_ranges() -> Iterator[LineRange]:
+            for block in read_blocks(file.path, size=_RANGE_BYTES, max_line_bytes=file.max_line_bytes):
+                digest.update(block.data)
+                yield LineRange(file, block.start, len(block.data), block.first_row)
+
+        if self._pool is None:
+            self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
+        yield from self._pool.map(find_ranges())
+        self._hashes.note(place, digest.hexdigest())
+
+    def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
+        """Convert the rows that --limit and --sample choose, one after the other."""
+        chosen = self._choose_rows()
+        passed = 0
+        for place, file in enumerate(self._files):
+            rows = []
+            for row in read_rows(file.path, file.max_line_bytes):
+                takes = self._passes(row)
+                if not takes or chosen is None or passed in chosen:
+                    rows.append(row)
+                passed += takes
+                if len(rows) == _SHARD_ROWS:
+                    yield place, convert_rows(self.plan, rows, file.name, file.label)
+                    rows = []
+                if passed == self._options.limit:
+                    break
+            yield place, convert_rows(self.plan, rows, file.name, file.label)
+            if passed == self._options.limit:
+                return
+
+    def _choose_rows(self) -> set[int] | None:
+        """Draw the sample among the rows that pass --where, and are within the limit."""
+        import random
+
+        if self._options.sample is None:
+            return None
+        total = sum(self._passes(row) for file in self._files for row in read_rows(file.path, file.max_line_bytes))
+        total = min(total, self._options.limit or total)
+        # random.Random's sample is the same on every machine and Python since 3.11.
+        rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
+        return set(rng.sample(range(total), min(self._options.sample, total)))
+
+    def _passes(self, row: SourceRow | BadRow) -> bool:
+        """Whether a row counts for --limit; a broken one does, and is rejected."""
+        if isinstance(row, BadRow):
+            return True
+        try:
+            return all_hold(self.plan.where, row.values)
+        except RecordError:
+            return True
+
+
+class _OutputNames(NamedTuple):
+    main: Path
+    tools: Path
+    rejects: Path
+    duplicates: Path
+    too_long: Path
+
+    @classmethod
+    def of(cls, main: Path) -> Self:
+        return cls(
+            main,
+            main.with_name(f"{main.stem}_tools.jsonl"),
+            main.with_name(f"{main.name}.rejects.jsonl"),
+            main.with_name(f"{main.name}{DUPLICATES_SUFFIX}"),
+            main.with_name(f"{main.name}.too-long.jsonl"),
+        )
+
+
+class _Run:
+    """What is written while shards come in, and what is made of it at the end."""
+
+    def __init__(self, names: _OutputNames, outputs: OutputSet, options: ConvertOptions, columns: set[str]) -> None:
+        self.rows_of: Counter[int] = Counter()
+        self._names = names
+        self._outputs = outputs
+        self._options = options
+        self._columns = set(columns)
+        self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        if options.max_tokens is not None and options.on_long != "reject":
+            self._counts["too_long"] = 0
+        self._first_reject = ""
+        self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
+        self._files: dict[Path, AtomicFile] = {path: outputs.stage(path) for path in names}
+
+    def take(self, place: int, shard: ShardResult) -> None:
+        """Write one shard; they come in the order of the output."""
+        self._counts.update(shard.counts)
+        self._columns |= shard.columns
+        if len(self._columns) > MAX_COLUMNS:
+            raise InputError(f"the input cannot be converted: {MANY_COLUMNS}")
+        self._first_reject = self._first_reject or shard.first_reject
+        self.rows_of[place] += shard.counts["rows"]
+        self._write(self._names.main, shard.records)
+        self._write(self._names.tools, shard.tool_records)
+        self._files[self._names.rejects].write(shard.rejects)
+        self._files[self._names.too_long].write(shard.too_long)
+
+    def finish(self, plan: ConvertPlan, inputs: list[dict[str, Any]], left_out: list[Path]) -> ConvertResult:
+        """Publish the outputs that hold something; raises RejectsError or InputError without them."""
+        counts, names = self._counts, self._names
+        if counts["rejects"] > self._options.max_rejects:
+            self._outputs.publish_one(names.rejects)
+            raise RejectsError(
+                f"{counts['rejects']:,} of {counts['rows']:,} rows cannot be used; the first: {self._first_reject}",
+                hint=f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
+            )
+        empty = [path for path, file in self._files.items() if not file.bytes_written]
+        if names.main in empty and names.tools in empty:
+            raise InputError(self._explain_no_rows(inputs))
+        made = {path: self._describe(path, plan, inputs) for path in (names.main, names.tools) if path not in empty}
+        self._outputs.publish(made, without=empty)
+        used = set(map_columns(SOURCES[plan.source], self._columns, plan.column_map).values())
+        kept = {path: None if path in empty else path for path in self._files}
+        return ConvertResult(
+            format=plan.source,
+            counts=dict(counts),
+            unused_columns=sorted(self._columns - used),
+            output=kept[names.main],
+            rejects=kept[names.rejects],
+            tools_output=kept[names.tools],
+            duplicates=kept[names.duplicates],
+            too_long=kept[names.too_long],
+            left_out=left_out,
+        )
+
+    def _write(self, path: Path, lines: bytes) -> None:
+        if self._duplicates is not None and lines:
+            lines, gone, lost = self._duplicates.filter_lines(lines)
+            self._counts["duplicates"] += gone.count(b"\n")
+            self._counts.subtract(lost)
+            self._files[self._names.duplicates].write(gone)
+        if lines:
+            self._files[path].write(lines)
+
+    def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
+        names = ", ".join(entry["path"] for entry in inputs)
+        counts = self._counts
+        if not counts["rows"]:
+            return f"no rows in {names}"
+        gone = [f"{counts['filtered']:,} filtered", f"{counts['rejects']:,} rejected"]
+        if counts["too_long"]:
+            gone.append(f"{counts['too_long']:,} too long for --max-tokens {self._options.max_tokens:,}")
+        return f"no rows to write from {names}: {', '.join(gone)}"
+
+    def _count_tool_records(self) -> dict[str, int]:
+        counts = self._counts
+        return {"records": counts["tool_records"], "with_history": counts["tool_records_with_history"]}
+
+    def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
+        file = self._files[path]
+        options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
+        for name in ("system", "where", "limit", "sample", "dedup"):
+            if value := getattr(self._options, name):
+                options[name] = value
+        if self._options.sample is not None:
+            options["seed"] = self._options.seed
+        if limit := plan.length_limit:
+            options |= {"max_tokens": limit.max_tokens, "on_long": limit.on_long}
+            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256}
+        return Manifest(
+            step="convert",
+            options=options,
+            think_policy=plan.policy.value,
+            inputs=inputs,
+            counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
+            output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
+        )

@@ -1,0 +1,142 @@
+"""What a conversion reads: its files, stdin's copy, their format, hashes, and whether they change meanwhile."""
+
+import sys
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from prep.convert.parquet import read_columns
+from prep.errors import InputError, UserError
+from prep.formats import SOURCES, Source, check_column_map, recognise_source
+from prep.parallel.threads import WorkAhead
+from prep.rows.line_blocks import cut_into_lines
+from prep.rows.readers import InputFile, SourceRow, find_inputs, read_rows
+from prep.storage.files import Fingerprint, describe_making, explain_os_error, hash_file
+
+STDIN = Path("-")
+_PEEK_ROWS = 200
+
+
+def open_inputs(
+    inputs: Sequence[Path], max_line_bytes: int, stack: ExitStack
+) -> tuple[list[InputFile], list[Path]]:
+    """Return the files to convert, and what was left out of folders; the stack keeps a copy of stdin."""
+    if STDIN not in inputs:
+        return find_inputs(inputs, max_line_bytes)
+    if len(inputs) > 1:
+        raise UserError("'-' reads stdin, and cannot stand beside other inputs")
+    return [_keep_stdin(max_line_bytes, stack)], []
+
+
+def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
+    """Copy stdin to a file: it is looked at more than once."""
+    import tempfile
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
+    path = folder / "stdin.jsonl"
+    with explain_os_error(path), path.open("wb") as stream:
+        for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, max_line_bytes):
+            stream.write(data)
+    return InputFile(path, "stdin", "jsonl", "-", max_line_bytes)
+
+
+def recognise_inputs(
+    files: Sequence[InputFile], format_name: str | None, column_map: Mapping[str, str]
+) -> tuple[Source, set[str]]:
+    """Return the source of all files, and the columns of its first ones."""
+    if format_name is not None and format_name not in SOURCES:
+        raise UserError(f"--format {format_name} is not known; known are {', '.join(SOURCES)}")
+    source = SOURCES[format_name] if format_name else None
+    seen: set[str] = set()
+    for file in files:
+        columns = _peek_columns(file)
+        if columns is None:
+            continue
+        try:
+            source = source or recognise_source(columns, column_map)
+            if not seen:
+                check_column_map(source, columns, column_map)
+        except InputError as error:
+            raise InputError(f"{file.name}: {error}", hint=error.hint) from error
+        seen |= set(columns)
+    if source is None:
+        # Not one row can be read: any source rejects them all, each with its own reason.
+        source = SOURCES["alpaca"]
+    return source, seen
+
+
+def _peek_columns(file: InputFile) -> list[str] | None:
+    """Return the columns of a file's first rows, in their order; None when none of them is an object."""
+    if file.kind == "parquet":
+        return read_columns(file) or None
+    rows = (
+        row for row in islice(read_rows(file.path, file.max_line_bytes), _PEEK_ROWS) if isinstance(row, SourceRow)
+    )
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    return columns or None
+
+
+class InputWatch:
+    """Notices that an input changes while it is read."""
+
+    def __init__(self, files: Sequence[InputFile]) -> None:
+        self._seen = {file.path: Fingerprint.of(file.path) for file in files}
+
+    def check(self) -> None:
+        """Raise InputError when a file is no longer what it was at the start."""
+        for path, fingerprint in self._seen.items():
+            fingerprint.check(path)
+
+
+class InputHashes:
+    """The files' sha256; of those that are not hashed while read, a thread works it out from the start on."""
+
+    def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
+        self._files = files
+        self._known: dict[int, str] = {}
+        places = [place for place, file in enumerate(files) if file.kind != "jsonl"]
+        self._coming: Iterator[tuple[int, str]] = iter(())
+        if places:
+            stop = threading.Event()
+            self._coming = stack.enter_context(closing(WorkAhead(self._hash(places, stop), len(places))))
+            stack.callback(stop.set)
+
+    def note(self, place: int, sha256: str) -> None:
+        """Take the hash of a file that was hashed while it was read."""
+        self._known[place] = sha256
+
+    def of(self, place: int) -> str:
+        """Return the hash of a file, once all that the thread works out are there."""
+        self._known.update(self._coming)
+        if place not in self._known:
+            self._known[place] = hash_file(self._files[place].path)
+        return self._known[place]
+
+    def _hash(self, places: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
+        for place in places:
+            yield place, hash_file(self._files[place].path, stop.is_set)
+
+
+def describe_input_file(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:
+    """Return the manifest's entry of an input."""
+    return {
+        "path": file.name,
+        "label": file.label,
+        "bytes": file.path.stat().st_size,
+        "sha256": sha256,
+        "rows": rows,
+        **describe_making(file.path, sha256),
+    }
+
+
+def check_texts(arguments: Mapping[str, Sequence[str]]) -> None:
+    """Raise UserError when an option's argument is no text: bytes that are no UTF-8 would end in rows."""
+    for name, given in arguments.items():
+        for text in given:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{name} is not valid UTF-8", hint="type it in a terminal set to UTF-8") from error

@@ -1,0 +1,70 @@
+"""Rows that are longer than a model is to read: measured in its own tokens, as they will be trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from prep.errors import InputError, RecordError, UserError
+from prep.registry.dataset import Dataset, align_row
+from prep.rows.records import AlpacaRecord, ToolRecord
+from prep.rows.thinking import ThinkPolicy
+from prep.storage.files import hash_file
+from prep.tokens.encoder import RowEncoder, TemplateOptions, find_tokenizer_file
+
+CHOICES = ("drop", "reject", "keep")
+_ALPACA, _SHAREGPT = Dataset(()), Dataset((), formatting="sharegpt")
+
+
+@dataclass(frozen=True)
+class LengthLimit:
+    """The most tokens that a row may have, and what becomes of a longer one.
+
+    `tokenizer` is a tokenizer.json, whose content `sha256` pins; `on_long` is one of CHOICES.
+    """
+
+    max_tokens: int
+    on_long: str
+    tokenizer: str
+    sha256: str
+
+    @classmethod
+    def of(cls, max_tokens: int, on_long: str, model: Path | None) -> "LengthLimit":
+        """Return the limit in the tokens of a model's folder or tokenizer.json.
+
+        Raises: UserError without a model; InputError when its tokenizer cannot be used.
+        """
+        if model is None:
+            raise UserError("--max-tokens needs the model whose tokenizer counts", hint="--model PATH")
+        if on_long not in CHOICES:
+            raise UserError(f"--on-long {on_long} is not known; known are {', '.join(CHOICES)}")
+        file = find_tokenizer_file(model)
+        return cls(max_tokens, on_long, file.as_posix(), hash_file(file))
+
+
+class LengthMeter:
+    """Measures written rows through LLaMA-Factory's qwen3 template, as their think policy will train them.
+
+    `mask_history` is on: it is what a config of rows with history gets, and no other row differs by it.
+    """
+
+    def __init__(self, limit: LengthLimit, policy: ThinkPolicy) -> None:
+        self._encoder = _load_encoder(limit.tokenizer, limit.sha256, policy.enable_thinking)
+
+    def measure(self, records: Sequence[AlpacaRecord | ToolRecord]) -> list[int]:
+        """Return the tokens of each row; raises RecordError when LLaMA-Factory could not encode one."""
+        try:
+            rows = [
+                align_row(record._asdict(), _ALPACA if isinstance(record, AlpacaRecord) else _SHAREGPT)
+                for record in records
+            ]
+            measured = list(self._encoder.measure_rows(rows))
+        except InputError as error:
+            raise RecordError(f"its tokens cannot be counted: {error}") from error
+        return [sum(turn.source + turn.target for turn in turns) for turns in measured]
+
+
+@lru_cache(maxsize=1)
+def _load_encoder(tokenizer: str, sha256: str, enable_thinking: bool | None) -> RowEncoder:
+    """Load a tokenizer once for all shards of a process; `sha256` tells a file that was replaced from it."""
+    return RowEncoder(Path(tokenizer), TemplateOptions("qwen3", enable_thinking, mask_history=True))

@@ -1,0 +1,55 @@
+"""Alpaca itself: instruction, input, output, and system and history when there; registered sets too."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prep.errors import RecordError
+from prep.formats.fields import read_optional_text, read_text
+from prep.rows.records import Exchange
+from prep.rows.thinking import refuse_chat_markup, split_thought
+
+REQUIRED = ("instruction", "output")
+OPTIONAL = ("input", "system", "history", "origin")
+REPAIR = "repair the file first with lfc prep lint --fix"
+_ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
+
+
+def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
+    """Return the row's one exchange, with the origin that an earlier conversion gave it.
+
+    Raises: RecordError when a column has another type, or a tutorial's script spoiled the row: chat
+    markup or broken think tags inside the fields.
+    """
+    instruction, output = read_text(row, "instruction"), read_text(row, "output")
+    try:
+        for name in ("instruction", "output"):
+            refuse_chat_markup(row[name], name)
+        thought, answer = split_thought(output)
+    except RecordError as error:
+        raise RecordError(f"{error}; {REPAIR}") from error
+    origin = read_optional_text(row, "origin")
+    return (
+        Exchange(
+            question=instruction,
+            thought=thought,
+            answer=answer,
+            system=read_optional_text(row, "system"),
+            history=_read_history(row.get("history")),
+            input=read_optional_text(row, "input"),
+            origin=origin if _ORIGIN.fullmatch(origin) else "",
+        ),
+    )
+
+
+def _read_history(history: object) -> tuple[tuple[str, str], ...]:
+    if not history:
+        return ()
+    if not isinstance(history, list):
+        raise RecordError("column 'history' is not a list of [question, answer] pairs")
+    pairs = []
+    for pair in history:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise RecordError("column 'history' is not a list of [question, answer] pairs")
+        pairs.append((pair[0], pair[1]))
+    return tuple(pairs)

@@ -1,0 +1,15 @@
+"""Mathematics with solutions that carry their own think tags (nvidia/OpenMathReasoning)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prep.formats.fields import read_text
+from prep.rows.records import Exchange
+from prep.rows.thinking import split_thought
+
+REQUIRED = ("problem", "generated_solution")
+
+
+def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
+    """Return the row's one exchange; raises RecordError when a column is no string or a tag is astray."""
+    return (Exchange(read_text(row, "problem"), *split_thought(read_text(row, "generated_solution"))),)

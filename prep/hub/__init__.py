@@ -1,0 +1,1 @@
+"""Datasets and models from a hub, verified file by file."""

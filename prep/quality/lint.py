@@ -1,0 +1,376 @@
+"""A registered or bare file of rows against schema, think grammar and chat markup, in one pass and flat memory."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prep.errors import InputError, RecordError
+from prep.quality.findings import Fault, Finding, OnFinding
+from prep.quality.question_book import QuestionBook
+from prep.quality.repair import repair_row
+from prep.registry.dataset import Dataset, Message, align_row
+from prep.registry.dataset_info import ALPACA_COLUMNS
+from prep.rows.json_rows import BOM, check_json_suffix, holds_lines_as_json, iter_json_rows
+from prep.rows.line_blocks import read_blocks
+from prep.rows.records import MEDIA, is_text_pair
+from prep.rows.repeated_keys import find_repeated_key
+from prep.rows.thinking import (
+    CLOSE_TAG,
+    EMPTY_THOUGHT,
+    OPEN_TAG,
+    THOUGHT_END,
+    THOUGHT_START,
+    ThinkPolicy,
+    find_chat_markup,
+    find_output_fault,
+)
+from prep.storage.os_errors import explain_read_error
+from prep.tokens.encoder import TemplateOptions, plan_turns
+
+_PROGRESS_ROWS = 1000
+_SHAREGPT_COLUMNS = ("messages", "system", "tools")
+_OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_FIX = "lfc prep lint --fix FILE -o NEW repairs it"
+_BY_HAND = "mend it by hand or take the row out: it cannot be repaired without guessing"
+_MENDS = {
+    Fault.BOM: "save the file as UTF-8 without a BOM, or lfc prep lint --fix FILE -o NEW",
+    Fault.ENCODING: "save the file as UTF-8",
+    Fault.CRLF: "save the file with \\n line ends, or lfc prep lint --fix FILE -o NEW",
+    Fault.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
+    Fault.JSON: "write one whole JSON object a line",
+    Fault.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
+    Fault.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
+    Fault.NOT_OBJECT: "write one JSON object a line",
+    Fault.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',
+    Fault.TYPE: 'write a string; null first and text later stops LLaMA-Factory\'s loader, so write "" or []',
+    Fault.HISTORY: "write [] or a list of [question, answer] pairs of strings",
+    Fault.TURNS: "make the turns alternate, with the dataset's tags",
+    Fault.EMPTY: "fill it or take the row out",
+    Fault.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep lint --fix FILE -o NEW",
+    Fault.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; --fix does it",
+    Fault.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
+    Fault.NO_ROWS: "convert the source again",
+}
+
+
+@dataclass(frozen=True)
+class LintSummary:
+    """How many rows were read, and how many findings of each kind there are."""
+
+    rows: int
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All findings."""
+        return sum(self.counts.values())
+
+
+def lint_dataset(
+    dataset: Dataset,
+    on_finding: OnFinding,
+    *,
+    ignore: Collection[str] = (),
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> LintSummary:
+    """Check every row of a dataset; `on_finding` gets each fault whose kind is not in `ignore`, in file order.
+
+    Duplicates and what only the whole file shows come at the end of each file.
+    Raises: InputError when a file cannot be read at all.
+    """
+    rows, counts = 0, Counter[str]()
+
+    def report(finding: Finding) -> None:
+        if finding.kind not in ignore:
+            counts[finding.kind.value] += 1
+            on_finding(finding)
+
+    for path in dataset.paths:
+        linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=Fault.DUPLICATE not in ignore)
+        linter.run()
+        rows += linter.rows
+    return LintSummary(rows, dict(sorted(counts.items())))
+
+
+class _FileLinter:
+    """Checks one file; holds 12 bytes a row, for duplicates."""
+
+    def __init__(
+        self,
+        path: Path,
+        dataset: Dataset,
+        report: OnFinding,
+        on_rows: Callable[[int], None],
+        *,
+        looks_for_duplicates: bool,
+    ) -> None:
+        self.rows = 0
+        self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
+        self._questions = QuestionBook() if looks_for_duplicates else None
+        self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
+        columns = dataset.columns
+        self._names = tuple(columns.get(name, "") for name in ("prompt", "query", "response", "system", "history"))
+        self._keys: Collection[str] = ()
+        self._first_empty_thought = self._first_untagged = 0
+        self._empty_thoughts = self._untagged = 0
+
+    def run(self) -> None:
+        check_json_suffix(self._path)
+        is_misnamed = holds_lines_as_json(self._path)
+        if is_misnamed:
+            self._add(0, Fault.FILE_NAME, "one object a line, in a file named .json")
+        if is_misnamed or self._path.suffix.lower() == ".jsonl":
+            is_readable = self._run_lines()
+        else:
+            is_readable = self._run_array()
+        if is_readable and not self.rows:
+            self._add(0, Fault.NO_ROWS, "the file has no rows")
+        self._report_mixed_policy()
+        for line, first_line in self._questions.find_duplicates() if self._questions else ():
+            self._add(line, Fault.DUPLICATE, f"asks what line {first_line} asks")
+        self._on_rows(self.rows % _PROGRESS_ROWS)
+
+    def _run_lines(self) -> bool:
+        crlf, blank = _Repeats(), _Repeats()
+        encoding = _OTHER_ENCODINGS.get(self._read_start())
+        if encoding:
+            self._add(1, Fault.ENCODING, f"the file is {encoding}, not UTF-8")
+            return False
+        for block in read_blocks(self._path):
+            lines = block.data.split(b"\n")
+            if not lines[-1]:
+                lines.pop()
+            for number, raw in enumerate(lines, block.first_row):
+                line = raw
+                if number == 1 and raw.startswith(BOM):
+                    self._add(1, Fault.BOM, "the file begins with a byte order mark")
+                    line = raw[len(BOM) :]
+                if line.endswith(b"\r"):
+                    crlf.add(number)
+                if not line or line.isspace():
+                    blank.add(number)
+                else:
+                    self._take_line(number, line)
+        if crlf.count:
+            self._add(crlf.first, Fault.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
+        if blank.count:
+            self._add(blank.first, Fault.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
+        return True
+
+    def _read_start(self) -> bytes:
+        with explain_read_error(self._path), self._path.open("rb") as stream:
+            return stream.read(2)
+
+    def _take_line(self, number: int, line: bytes) -> None:
+        import orjson
+
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            self._report_broken_line(number, line, error)
+            return
+        repeated = find_repeated_key(line, row)
+        if repeated is not None:
+            self._add(number, Fault.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
+        self._take(number, row)
+
+    def _run_array(self) -> bool:
+        try:
+            for number, row in iter_json_rows(self._path):
+                self._take(number, row)
+        except InputError as error:
+            self._add(0, Fault.JSON, str(error).removeprefix(f"{self._path} "))
+            return False
+        return True
+
+    def _take(self, number: int, row: Any) -> None:
+        self.rows += 1
+        if self.rows % _PROGRESS_ROWS == 0:
+            self._on_rows(_PROGRESS_ROWS)
+        if type(row) is not dict:
+            self._add(number, Fault.NOT_OBJECT, f"a JSON {type(row).__name__}, not an object")
+        elif self._has_right_columns(number, row):
+            self._check_row(number, row)
+
+    def _report_broken_line(self, number: int, line: bytes, error: Exception) -> None:
+        self.rows += 1
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as decode_error:
+            byte = line[decode_error.start]
+            message = f"byte {decode_error.start + 1} of the line, 0x{byte:02x}, is not UTF-8"
+            self._add(number, Fault.ENCODING, message)
+        else:
+            self._add(number, Fault.JSON, f"not JSON: {error}")
+
+    def _has_right_columns(self, number: int, row: dict[str, Any]) -> bool:
+        if row.keys() == self._keys:
+            return True
+        if not self._keys:
+            missing = self._find_missing_columns(row)
+            if missing:
+                seen = ", ".join(f"'{name}'" for name in row) or "none"
+                self._add(
+                    number,
+                    Fault.COLUMNS,
+                    f"column '{missing[0]}' not found; columns are {seen}",
+                    mend="lfc prep convert turns other shapes into training rows",
+                )
+                return False
+            self._keys = row.keys()
+            return True
+        missing = sorted(self._keys - row.keys())
+        extra = sorted(row.keys() - self._keys)
+        parts = [f"without {', '.join(missing)}"] * bool(missing) + [f"with also {', '.join(extra)}"] * bool(extra)
+        self._add(number, Fault.COLUMNS, f"not the columns of the first row: {' and '.join(parts)}")
+        return not self._find_missing_columns(row)
+
+    def _find_missing_columns(self, row: dict[str, Any]) -> list[str]:
+        columns = self._dataset.columns
+        is_alpaca = self._dataset.formatting == "alpaca"
+        required = ["prompt", "response"] if is_alpaca else ["messages"]
+        if is_alpaca and self._dataset.policy:
+            # Our own file, by its manifest: the record schema asks for every column.
+            required = list(ALPACA_COLUMNS)
+        elif self._dataset.name:
+            # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
+            read = (*ALPACA_COLUMNS, "tools") if is_alpaca else _SHAREGPT_COLUMNS
+            required = [name for name in columns if name in read]
+        return [columns.get(name, name) for name in required if columns.get(name, name) not in row]
+
+    def _check_alpaca(self, number: int, row: dict[str, Any]) -> None:
+        prompt, query, response, system, history = (row.get(name, "") for name in self._names)
+        if not (type(prompt) is type(query) is type(response) is type(system) is str):
+            self._report_wrong_types(number, row)
+            return
+        if self._dataset.policy and type(row.get("origin", "")) is not str:
+            self._add(number, Fault.TYPE, "column 'origin' is not a string")
+        # The record schema asks for an instruction; LLaMA-Factory itself also takes an input alone.
+        is_asked = bool(prompt.strip() or (query.strip() and not self._dataset.policy))
+        if not is_asked:
+            self._add(number, Fault.EMPTY, "the question is empty")
+        self._check_output(number, row, response)
+        for name, text in (("instruction", prompt), ("input", query), ("output", response), ("system", system)):
+            if "<|" in text and (found := find_chat_markup(text)):
+                self._add_repairable(number, row, Fault.MARKUP, f"chat markup {found} stands inside the {name}")
+        if (history or self._names[4] in row) and not self._check_history(number, row, history):
+            return
+        if is_asked and self._questions:
+            context = (system, history, *(row[name] for name in ("tools", *MEDIA) if row.get(name)))
+            self._questions.add(number, f"{prompt}\n{query}" if query else prompt, context)
+
+    def _check_sharegpt(self, number: int, row: dict[str, Any]) -> None:
+        try:
+            conversation = align_row(row, self._dataset)
+            plan_turns(conversation, TemplateOptions())
+        except InputError as error:
+            self._add(number, Fault.TURNS, str(error))
+            return
+        for name in ("system", "tools"):
+            column = self._dataset.columns.get(name)
+            if column in row and row[column] is None:
+                self._add(number, Fault.TYPE, f"column '{column}' is null")
+        messages = conversation.messages
+        for place, (role, text) in enumerate(messages, 1):
+            if not text.strip():
+                self._add(number, Fault.EMPTY, f"turn {place} is empty")
+            if "<|" in text and (found := find_chat_markup(text)):
+                self._add(number, Fault.MARKUP, f"chat markup {found} stands inside turn {place}", mend=_BY_HAND)
+            if role == Message.ASSISTANT and place < len(messages) and (OPEN_TAG in text or CLOSE_TAG in text):
+                self._add(number, Fault.HISTORY_THOUGHT, f"a think tag stands in turn {place}, before the last")
+        if messages[-1][0] == Message.ASSISTANT:
+            self._check_output(number, row, messages[-1][1])
+
+    def _check_history(self, number: int, row: dict[str, Any], history: object) -> bool:
+        if history is None:
+            self._add(number, Fault.TYPE, "column 'history' is null")
+            return False
+        if not isinstance(history, list) or not all(map(is_text_pair, history)):
+            self._add(number, Fault.HISTORY, "history is not a list of [question, answer] pairs of strings")
+            return False
+        for question, answer in history:
+            if not question.strip() or not answer.strip():
+                self._add(number, Fault.EMPTY, "an earlier turn is empty")
+            if OPEN_TAG in answer or CLOSE_TAG in answer:
+                self._add(number, Fault.HISTORY_THOUGHT, "a think tag stands in the history")
+            found = find_chat_markup(question) or find_chat_markup(answer)
+            if found:
+                self._add_repairable(number, row, Fault.MARKUP, f"chat markup {found} stands inside the history")
+        return True
+
+    def _check_output(self, number: int, row: dict[str, Any], output: str) -> None:
+        if OPEN_TAG not in output and CLOSE_TAG not in output:
+            self._untagged += 1
+            self._first_untagged = self._first_untagged or number
+            if not output or output.isspace():
+                self._add(number, Fault.EMPTY, "the output is empty")
+            elif self._dataset.policy is ThinkPolicy.TAGGED:
+                self._add(number, Fault.THINK_POLICY, "no think block, in a file made with think policy tagged")
+            return
+        fault = None if _is_plainly_sound(output) else find_output_fault(output)
+        if fault:
+            self._add_repairable(number, row, Fault.THINK, fault)
+            return
+        if not output.rpartition(CLOSE_TAG)[2].strip():
+            self._add(number, Fault.EMPTY, "nothing stands after the thought")
+        is_empty = output.startswith(EMPTY_THOUGHT)
+        self._empty_thoughts += is_empty
+        self._first_empty_thought = self._first_empty_thought or number * is_empty
+        policy = self._dataset.policy
+        if policy is ThinkPolicy.STRIP or (policy is ThinkPolicy.MASKED and is_empty):
+            block = "an empty think block" if is_empty else "a think block"
+            self._add(number, Fault.THINK_POLICY, f"{block}, in a file made with think policy {policy}")
+
+    def _report_mixed_policy(self) -> None:
+        """Without a manifest, rows that write an empty thought and rows that write none cannot both be meant."""
+        if self._dataset.policy is None and self._empty_thoughts and self._untagged:
+            line = self._first_untagged if self._untagged <= self._empty_thoughts else self._first_empty_thought
+            self._add(
+                line,
+                Fault.THINK_POLICY,
+                f"{self._empty_thoughts:,} rows have an empty think block and {self._untagged:,} have none",
+            )
+
+    def _report_wrong_types(self, number: int, row: dict[str, Any]) -> None:
+        for name in self._names[:4]:
+            value = row.get(name, "")
+            if not isinstance(value, str):
+                seen = "null" if value is None else f"{type(value).__name__}, not a string"
+                self._add(number, Fault.TYPE, f"column '{name}' is {seen}")
+        if self._names[4] in row:
+            self._check_history(number, row, row[self._names[4]])
+
+    def _add_repairable(self, number: int, row: dict[str, Any], kind: Fault, message: str) -> None:
+        try:
+            repair_row(row, ThinkPolicy.TAGGED, "")
+        except RecordError:
+            self._add(number, kind, message, mend=_BY_HAND)
+        else:
+            self._add(number, kind, message, mend=_FIX)
+
+    def _add(self, line: int, kind: Fault, message: str, mend: str | None = None) -> None:
+        self._report(Finding(self._path.as_posix(), line, kind, message, mend or _MENDS[kind]))
+
+
+class _Repeats:
+    """Where something was seen first, and how often."""
+
+    def __init__(self) -> None:
+        self.first = self.count = 0
+
+    def add(self, line: int) -> None:
+        self.first = self.first or line
+        self.count += 1
+
+
+def _is_plainly_sound(output: str) -> bool:
+    """Whether an output is the exact block and an answer: the check that nearly every row passes, made cheap."""
+    if not output.startswith(THOUGHT_START) or output.count(OPEN_TAG) != 1 or output.count(CLOSE_TAG) != 1:
+        return False
+    start, end = len(THOUGHT_START), output.find(THOUGHT_END)
+    answer = end + len(THOUGHT_END)
+    if end < start or output[answer : answer + 1].isspace():
+        return False
+    return end == start or not (output[start].isspace() or output[end - 1].isspace())

@@ -1,0 +1,179 @@
+"""What a dataset holds: rows by kind, exact lengths, and what each cutoff_len would cut."""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prep.errors import InputError
+from prep.parallel.processes import WorkerPool, count_workers
+from prep.registry.dataset import Conversation, Dataset, align_row, read_dataset_rows
+from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
+from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
+from prep.tokens.encoder import LengthTable, RowEncoder, TemplateOptions, TurnLengths, make_measurer
+
+KINDS = ("reasoning", "chat", "empty thought")
+PERCENTS = (50, 90, 95, 99)
+# LLaMA-Factory's default is 2048; the others are what people choose.
+USUAL_CUTOFFS = (1024, 2048, 4096, 8192, 16384, 32768)
+_MOST_BARS = 20
+_PROGRESS_ROWS = 1000
+_SHOWN_LINES = 1000
+# Below this, starting processes takes longer than they save.
+_PARALLEL_BYTES = 16 << 20
+_BATCH_ROWS = 512
+
+
+@dataclass(frozen=True)
+class StatsOptions:
+    """What to measure with; without `model` lengths are characters, and no cutoff is replayed."""
+
+    model: Path | None = None
+    template: TemplateOptions = field(default_factory=TemplateOptions)
+    cutoff_lens: tuple[int, ...] = ()
+    packing: bool = False
+
+
+class Bar(NamedTuple):
+    """One bar of a histogram: `rows` with lengths from `low` up to, not with, `high`."""
+
+    low: int
+    high: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class DatasetStats:
+    """The result; `cut_lines` are the first lines of rows that the one cutoff asked for would cut."""
+
+    rows: int
+    kinds: dict[str, int]
+    unit: str
+    lengths: dict[str, float]
+    histogram: list[Bar]
+    advice: CutoffAdvice | None
+    replays: list[CutoffReplay]
+    cut_lines: list[int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        replays = [
+            {"cutoff_len": replay.cutoff_len, "packing": replay.packing, "rows_cut": len(replay.rows_cut)}
+            | {f"rows_losing_{name}": count for name, count in replay.losses.items()}
+            | {"rows_dropped": 0}
+            for replay in self.replays
+        ]
+        return {
+            "rows": self.rows,
+            "kinds": self.kinds,
+            "unit": self.unit,
+            "lengths": self.lengths,
+            "histogram": [bar._asdict() for bar in self.histogram],
+            "cutoff_advice": asdict(self.advice) if self.advice else None,
+            "cutoffs": replays,
+            "cut_lines": self.cut_lines,
+        }
+
+
+def collect_stats(
+    dataset: Dataset, options: StatsOptions, on_rows: Callable[[int], None] = lambda _: None
+) -> DatasetStats:
+    """Read a dataset once and measure every row.
+
+    Raises: InputError at the first row that cannot be read, with file and line.
+    """
+    reader = _Reader(dataset, on_rows)
+    table = LengthTable()
+    if options.model is None:
+        totals = [
+            len(row.system) + sum(len(content) for _, content in row.messages)
+            for row in reader.read_conversations()
+        ]
+    else:
+        for turns in _measure_rows(dataset, options.model, options.template, reader.read_conversations()):
+            table.append(turns)
+        totals = table.total_lengths()
+    if not totals:
+        raise InputError(f"no rows in {', '.join(str(path) for path in dataset.paths)}")
+    ordered = sorted(totals)
+    cutoffs = options.cutoff_lens or _choose_cutoffs(ordered[-1])
+    replays = [
+        replay_cutoff(table, cutoff, mask_history=options.template.mask_history, packing=options.packing)
+        for cutoff in (cutoffs if options.model else ())
+    ]
+    shown = replays[0].rows_cut[:_SHOWN_LINES] if len(options.cutoff_lens) == 1 and replays else []
+    return DatasetStats(
+        rows=len(totals),
+        kinds=reader.kinds,
+        unit="tokens" if options.model else "characters",
+        lengths=summarise_lengths(ordered),
+        histogram=make_histogram(ordered),
+        advice=advise_cutoff(ordered) if options.model else None,
+        replays=replays,
+        cut_lines=[reader.lines[place] for place in shown],
+    )
+
+
+def _measure_rows(
+    dataset: Dataset, model: Path, template: TemplateOptions, rows: Iterator[Conversation]
+) -> Iterator[list[TurnLengths]]:
+    """Measure a large dataset in several processes: cutting texts keeps one busy."""
+    workers = count_workers() if sum(path.stat().st_size for path in dataset.paths) >= _PARALLEL_BYTES else 1
+    if workers == 1:
+        yield from RowEncoder(model, template).measure_rows(rows)
+        return
+    with WorkerPool(workers, make_measurer, model, template) as pool:
+        for lengths in pool.map(iter(lambda: list(islice(rows, _BATCH_ROWS)), [])):
+            yield from lengths
+
+
+def summarise_lengths(ordered: Sequence[int]) -> dict[str, float]:
+    """Return min, mean, percentiles and max of sorted lengths."""
+    mean = round(sum(ordered) / len(ordered), 1)
+    middle = {f"p{percent}": percentile(ordered, percent) for percent in PERCENTS}
+    return {"min": ordered[0], "mean": mean, **middle, "max": ordered[-1], "total": sum(ordered)}
+
+
+def make_histogram(ordered: Sequence[int]) -> list[Bar]:
+    """Return at most 20 bars of one round width over sorted lengths."""
+    width = 1
+    while ordered[-1] // width >= _MOST_BARS:
+        # 1, 2, 5, 10, 20, 50, …
+        width = width * 5 // 2 if str(width)[0] == "2" else width * 2
+    counts = [0] * (ordered[-1] // width + 1)
+    for length in ordered:
+        counts[length // width] += 1
+    return [Bar(place * width, (place + 1) * width, count) for place, count in enumerate(counts)]
+
+
+def name_kind(answer: str) -> str:
+    """Return which of KINDS an output is."""
+    if OPEN_TAG not in answer:
+        return "chat"
+    thought = answer.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
+    return "empty thought" if thought.isspace() or not thought else "reasoning"
+
+
+class _Reader:
+    def __init__(self, dataset: Dataset, on_rows: Callable[[int], None]) -> None:
+        self.kinds = dict.fromkeys(KINDS, 0)
+        self.lines = array("I")
+        self._dataset, self._on_rows = dataset, on_rows
+
+    def read_conversations(self) -> Iterator[Conversation]:
+        for path, line, row in read_dataset_rows(self._dataset):
+            try:
+                conversation = align_row(row, self._dataset)
+            except InputError as error:
+                raise InputError(f"{path} line {line}: {error}", hint=f"lfc prep lint {path} tells all") from error
+            self.lines.append(line)
+            self.kinds[name_kind(conversation.messages[-1][1])] += 1
+            if len(self.lines) % _PROGRESS_ROWS == 0:
+                self._on_rows(_PROGRESS_ROWS)
+            yield conversation
+
+
+def _choose_cutoffs(longest: int) -> list[int]:
+    return [cutoff for cutoff in USUAL_CUTOFFS if cutoff == 2048 or cutoff < longest]

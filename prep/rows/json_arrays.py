@@ -1,0 +1,164 @@
+"""A JSON array of rows, element by element in flat memory: orjson reads each, this finds where it ends."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from prep.errors import InputError
+from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT
+from prep.storage.os_errors import explain_read_error
+
+_BOM = b"\xef\xbb\xbf"
+_SPACE = b" \t\r\n"
+_CHUNK_BYTES = 1 << 20
+# A whole string, or one byte that counts; a quote alone is a string whose end has not been read yet.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+_STEPS = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+
+
+_LINES_HINT = "name it .jsonl if it holds one object a line"
+# Beyond this the objects that a text becomes take many times its own bytes: `[],[],[]`.
+_WEIGHED_BYTES = 4 << 20
+_MAX_VALUES = 2_000_000
+
+
+class ArrayFault(NamedTuple):
+    """Why an array is no JSON: where in the file, counted from 1, and what is wrong."""
+
+    line: int
+    column: int
+    reason: str
+
+
+class JsonArrayError(Exception):
+    """The document is not JSON; `fault` says where."""
+
+    def __init__(self, fault: ArrayFault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
+class NoArrayError(InputError):
+    """The document is JSON, and no array."""
+
+    def __init__(self, path: Path, value: Any) -> None:
+        super().__init__(f"{path} holds one JSON {type(value).__name__}, not an array of rows")
+        self.value = value
+
+
+def read_json_elements(path: Path, max_element_bytes: int = MAX_LINE_BYTES) -> Iterator[Any]:
+    """Yield the elements of the array that a JSON file holds.
+
+    Raises: JsonArrayError when it is not JSON; InputError when it cannot be read, holds something else than an
+    array, or one element is too long.
+    """
+    with explain_read_error(path), path.open("rb") as stream:
+        yield from _Elements(path, stream, max_element_bytes).read()
+
+
+def check_weight(content: bytes) -> None:
+    """Raise JSONDecodeError for a text that would become very many values."""
+    import orjson
+
+    if len(content) > _WEIGHED_BYTES and sum(map(content.count, (b"[", b"{", b","))) > _MAX_VALUES:
+        raise orjson.JSONDecodeError(f"more than {_MAX_VALUES:,} values in one row", "", 0)
+
+
+class _Elements:
+    """A window on the file, from the place that is read next on."""
+
+    def __init__(self, path: Path, stream: BinaryIO, max_bytes: int) -> None:
+        self._path = path
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._data = stream.read(_CHUNK_BYTES).removeprefix(_BOM)
+        self._at = 0
+        # Of the window's first byte.
+        self._line, self._column = 1, 1
+
+    def read(self) -> Iterator[Any]:
+        self._skip_space()
+        if self._data[self._at : self._at + 1] != b"[":
+            self._refuse_other()
+        self._at += 1
+        count, is_last = 0, False
+        while not is_last:
+            content, is_last = self._take_element()
+            if content.strip(_SPACE) or count or not is_last:
+                yield self._parse(content)
+                count += 1
+            self._at += len(content) + 1
+        self._skip_space()
+        if self._at < len(self._data):
+            raise self._fault(self._at, "text follows the array")
+
+    def _take_element(self) -> tuple[bytes, bool]:
+        """Return the bytes up to the next comma of the array, or to its end, and whether that comes."""
+        depth, place = 0, self._at
+        while True:
+            for match in _TOKEN.finditer(self._data, place):
+                token, place = match[0], match.end()
+                if token == b'"':
+                    place -= 1
+                    break
+                if not depth and token in (b",", b"]"):
+                    return self._data[self._at : match.start()], token == b"]"
+                depth += _STEPS.get(token, 0)
+            else:
+                place = len(self._data)
+            place -= self._at
+            if not self._read_on():
+                raise self._fault(len(self._data), "unexpected end of data")
+
+    def _read_on(self) -> bool:
+        """Let go of what was read, and read as much again as is left over, or a chunk."""
+        self._line, self._column = self._locate(self._at)
+        kept = self._data[self._at :]
+        if len(kept) > self._max_bytes:
+            raise InputError(
+                f"{self._path}: the row from line {self._line:,} on is longer than {self._max_bytes:,} bytes",
+                hint=MAX_LINE_HINT,
+            )
+        more = self._stream.read(max(_CHUNK_BYTES, len(kept)))
+        self._data, self._at = kept + more, 0
+        return bool(more)
+
+    def _skip_space(self) -> None:
+        while True:
+            rest = self._data[self._at :]
+            self._at += len(rest) - len(rest.lstrip(_SPACE))
+            if self._at < len(self._data) or not self._read_on():
+                return
+
+    def _parse(self, content: bytes) -> Any:
+        import orjson
+
+        try:
+            check_weight(content)
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            place = len(content.decode("utf-8", "replace")[: error.pos].encode()) if content else 0
+            raise self._fault(self._at + place, error.msg) from error
+
+    def _refuse_other(self) -> NoReturn:
+        """Tell what a document is that is no array."""
+        import orjson
+
+        document = self._data + self._stream.read(self._max_bytes + 1)
+        if len(document) > self._max_bytes:
+            raise InputError(f"{self._path} does not begin with an array of rows", hint=_LINES_HINT)
+        try:
+            value = orjson.loads(document)
+        except orjson.JSONDecodeError as error:
+            raise JsonArrayError(ArrayFault(error.lineno, error.colno, error.msg)) from error
+        raise NoArrayError(self._path, value)
+
+    def _fault(self, place: int, reason: str) -> JsonArrayError:
+        return JsonArrayError(ArrayFault(*self._locate(place), reason))
+
+    def _locate(self, place: int) -> tuple[int, int]:
+        lines = self._data.count(b"\n", 0, place)
+        if not lines:
+            return self._line, self._column + place
+        return self._line + lines, place - self._data.rfind(b"\n", 0, place)

@@ -1,0 +1,114 @@
+"""Text files in blocks of whole lines, packed or not, in flat memory: no line, no archive beyond a bound."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from prep.errors import InputError
+from prep.storage.os_errors import explain_read_error
+
+# Larger ones cost more in page faults than they save in calls.
+BLOCK_BYTES = 1 << 18
+MAX_LINE_BYTES = 32 << 20
+# No less than a block, of which there is always one.
+MIN_LINE_BYTES = 4 << 20
+MAX_LINE_HINT = "--max-line-bytes, if a row is really as long as that"
+_LONG_LINE = 1_000
+# Text packs to a tenth or, very even text, a fiftieth; gzip's own limit is 1,032, zstd has none.
+_MAX_UNPACKING = 300
+_UNPACKED_FREELY = 64 << 20
+
+
+class Block(NamedTuple):
+    """Whole lines of a JSONL: where they start in the file, and the first one's number."""
+
+    start: int
+    first_row: int
+    data: bytes
+
+
+def read_blocks(
+    path: Path, kind: str = "jsonl", size: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
+) -> Generator[Block, None, None]:
+    """Yield a JSONL file in blocks of whole lines of about `size` bytes.
+
+    Shape: `start` counts in what the file holds when unpacked.
+
+    Raises: InputError when it cannot be read or unpacked, is not in UTF-8 at all, or a line is too long.
+    """
+    start, first_row = 0, 1
+    for data in read_byte_blocks(path, kind, size, max_line_bytes):
+        yield Block(start, first_row, data)
+        start += len(data)
+        first_row += count_lines(data)
+
+
+def read_byte_blocks(
+    path: Path, kind: str, size: int, max_line_bytes: int = MAX_LINE_BYTES
+) -> Generator[bytes, None, None]:
+    """Yield blocks as `read_blocks` does, for who counts the lines anyway: it takes longer than to read them."""
+    with explain_read_error(path), _explain_unpacking(path), _open_stream(path, kind) as stream:
+        most = _UNPACKED_FREELY + _MAX_UNPACKING * path.stat().st_size
+        start = 0
+        for data in cut_into_lines(stream, path.as_posix(), size, max_line_bytes):
+            if not start and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise InputError(f"{path} is in UTF-16", hint="save it as UTF-8")
+            yield data
+            start += len(data)
+            if kind != "jsonl" and start > most:
+                raise InputError(
+                    f"{path} unpacks to more than {_MAX_UNPACKING} times its size, as no text does",
+                    hint="unpack it yourself, look at it, and give the unpacked file",
+                )
+
+
+def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
+    """Yield what a stream holds in blocks of whole lines; raises InputError when a line is too long."""
+    start = 0
+    while data := stream.read(size):
+        if not data.endswith(b"\n"):
+            line = len(data) - 1 - data.rfind(b"\n")
+            rest = stream.readline(max(max_line_bytes - line, 0) + 1)
+            if line + len(rest) > max_line_bytes:
+                raise InputError(
+                    f"{name}: the line from byte {start + len(data) - line:,} on is longer than "
+                    f"{max_line_bytes:,} bytes",
+                    hint=MAX_LINE_HINT,
+                )
+            data += rest
+        yield data
+        start += len(data)
+
+
+def count_lines(data: bytes) -> int:
+    """Return how many line ends there are."""
+    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the processor's search.
+    if data.find(b"\n", 0, _LONG_LINE) >= 0:
+        return len(data.split(b"\n")) - 1
+    lines, place = 0, data.find(b"\n")
+    while place >= 0:
+        lines += 1
+        place = data.find(b"\n", place + 1)
+    return lines
+
+
+def _open_stream(path: Path, kind: str) -> BinaryIO:
+    if kind == "jsonl.gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if kind == "jsonl.zst":
+        import pyarrow as pa
+
+        return cast(BinaryIO, io.BufferedReader(pa.input_stream(path, compression="zstd"), BLOCK_BYTES))
+    return path.open("rb")
+
+
+@contextmanager
+def _explain_unpacking(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be unpacked: {error}", hint="download it again") from error

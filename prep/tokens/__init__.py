@@ -1,0 +1,1 @@
+"""Rows as tokens: the templates, exact lengths, and what a cutoff cuts."""

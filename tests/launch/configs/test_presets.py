@@ -1,0 +1,113 @@
+"""The shipped presets and the table of templates."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.configs.config import check_values
+from launch.configs.presets import Preset, find_preset, find_template, list_presets
+from launch.configs.rules import Machine, choose_machine
+from launch.configs.schema import guess_kind
+from prep.errors import ConfigError
+from tests.support.rule_cases import GPU
+
+PRESETS = list_presets()
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_quickstart_presets_are_shipped() -> None:
+    assert {"cpu-smoke", "medical-hybrid"} <= {preset.name for preset in PRESETS}
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_every_preset_opens_with_schema_title_needs_and_run_line(preset: Preset) -> None:
+    lines = preset.text.splitlines()
+    assert lines[0].startswith("# yaml-language-server: $schema=../schemas/llamafactory-0.9.5-")
+    assert preset.title.endswith(".")
+    assert preset.needs
+    run = next(line for line in preset.opening if line.startswith("Run:"))
+    assert f"configs/{preset.name}.yaml" in run
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_no_preset_gives_a_key_twice(preset: Preset) -> None:
+    assert preset.document.faults == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_no_preset_breaks_a_rule_on_its_machine(preset: Preset) -> None:
+    kind = guess_kind(preset.values)
+    several = Machine((GPU, GPU), env={})
+    machine = several if preset.name.startswith("multi-gpu") else choose_machine("gpu")
+    found = check_values(preset.values, kind, machine)
+    assert [fault for fault in found if fault.fatal and fault.rule != "datasets_are_readable"] == []
+
+
+def test_find_preset_with_a_typo_names_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_preset("medical-hybird")
+    assert str(caught.value).startswith("no preset is called 'medical-hybird'; there are ")
+    assert caught.value.hint == "medical-hybrid"
+
+
+def test_changing_a_presets_values_leaves_the_preset_alone() -> None:
+    preset = find_preset("cpu-smoke")
+    preset.values["stage"] = "dpo"
+    assert preset.values["stage"] == "sft"
+
+
+@pytest.mark.parametrize(
+    ("model", "template"),
+    [
+        ("Qwen/Qwen3-4B", "qwen3"),
+        ("Qwen/Qwen3-0.6B-Base", "qwen3"),
+        ("Qwen/Qwen3-0.6B", "qwen3"),
+        ("Qwen/Qwen3-4B-Thinking-2507", "qwen3"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3_nothink"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "qwen3_nothink"),
+        ("Qwen/Qwen3.5-9B", "qwen3_5"),
+        ("Qwen/Qwen3.6-27B", "qwen3_6"),
+        ("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl_nothink"),
+        ("Qwen/Qwen3-VL-8B-Thinking", "qwen3_vl"),
+        ("models/tiny-qwen3/", "qwen3"),
+        (r"D:\models\Qwen3-8B", "qwen3"),
+        ("Qwen/Qwen2.5-7B-Instruct", None),
+    ],
+)
+def test_a_models_name_gives_its_template(model: str, template: str | None) -> None:
+    assert find_template(model) == template
+
+
+PARSE = """
+import json, os, sys
+answers = os.fdopen(os.dup(1), "w"); os.dup2(2, 1)
+import transformers.training_args
+from llamafactory.hparams import parser
+from omegaconf import OmegaConf
+# These presets are for a GPU with bf16: only that question is answered for them.
+transformers.training_args.is_torch_bf16_gpu_available = lambda: True
+verdicts = {}
+for path in sys.argv[1:]:
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    kinds = parser._TRAIN_ARGS if "output_dir" in values else parser._INFER_ARGS
+    values.pop("deepspeed", None)
+    try:
+        parser.HfArgumentParser(kinds).parse_dict(values)
+        verdicts[path] = ""
+    except Exception as error:
+        verdicts[path] = f"{type(error).__name__}: {error}"
+json.dump(verdicts, answers); answers.close()
+"""
+
+
+@pytest.mark.stack
+def test_every_preset_parses_in_the_real_parser() -> None:
+    """DeepSpeed's own mapping is left out: its package is not part of the tested set."""
+    paths = sorted(str(path) for path in (ROOT / "llamafactory_configs" / "presets").glob("*.yaml"))
+    result = subprocess.run(
+        [sys.executable, "-c", PARSE, *paths], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert json.loads(result.stdout) == dict.fromkeys(paths, "")

@@ -1,0 +1,188 @@
+"""Each rule refuses a config that breaks it and takes the mended one; LLaMA-Factory itself says the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.configs.config import check_values
+from launch.configs.document import Fault
+from launch.configs.rules import RULES, Machine, choose_machine
+from launch.machine.gpus import Gpu
+from prep.tokens.cutoff import CutoffAdvice
+from tests.support.rule_cases import (
+    CASES,
+    GPU,
+    Case,
+    base_values,
+    case_machine,
+    case_name,
+    change,
+    make_workplace,
+    plan_case,
+)
+
+
+@pytest.fixture(scope="module")
+def shared_workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workplace")
+    make_workplace(folder)
+    return folder
+
+
+@pytest.fixture
+def workplace(shared_workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Read only, except by the training at the end."""
+    monkeypatch.chdir(shared_workplace)
+    return shared_workplace
+
+
+def judge(values: dict[str, Any], case: Case) -> list[Fault]:
+    path = Path("a b.yaml") if case.rule == "torchrun_paths_have_no_spaces" and values.get("mark") is None else None
+    return check_values(
+        {key: value for key, value in values.items() if key != "mark"}, "train", case_machine(case), path
+    )
+
+
+def test_every_training_rule_has_a_case() -> None:
+    assert {rule.__name__ for rule in RULES} - {case.rule for case in CASES} == {
+        "vllm_takes_plain_models",
+        "cutoff_keeps_the_answers",
+        # In tests/launch/test_adapters.py and tests/launch/configs/test_actions.py, with folders of their own.
+        "adapters_fit_the_model",
+        "export_dir_is_free",
+    }
+
+
+def test_every_rule_says_what_it_rests_on() -> None:
+    without = [rule.__name__ for rule in RULES if not (rule.__doc__ or "").startswith(("Parser", "Run", "Source"))]
+    assert without == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_a_broken_config_is_refused_with_a_mend_and_the_mended_one_is_taken(case: Case, workplace: Path) -> None:
+    broken = change(base_values(), case.breaks)
+    found = [fault for fault in judge(broken, case) if fault.rule == case.rule]
+    assert found
+    assert found[0].fatal is case.fatal
+    assert found[0].mend
+    mended = {**change(broken, case.mends), "mark": True}
+    assert [fault for fault in judge(mended, case) if fault.rule == case.rule] == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "options", "env", "said"),
+    [
+        ((), None, {}, "there is no GPU"),
+        ((GPU, GPU), None, {}, "asked for 20 processors, and has 16"),
+        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 processors, and has 4"),
+        ((GPU,), None, {}, ""),
+        ((GPU, GPU), None, {"RAY_ADDRESS": "10.0.0.1:6379"}, ""),
+        ((GPU, GPU), {"address": "auto"}, {}, ""),
+        ((GPU, GPU), None, {"USE_RAY": "0"}, ""),
+        (None, None, {}, ""),
+    ],
+)
+def test_ray_is_refused_where_it_would_wait_for_ever(
+    gpus: tuple[Gpu, ...] | None, options: object, env: dict[str, str], said: str
+) -> None:
+    values = {**base_values(), **({"ray_init_kwargs": options} if options else {})}
+    machine = Machine(gpus, env={"USE_RAY": "1", **env}, cpus=16)
+    found = [fault for fault in check_values(values, "train", machine) if "ray" in fault.rule]
+    assert [said in fault.message for fault in found] == ([True] if said else [])
+
+
+def test_the_base_config_has_no_fault(workplace: Path) -> None:
+    assert [fault for fault in check_values(base_values(), "train", Machine(())) if fault.rule != "packages"] == []
+
+
+def test_two_gpus_only_warn_when_lfc_may_choose_one(workplace: Path) -> None:
+    values = {**base_values(), "use_unsloth": True}
+    found = check_values(values, "train", Machine((GPU, GPU), env={}))
+    assert [(fault.rule, fault.fatal) for fault in found] == [("unsloth_has_one_gpu", False)]
+
+
+def test_a_rule_waits_until_the_type_of_its_key_is_mended(workplace: Path) -> None:
+    found = check_values({**base_values(), "val_size": "a lot", "eval_strategy": "steps"}, "train", Machine(()))
+    assert [fault.key for fault in found] == ["val_size"]
+
+
+def test_a_cutoff_below_the_longest_row_is_a_warning_with_the_advice(workplace: Path) -> None:
+    cutoffs = {"mini": CutoffAdvice(rows=40, lossless=900, one_percent=700)}
+    found = check_values(base_values(), "train", Machine(()), cutoffs=cutoffs)
+    assert [(fault.message, fault.mend, fault.fatal) for fault in found] == [
+        (
+            "is 512, and the longest row of 'mini' has 900 tokens",
+            "cutoff_len: 900 cuts no row, 700 at most one in a hundred",
+            False,
+        )
+    ]
+    assert check_values({**base_values(), "cutoff_len": 900}, "train", Machine(()), cutoffs=cutoffs) == []
+
+
+def test_inference_with_vllm_refuses_what_vllm_cannot() -> None:
+    values = {
+        "model_name_or_path": "Qwen/Qwen3-4B",
+        "template": "qwen3",
+        "infer_backend": "vllm",
+        "quantization_bit": 4,
+        "rope_scaling": "yarn",
+        "adapter_name_or_path": "a,b",
+    }
+    found = [
+        fault.key for fault in check_values(values, "infer", Machine()) if fault.rule == "vllm_takes_plain_models"
+    ]
+    assert found == ["quantization_bit", "rope_scaling", "adapter_name_or_path"]
+
+
+def test_export_of_an_adapter_into_a_quantised_model_is_refused() -> None:
+    values = {"model_name_or_path": "m/n", "adapter_name_or_path": "a", "export_dir": "e", "quantization_bit": 4}
+    found = [
+        fault for fault in check_values(values, "infer", Machine()) if fault.rule == "export_has_what_it_needs"
+    ]
+    assert [fault.message for fault in found] == ["cannot merge an adapter into a quantised model"]
+
+
+def test_a_half_downloaded_model_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    (tmp_path / "model-1.safetensors").write_bytes(b"")
+    found = check_values({**base_values(), "model_name_or_path": str(tmp_path)}, "train", Machine(()))
+    assert [fault.message for fault in found if fault.rule == "model_folder_is_complete"] == [
+        f"{tmp_path} is not complete: 1 of 2 weight files are missing, model-2.safetensors first"
+    ]
+
+
+def test_the_machines_to_judge_for() -> None:
+    assert choose_machine("cpu").gpus == ()
+    assert choose_machine("any").gpus is None
+    assert [gpu.has_bf16 for gpu in choose_machine("gpu").gpus or ()] == [True]
+
+
+@pytest.mark.stack
+def test_llamafactory_refuses_the_broken_and_takes_the_mended(workplace: Path) -> None:
+    """All go through its parser; every tenth is really trained, all of them in scripts/rule_runs.py."""
+    cases = [case for case in CASES if case.runs == "cpu" and case.gpus == ()]
+    lines = [json.dumps({**plan_case(case, number), "run": number % 10 == 0}) for number, case in enumerate(cases)]
+    result = subprocess.run(
+        [sys.executable, str(Path(__file__).parents[2] / "support" / "rule_judge.py")],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=500,
+        check=False,
+        cwd=workplace,
+    )
+    verdicts = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(verdicts) == len(cases), result.stderr[-2000:]
+    wrong = [
+        (case_name(case), broken, mended)
+        for case, (broken, mended) in zip(cases, verdicts, strict=True)
+        if bool(broken) is not case.parser or mended
+    ]
+    assert wrong == []

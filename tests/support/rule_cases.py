@@ -1,0 +1,288 @@
+"""For each rule: a config that breaks it, and the mended one. Shared by the tests and scripts/rule_runs.py."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from launch.configs.presets import find_preset
+from launch.configs.rules import Machine
+from launch.machine.gpus import Gpu
+from prep.registry.dataset_info import register_dataset
+from prep.storage.files import Manifest, write_manifest
+
+GPU = Gpu("H200", 140 << 30, (9, 0))
+OLD_GPU = Gpu("V100", 16 << 30, (7, 0))
+ROWS = 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """`breaks` over the base config is refused by `rule`; `mends` over that is accepted.
+
+    `parser` says whether LLaMA-Factory's own parser refuses the broken one too; `runs` where the mended one can
+    be trained for a step: on a CPU, on a GPU, or nowhere without packages or cards that are not at hand.
+    A value of `...` removes the key.
+    """
+
+    rule: str
+    breaks: dict[str, Any]
+    mends: dict[str, Any]
+    parser: bool = True
+    runs: Literal["cpu", "gpu", "nowhere"] = "cpu"
+    gpus: tuple[Gpu, ...] | None = ()
+    env: dict[str, str] = field(default_factory=dict)
+    fatal: bool = True
+
+
+EVALUATES = {"val_size": 0.1, "eval_strategy": "steps", "eval_steps": 1}
+STREAMS = {"streaming": True, "dataloader_num_workers": 1}
+FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
+ZERO3 = {"deepspeed": {"zero_optimization": {"stage": 3}}}
+
+CASES = [
+    Case("dataset_is_named", {"dataset": ...}, {"dataset": "mini"}),
+    Case("evaluation_has_data", {"eval_strategy": "steps", "eval_steps": 1}, {"val_size": 0.1}),
+    Case("evaluation_has_data", {"do_eval": True}, {"eval_dataset": "mini"}),
+    Case("validation_has_one_source", {"val_size": 0.1, "eval_dataset": "mini"}, {"val_size": ...}),
+    Case("interleaving_fits_the_datasets", {"interleave_probs": "1.0"}, {"interleave_probs": ...}),
+    Case(
+        "interleaving_fits_the_datasets",
+        {"mix_strategy": "interleave_over", "interleave_probs": "0.5,0.5"},
+        {"dataset": "mini,other"},
+    ),
+    Case("streaming_knows_its_length", {**STREAMS, "max_steps": -1}, {"max_steps": 1}),
+    Case("streaming_knows_its_length", {**STREAMS, "max_samples": 5}, {"max_samples": ...}),
+    Case("streaming_knows_its_length", {"streaming": True}, {"dataloader_num_workers": 1}, parser=False),
+    Case(
+        "history_is_masked_or_trained", {"mask_history": True, "train_on_prompt": True}, {"train_on_prompt": False}
+    ),
+    Case("stage_allows_the_keys", {"stage": "pt", "mask_history": True, "cutoff_len": 16}, {"mask_history": False}),
+    Case("datasets_are_readable", {"dataset": "nosuch"}, {"dataset": "mini"}, parser=False),
+    Case("thinking_follows_the_policy", {"enable_thinking": False}, {"enable_thinking": True}, parser=False),
+    Case("thinking_follows_the_policy", {"dataset": "masked"}, {"enable_thinking": None}, parser=False),
+    Case("history_loses_its_thoughts", {"dataset": "turns"}, {"mask_history": True}, parser=False, fatal=False),
+    Case("template_is_the_models", {"template": ...}, {"template": "qwen3"}, parser=False, fatal=False),
+    Case("template_is_the_models", {"template": "qwen3_nothink"}, {"template": "qwen3"}, parser=False, fatal=False),
+    Case("rows_are_cut_by_cutoff_len", {"max_length": 64}, {"max_length": ...}, parser=False, fatal=False),
+    Case(
+        "adapters_are_there",
+        {"adapter_name_or_path": "saves/nope/lora"},
+        {"adapter_name_or_path": ...},
+        parser=False,
+        fatal=False,
+    ),
+    Case("max_samples_keeps_all_rows", {"max_samples": 5}, {"max_samples": ...}, parser=False, fatal=False),
+    Case("prediction_generates", {"do_predict": True, "eval_dataset": "mini"}, {"do_predict": False}),
+    Case(
+        "prediction_generates",
+        {"predict_with_generate": True, "compute_accuracy": True, "val_size": 2},
+        {"compute_accuracy": False, "do_eval": False},
+    ),
+    Case("best_model_is_found_when_saved", {"load_best_model_at_end": True}, {"load_best_model_at_end": False}),
+    Case(
+        "best_model_is_found_when_saved",
+        {**EVALUATES, "load_best_model_at_end": True, "save_steps": 3, "eval_steps": 2},
+        {"save_steps": 2},
+    ),
+    Case("steps_are_countable", {"logging_steps": 0}, {"logging_steps": 1}),
+    Case("steps_are_countable", {"save_steps": 10.5}, {"save_steps": 10}),
+    Case("steps_are_countable", {"torch_empty_cache_steps": 0}, {"torch_empty_cache_steps": 1}),
+    Case("steps_are_countable", {"dataloader_prefetch_factor": 2}, {"dataloader_prefetch_factor": ...}),
+    Case("seed_is_in_range", {"seed": -1}, {"seed": 42}),
+    Case("schedule_has_what_it_needs", {"warmup_steps": -1}, {"warmup_steps": 0}),
+    Case(
+        "schedule_has_what_it_needs", {"lr_scheduler_type": "reduce_lr_on_plateau"}, {"lr_scheduler_type": "cosine"}
+    ),
+    Case("warmup_is_shorter_than_training", {"warmup_steps": 100}, {"warmup_steps": 0.1}, parser=False),
+    Case(
+        "training_has_steps",
+        {"max_steps": -1, "num_train_epochs": 1.0, "gradient_accumulation_steps": 20},
+        {"gradient_accumulation_steps": 1},
+        parser=False,
+        fatal=False,
+    ),
+    Case("output_dir_is_free", {"output_dir": "finished"}, {"overwrite_output_dir": True}),
+    Case("output_dir_is_free", {"output_dir": "halfway"}, {"output_dir": "new"}, parser=False, fatal=False),
+    Case("adapter_goes_with_lora", {**FULL, "adapter_name_or_path": "a"}, {"adapter_name_or_path": ...}),
+    Case("quantization_goes_with_adapters", {**FULL, "quantization_bit": 4}, {"quantization_bit": ...}),
+    Case(
+        "quantization_goes_with_adapters", {"quantization_bit": 4, "resize_vocab": True}, {"quantization_bit": ...}
+    ),
+    Case(
+        "quantization_goes_with_adapters",
+        {"quantization_bit": 5},
+        {"quantization_bit": 4},
+        parser=False,
+        runs="gpu",
+    ),
+    Case(
+        "trained_weights_stay_on_one_device",
+        {"quantization_bit": 4, "quantization_device_map": "auto"},
+        {"quantization_device_map": ...},
+        runs="gpu",
+    ),
+    Case("lora_keys_go_with_lora", {**FULL, "use_dora": True}, {"use_dora": False}),
+    Case("lora_keys_go_with_lora", {**FULL, "loraplus_lr_ratio": 16.0}, {"loraplus_lr_ratio": ...}),
+    Case("lora_keys_go_with_lora", {"use_badam": True}, {"use_badam": False}),
+    Case(
+        "preference_keys_fit_the_stage", {"stage": "kto", "pissa_init": True}, {"stage": "sft", "pissa_init": False}
+    ),
+    Case(
+        "preference_keys_fit_the_stage",
+        {"stage": "dpo", "pref_loss": "ipo", "dpo_label_smoothing": 0.1},
+        {"stage": "sft"},
+    ),
+    Case("preference_keys_fit_the_stage", {"ref_model_quantization_bit": 5}, {"ref_model_quantization_bit": 4}),
+    Case("ppo_has_a_reward_model", {"stage": "ppo"}, {"stage": "sft"}),
+    Case("ppo_trains", {"stage": "ppo", "reward_model": "r", "do_train": False}, {"stage": "sft"}),
+    Case("precision_is_one", {"fp16": True, "bf16": True, "use_cpu": True}, {"fp16": False, "bf16": False}),
+    Case("inference_engine_is_for_inference", {"infer_backend": "vllm"}, {"infer_backend": "huggingface"}),
+    Case("image_sizes_are_ordered", {"image_max_pixels": 100}, {"image_max_pixels": 1024}),
+    Case(
+        "export_has_what_it_needs", {"export_quantization_bit": 4}, {"export_quantization_dataset": "data/c4.json"}
+    ),
+    Case(
+        "unsloth_does_not_pack",
+        {"use_unsloth": True, "packing": True},
+        {"packing": False},
+        parser=False,
+        runs="gpu",
+        gpus=(GPU,),
+    ),
+    Case("unsloth_has_one_gpu", {"use_unsloth": True}, {"use_unsloth": False}, parser=False),
+    Case(
+        "unsloth_has_one_gpu",
+        {"use_unsloth": True},
+        {"use_unsloth": False},
+        parser=False,
+        gpus=(GPU, GPU),
+        env={"CUDA_VISIBLE_DEVICES": "0,1"},
+        runs="nowhere",
+    ),
+    Case(
+        "unsloth_goes_without_oft",
+        {"use_unsloth": True, "finetuning_type": "oft"},
+        {"use_unsloth": False},
+        parser=False,
+        gpus=(GPU,),
+        runs="gpu",
+    ),
+    Case("bf16_is_supported", {"bf16": True}, {"bf16": False}),
+    Case("bf16_is_supported", {"pure_bf16": True}, {"pure_bf16": False}),
+    Case(
+        "bf16_is_supported",
+        {"bf16": True},
+        {"bf16": False, "fp16": True},
+        gpus=(OLD_GPU,),
+        fatal=False,
+        runs="nowhere",
+    ),
+    Case("tf32_is_supported", {"tf32": True}, {"tf32": ...}),
+    Case(
+        "ray_has_what_its_workers_ask_for",
+        {"ray_init_kwargs": {"num_gpus": 2}},
+        {"ray_init_kwargs": {"num_gpus": 2, "num_cpus": 20}},
+        parser=False,
+        runs="nowhere",
+        gpus=(GPU, GPU),
+        env={"USE_RAY": "1"},
+    ),
+    Case("deepspeed_is_started_by_torchrun", ZERO3, {"deepspeed": ...}),
+    Case("deepspeed_config_is_readable", {"deepspeed": "nowhere.json"}, {"deepspeed": ...}),
+    Case("zero3_goes_with_the_keys", {**ZERO3, "pure_bf16": True}, {"deepspeed": ..., "pure_bf16": False}),
+    Case("memory_savers_go_alone", {**FULL, **ZERO3, "use_galore": True}, {"deepspeed": ..., "use_galore": False}),
+    Case("fsdp_options_exist", {"fsdp": "full_shard nonsense"}, {"fsdp": ...}),
+    Case("fsdp_options_exist", {"fsdp": "offload"}, {"fsdp": ...}),
+    Case("debug_options_exist", {"debug": "everything"}, {"debug": ...}),
+    Case("nested_configs_are_readable", {"lr_scheduler_kwargs": "{broken"}, {"lr_scheduler_kwargs": {}}),
+    Case("nested_configs_are_readable", {"accelerator_config": "nowhere.json"}, {"accelerator_config": ...}),
+    Case(
+        "nested_configs_are_readable", {"new_special_tokens_config": "no.yaml"}, {"new_special_tokens_config": ...}
+    ),
+    Case(
+        "accelerator_keys_exist",
+        {"accelerator_config": {"nonsense": True}},
+        {"accelerator_config": {"even_batches": True}},
+    ),
+    Case("trackio_has_a_project", {"report_to": "trackio", "project": ""}, {"report_to": "none"}),
+    Case("packages_are_installed", {"use_adam_mini": True}, {"use_adam_mini": False}),
+    Case("packages_are_installed", {"report_to": "neptune"}, {"report_to": "none"}, parser=False),
+    Case(
+        "model_folder_is_complete",
+        {"model_name_or_path": "half"},
+        {"model_name_or_path": "tiny-qwen3"},
+        parser=False,
+    ),
+    Case(
+        "torchrun_paths_have_no_spaces",
+        {},
+        {},
+        parser=False,
+        gpus=(GPU, GPU),
+        runs="nowhere",
+    ),
+]
+
+
+def make_workplace(folder: Path) -> None:
+    """Register the datasets that the cases name, and make the folders: run with `folder` as working folder."""
+    for name, policy, counts in (
+        ("mini", "tagged", {}),
+        ("other", "tagged", {}),
+        ("masked", "masked", {}),
+        ("turns", "tagged", {"with_history": 3}),
+    ):
+        path = folder / "data" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        history = [["h", "b"]] if "with_history" in counts else []
+        answer = "<think>\nt\n</think>\n\na"
+        row = {"instruction": "q", "input": "", "output": answer, "system": "", "history": history}
+        path.write_text((json.dumps(row) + "\n") * ROWS, encoding="utf-8")
+        output = {"path": path.name, "bytes": path.stat().st_size}
+        write_manifest(
+            path, Manifest("convert", {}, policy, [], {"records": ROWS, "reasoning": ROWS, **counts}, output)
+        )
+        register_dataset(path, name, folder / "data")
+    (folder / "finished").mkdir()
+    (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
+    (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
+    (folder / "half").mkdir()
+    (folder / "half" / "config.json").write_text("{}", encoding="utf-8")
+
+
+def base_values() -> dict[str, Any]:
+    """The smoke preset on the small dataset: what every case starts from."""
+    return {
+        **find_preset("cpu-smoke").values,
+        **{"model_name_or_path": "tiny-qwen3", "dataset": "mini", "output_dir": "out", "template": "qwen3"},
+    }
+
+
+def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with changes laid over them; `...` removes a key."""
+    changed = {**values, **changes}
+    return {key: value for key, value in changed.items() if value is not ...}
+
+
+def case_machine(case: Case) -> Machine:
+    """The machine that a case is judged for."""
+    return Machine(case.gpus, has_stack=case.rule == "packages_are_installed", env=case.env, cpus=16)
+
+
+def case_name(case: Case) -> str:
+    """A case's name: its rule and the keys that break it."""
+    return f"{case.rule}-{'-'.join(case.breaks)}"
+
+
+def plan_case(case: Case, number: int) -> dict[str, Any]:
+    """Return a case's two configs as they are run: for one step, into a folder of their own."""
+    broken = change(base_values(), case.breaks)
+    plans = {"broken": broken, "mended": change(broken, case.mends)}
+    for values in plans.values():
+        if values["max_steps"] != -1:
+            values["max_steps"] = 1
+        if values["output_dir"] in ("out", "new"):
+            values["output_dir"] = f"out-{number}"
+        values["plot_loss"] = False
+    return plans
