@@ -10,8 +10,9 @@ from prep.errors import InputError, RecordError
 from prep.quality.findings import Fault, Finding, OnFinding
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.registry.dataset import Dataset, Message, align_row
+from prep.registry.dataset import Dataset, align_row
 from prep.registry.dataset_info import ALPACA_COLUMNS
+from prep.rows.conversation import Message
 from prep.rows.json_rows import BOM, check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.line_blocks import read_blocks
 from prep.rows.records import MEDIA, is_text_pair

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from prep.errors import InputError
 from prep.parallel.processes import WorkerPool, count_workers
-from prep.registry.dataset import Conversation, Dataset, align_row, read_dataset_rows
+from prep.registry.dataset import Dataset, align_row, read_dataset_rows
+from prep.rows.conversation import Conversation
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.tokens.encoder import LengthTable, RowEncoder, TemplateOptions, TurnLengths, make_measurer

@@ -8,6 +8,7 @@ from typing import Any
 
 from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
+from prep.rows.conversation import Conversation, Message
 from prep.rows.json_rows import iter_json_rows
 from prep.rows.records import guess_formatting, is_text_pair
 from prep.rows.thinking import ThinkPolicy
@@ -20,15 +21,6 @@ FORMATTINGS = ("alpaca", "sharegpt", "openai")
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
 # What a file that nobody registered yet is read as: everything that an Alpaca or ShareGPT file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
-
-
-class Message:
-    """The roles of LLaMA-Factory's aligned messages."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    OBSERVATION = "observation"
-    FUNCTION = "function"
 
 
 @dataclass(frozen=True)
@@ -44,15 +36,6 @@ class Dataset:
     columns: dict[str, str] = field(default_factory=lambda: dict(_BARE_COLUMNS))
     tags: dict[str, str] = field(default_factory=lambda: dict(SHAREGPT_TAGS))
     policy: ThinkPolicy | None = None
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """A row as LLaMA-Factory aligns it: `messages` are (role, content), users and assistants in turn."""
-
-    system: str
-    messages: list[tuple[str, str]]
-    tools: str = ""
 
 
 def find_dataset(target: str, dataset_dir: Path) -> Dataset:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.errors import InputError, UserError
-from prep.registry.dataset import Conversation, Message
+from prep.rows.conversation import Conversation, Message
 from prep.rows.thinking import CLOSE_TAG, EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, THOUGHT_START
 from prep.storage.files import hash_file
 from prep.tokens.piece_counter import PieceCounter, TextLength

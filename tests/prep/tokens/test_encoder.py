@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from prep.errors import InputError, UserError
-from prep.registry.dataset import Conversation, Dataset, Message, align_row
+from prep.registry.dataset import Dataset, align_row
+from prep.rows.conversation import Conversation, Message
 from prep.rows.thinking import EMPTY_THOUGHT, join_thought
 from prep.tokens.cutoff import IGNORE_INDEX, replay_row, truncate_turns
 from prep.tokens.encoder import (

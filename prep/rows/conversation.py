@@ -1,0 +1,21 @@
+"""A row as LLaMA-Factory aligns it, whatever form it was written in."""
+
+from dataclasses import dataclass
+
+
+class Message:
+    """The roles of LLaMA-Factory's aligned messages."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    OBSERVATION = "observation"
+    FUNCTION = "function"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A row as LLaMA-Factory aligns it: `messages` are (role, content), users and assistants in turn."""
+
+    system: str
+    messages: list[tuple[str, str]]
+    tools: str = ""
