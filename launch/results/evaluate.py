@@ -31,7 +31,7 @@ from launch.runs.figures import fingerprint_weights
 from launch.runs.process import Poll
 from launch.runs.run import run_llamafactory
 from prep.errors import ConfigError, InputError
-from prep.storage.files import write_json, write_text
+from prep.storage.atomic import write_json, write_text
 
 COMPARISON_FILE = "comparison.json"
 # No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
