@@ -20,6 +20,7 @@ from prep.storage.atomic import write_json, write_text
 from prep.storage.fingerprints import hash_file
 from prep.storage.locks import lock_file
 from prep.storage.os_errors import explain_os_error
+from prep.storage.outputs import NOTE_SUFFIX
 from prep.terminal import neutralise_line
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
@@ -209,7 +210,7 @@ def _is_as_recorded(path: Path, identity: Any) -> bool:
         return _is_regular(path) and hash_file(path) == identity
     if not isinstance(identity, dict) or path.is_symlink() or not path.is_dir():
         return False
-    return all(_is_ours(file, path, identity) or _is_lock(file) for file in _walk_all(path))
+    return all(_is_ours(file, path, identity) or _is_work_file(file) for file in _walk_all(path))
 
 
 def _delete(path: Path, identity: Any) -> None:
@@ -231,15 +232,17 @@ def _is_ours(file: Path, folder: Path, identity: dict[str, Any]) -> bool:
     return recorded is not None and _is_regular(file) and hash_file(file) == recorded
 
 
-def _is_lock(path: Path) -> bool:
-    """Tell an empty file by which our commands keep each other out."""
-    is_named_so = path.parent.name == WORK_FOLDER and path.suffix == ".lock"
-    return is_named_so and _is_regular(path) and path.stat().st_size == 0
+def _is_work_file(path: Path) -> bool:
+    """Tell an empty file by which our commands keep each other out, or a note of what they made."""
+    if path.parent.name != WORK_FOLDER or not _is_regular(path):
+        return False
+    is_lock = path.suffix == ".lock" and path.stat().st_size == 0
+    return is_lock or path.name.endswith(NOTE_SUFFIX)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder in which nothing lies but folders and our locks."""
-    if folder.is_symlink() or not folder.is_dir() or not all(_is_lock(file) for file in _walk_all(folder)):
+    """Remove a folder in which nothing lies but folders, our locks and our notes."""
+    if folder.is_symlink() or not folder.is_dir() or not all(_is_work_file(file) for file in _walk_all(folder)):
         return
     with explain_os_error(folder):
         for parent, folders, names in os.walk(folder, topdown=False):

@@ -21,6 +21,9 @@ from prep.storage.os_errors import explain_os_error
 
 _REMEMBERED = 2
 
+# What a command notes of the files that it made, in `.lfc` beside them.
+NOTE_SUFFIX = ".made.json"
+
 
 class OutputSet:
     """Files under way in one step, beside a main one.
@@ -166,4 +169,4 @@ def _read_notes(path: Path) -> list[str]:
 
 
 def _note_path(path: Path) -> Path:
-    return working_folder(path) / f"{path.name}.made.json"
+    return working_folder(path) / f"{path.name}{NOTE_SUFFIX}"
