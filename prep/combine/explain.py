@@ -12,6 +12,7 @@ from prep.rows.readers import SourceRow, find_kind, read_rows
 from prep.rows.records import has_thought
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
 from prep.storage.manifests import read_manifest
+from prep.storage.os_errors import describe_os_error
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _look_at_source(path: Path, size: object, row: int) -> tuple[str, dict[str, 
     except InputError as error:
         return str(error), None
     except OSError as error:
-        return f"the file cannot be looked at: {(error.strerror or str(error)).lower()}", None
+        return f"the file cannot be looked at: {describe_os_error(error)}", None
 
 
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:

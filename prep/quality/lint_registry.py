@@ -18,6 +18,7 @@ from prep.registry.dataset_info import (
     scan_members,
 )
 from prep.rows.json_rows import BOM, iter_json_rows
+from prep.storage.os_errors import describe_os_error
 
 _REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LOOKED_AT_ROWS = 20
@@ -34,7 +35,7 @@ def lint_registry(path: Path) -> list[Finding]:
     try:
         content = read_registry_bytes(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{path} cannot be read: {describe_os_error(error)}") from error
     findings: list[Finding] = []
     text = _decode(path.as_posix(), content, findings)
     entries = _parse(path.as_posix(), text, findings) if text is not None else None
