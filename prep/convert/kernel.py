@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.formats.turns import TURN_CHOICES
+
 _SOURCE, _LIBRARY = "kernel.c", "libkernel.so"
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
 _SYSTEM, _USER, _ASSISTANT = 1, 2, 3
-_TURN_CHOICES = ("expand", "all", "first", "last")
 
 
 class _Piece(ctypes.Structure):
@@ -172,7 +173,7 @@ class TurnKernel:
         self._call = library.lfc_convert_turns
         self._names = (_Piece * len(roles))(*(_as_piece(name) for name, _ in roles))
         self._codes = (ctypes.c_uint64 * len(roles))(*(code for _, code in roles))
-        self._rest = (len(roles), _TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
+        self._rest = (len(roles), TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
         self._output = ctypes.create_string_buffer(_OUTPUT_BYTES)
 
     def convert(self, buffers: TurnBuffers, rows: range, first_number: int) -> Converted:
