@@ -1,4 +1,4 @@
-"""Blocks of JSONL → shards: plain question, think, answer lines by the kernel, all else the general way.
+"""Blocks of JSONL → shards: plain question, think, answer lines by the kernel, all else by the slow path.
 
 Both ways give the same bytes. A line is plain without think tags and chat markup, with three texts that are not
 empty, and just the columns of the file's first line.

@@ -1,6 +1,6 @@
-"""The compiled half of conversion: `kernel.c`, called without the interpreter's lock.
+"""The compiled half of conversion: `kernel.c`, called without the GIL.
 
-It is compiled when the package is installed, if there is a C compiler. Without it every row takes the general way,
+It is compiled when the package is installed, if there is a C compiler. Without it every row takes the slow path,
 to the same bytes and several times slower.
 """
 
@@ -157,7 +157,7 @@ class LineKernel:
         self._output = ctypes.create_string_buffer(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
 
     def convert(self, data: bytes, start: int, row: int) -> Converted:
-        """Convert lines from a place in a block on, the first of this number, until one is not plain."""
+        """Convert lines from an offset in a block on, the first of this number, until one is not plain."""
         done = _Done()
         address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
         self._call(self._job, address + start, len(data) - start, row, self._output, len(self._output), done)

@@ -86,7 +86,7 @@ def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int =
 
 def count_lines(data: bytes) -> int:
     """Return how many line ends there are."""
-    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the processor's search.
+    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the CPU's search.
     if data.find(b"\n", 0, _LONG_LINE) >= 0:
         return len(data.split(b"\n")) - 1
     lines, place = 0, data.find(b"\n")
