@@ -267,17 +267,14 @@ def _origin_files(path: Path) -> dict[tuple[str, str], str]:
     """Return {(source, file label): sha256} of the source files that a converted file's origins name."""
     manifest = read_manifest(path)
     with explain_broken_way(path):
-        return _collect_files(manifest.__dict__) if manifest else {}
-
-
-def _collect_files(manifest: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    if manifest["step"] == "convert":
-        source = Path(manifest["output"]["path"]).stem
-        return {(source, entry.get("label", "")): entry["sha256"] for entry in manifest["inputs"]}
-    found: dict[tuple[str, str], str] = {}
-    for entry in manifest["inputs"]:
-        found |= _collect_files(entry["manifest"]) if "manifest" in entry else {}
-    return found
+        ways = list(manifest.lineage()) if manifest else []
+        return {
+            (Path(way[0].manifest.output["path"]).stem, entry.label): entry.sha256
+            for way in ways
+            # What a conversion read from a converted file has origins of its own.
+            if all(step.manifest.step != "convert" for step in way[1:])
+            for entry in way[0].manifest.read_inputs()
+        }
 
 
 def _rename_source(line: bytes, names: Mapping[str, str]) -> bytes:

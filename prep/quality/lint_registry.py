@@ -18,7 +18,8 @@ from prep.registry.dataset_info import (
     read_registry_bytes,
     scan_members,
 )
-from prep.rows.json_rows import BOM, iter_json_rows
+from prep.rows.json_rows import iter_json_rows
+from prep.rows.line_blocks import BOM
 from prep.storage.os_errors import describe_os_error
 
 SCHEMA_NAME = "dataset_info.schema.json"

@@ -18,6 +18,7 @@ MAX_LINE_BYTES = 32 << 20
 MIN_LINE_BYTES = 4 << 20
 MAX_LINE_HINT = "--max-line-bytes, if a row is really as long as that"
 _LONG_LINE = 1_000
+BOM = b"\xef\xbb\xbf"
 # Text packs to a tenth or, very even text, a fiftieth; gzip's own limit is 1,032, zstd has none.
 _MAX_UNPACKING = 300
 _UNPACKED_FREELY = 64 << 20
@@ -82,6 +83,15 @@ def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int =
             data += rest
         yield data
         start += len(data)
+
+
+def split_lines(data: bytes, first_row: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) for each line that is not blank."""
+    if first_row == 1:
+        data = data.removeprefix(BOM)
+    for number, line in enumerate(data.split(b"\n"), first_row):
+        if line and not line.isspace():
+            yield number, line
 
 
 def count_lines(data: bytes) -> int:
