@@ -19,8 +19,9 @@ from prep.errors import OutputError, UserError
 from prep.storage.atomic import write_json, write_text
 from prep.storage.fingerprints import hash_file
 from prep.storage.locks import lock_file
-from prep.storage.os_errors import explain_os_error
+from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.outputs import NOTE_SUFFIX
+from prep.storage.paths import move_aside
 from prep.terminal import neutralise_line
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
@@ -127,7 +128,7 @@ class StepFolder:
                 if _is_as_recorded(path, recorded.get(place)):
                     _delete(path, recorded[place])
                 if os.path.lexists(path):
-                    renamed.append((path, set_aside(path)))
+                    renamed.append((path, move_aside(path)))
         return renamed
 
     def start_over(self, steps: Sequence[Step]) -> Renamed:
@@ -146,7 +147,7 @@ class StepFolder:
                 continue
             _remove_empty(path)
             if os.path.lexists(path) and not any(source.is_relative_to(path) for source in sources):
-                renamed.append((path, set_aside(path)))
+                renamed.append((path, move_aside(path)))
         return renamed
 
     def write_script(self, steps: Sequence[Step], command: str) -> Renamed:
@@ -159,7 +160,7 @@ class StepFolder:
         renamed: Renamed = []
         known = (self.record.state.get("script"), digest)
         if os.path.lexists(path) and not (_is_regular(path) and hash_file(path) in known):
-            renamed.append((path, set_aside(path)))
+            renamed.append((path, move_aside(path)))
         write_text(path, text)
         self.record.state["script"] = digest
         self.record.save()
@@ -192,16 +193,6 @@ class StepFolder:
             # The backup is of this very removal.
             path.unlink(missing_ok=True)
             path.with_name(f"{path.name}.bak").unlink(missing_ok=True)
-
-
-def set_aside(path: Path) -> Path:
-    """Rename what is not ours to `<name>.old-<n>`, the first that is free, and return its new place."""
-    number = 1
-    while os.path.lexists(target := path.with_name(f"{path.name}.old-{number}")):
-        number += 1
-    with explain_os_error(path):
-        path.rename(target)
-    return target
 
 
 def _is_as_recorded(path: Path, identity: Any) -> bool:
@@ -257,7 +248,7 @@ def _walk_all(folder: Path) -> Iterator[Path]:
     """Yield everything in a folder that is no folder itself; links are not followed."""
 
     def refuse(error: OSError) -> None:
-        raise OutputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"{error.filename} cannot be read: {describe_os_error(error)}") from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         yield from (Path(parent) / name for name in names)

@@ -257,9 +257,7 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     show_default=True,
     help="The most bytes of one row; it bounds the memory that an input can take.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
 @force_option
 @json_option
 def convert(

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator
 
 from prep.hub.interrupts import RESUME_HINT
+from prep.storage.os_errors import describe_os_error
 
 NAME_HINT = "check OWNER/NAME, and --model for a model; a private one needs --token-env"
 _NETWORK_HINT = "check the network and --endpoint, then run the same command again: what has arrived is kept"
@@ -92,7 +93,7 @@ def describe_client_error(error: BaseException) -> tuple[str, str]:
     disk_error = next((cause for cause in causes if _is_of_disk(cause)), None)
     if isinstance(disk_error, OSError):
         hint = _ACCESS_HINT if disk_error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else _DISK_HINT
-        return f"cannot be written: {(disk_error.strerror or str(disk_error)).lower()}", hint
+        return f"cannot be written: {describe_os_error(disk_error)}", hint
     for cause in causes:
         if type(cause).__name__ in _NETWORK_CAUSES:
             return _NETWORK_CAUSES[type(cause).__name__]

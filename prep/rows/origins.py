@@ -34,12 +34,6 @@ class Origin(NamedTuple):
         return f"{self.source}/{self.file}:{self.row}"
 
 
-def source_of(origin: object) -> str:
-    """Return the source that an origin names, "" without one."""
-    parsed = Origin.parse(origin)
-    return parsed.source if parsed else ""
-
-
 @contextmanager
 def explain_broken_way(path: Path) -> Iterator[None]:
     """Turn what a manifest of wrong content raises, read for the way of a file's rows, into an InputError.

@@ -89,7 +89,7 @@ def open_outputs(main: Path, others: Sequence[Path] = (), *, step: str, force: b
 
 
 def refuse_taken(path: Path, *, force: bool) -> None:
-    """Raise OutputError when a file, or the place of its manifest, is somebody else's."""
+    """Raise OutputError when a file, or the path of its manifest, is somebody else's."""
     if not force and not _is_own(path):
         refuse_existing(path, force=force)
     manifest = manifest_path(path)
