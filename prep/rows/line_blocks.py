@@ -16,7 +16,7 @@ BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
 # No less than a block, of which there is always one.
 MIN_LINE_BYTES = 4 << 20
-MAX_LINE_HINT = "--max-line-bytes, if a row is really as long as that"
+MAX_LINE_HINT = "a row for training is never as long; lfc prep convert reads longer ones with --max-line-bytes"
 _LONG_LINE = 1_000
 BOM = b"\xef\xbb\xbf"
 # Text packs to a tenth or, very even text, a fiftieth; gzip's own limit is 1,032, zstd has none.

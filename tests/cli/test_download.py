@@ -901,5 +901,5 @@ def test_a_variable_without_a_token_is_named(monkeypatch: pytest.MonkeyPatch) ->
         assert result.exit_code == 1
         assert result.stderr == (
             f"Error: the environment variable {name} holds no token\n"
-            f"  Try: export {name}=..., and give --token-env the variable's name, never the token\n"
+            f"  Try: put the token into {name}, and give --token-env the variable's name, never the token\n"
         )

@@ -167,7 +167,7 @@ def test_the_origin_of_a_file_is_no_traceback(tmp_path: Path, target: Path, reco
     manifest = json.loads(path.read_bytes())
     for content in ({**manifest, "files": {"a.txt": recorded}}, {"files": {"a.txt": recorded}}, recorded):
         path.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=r"cannot be read: "):
+        with pytest.raises(InputError, match=r"cannot be read: |is not a manifest: "):
             find_download_manifest(target / "a.txt")
 
 
@@ -222,7 +222,7 @@ def test_a_working_folder_that_is_a_link_is_refused(hub: Hub, tmp_path: Path) ->
     hub.add("o/set", FILES)
     victim = plant(tmp_path, ".lfc")
     result = invoke(tmp_path)
-    assert f"Error: {tmp_path / '.lfc'} is a symbolic link\n" in result.stderr
+    assert f"Error: {tmp_path / '.lfc'} is a link, not lfc's own folder\n" in result.stderr
     assert (victim / "precious").exists()
 
 
