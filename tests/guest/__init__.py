@@ -1,0 +1,1 @@
+"""The programs in launch/guest, run by the real training stack."""
