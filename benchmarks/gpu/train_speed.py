@@ -1,7 +1,7 @@
 """Measure how fast one GPU trains: LLaMA-Factory's example, our preset, and the preset boosted; the same training.
 
 Needs: one NVIDIA GPU with bf16, and the training stack (setup.sh unpacks a packed one). Models have Qwen3's shapes
-and random weights, made on the GPU; 2,100 rows of about 995 tokens. What is measured are real tokens: padding is not
+and random weights, made on the GPU; 2,100 rows of about 995 tokens. Real tokens are measured: padding is not
 counted. Results are written after each variant, so that a broken call loses one variant at most.
 
 Run:   python benchmarks/gpu/train_speed.py --to /tmp/speed --results $OUT/speed.json --only 0.6b/preset,0.6b/boost
