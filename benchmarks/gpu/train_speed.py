@@ -96,7 +96,8 @@ def write_data(folder: Path) -> None:
     if (folder / "data" / "dataset_info.json").is_file():
         return
     chance = random.Random(42)
-    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(1_500)]
+    # Few and short, so that each is one token of the tokenizer that is trained on these rows.
+    words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=4)) for _ in range(400)]
     middle = math.log(MEAN_TOKENS) - SPREAD**2 / 2
     (folder / "data").mkdir(parents=True, exist_ok=True)
     with (folder / "data" / "speed.jsonl").open("w", encoding="utf-8") as stream:
