@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from launch.tiny_model import write_tiny_model
 
 from launch.guest import boost
+from launch.recipes.tiny_model import write_tiny_model
 
 WORDS = (
     *("fever", "pulse", "dose", "the", "patient", "has", "no", "pain", "and", "sleeps", "well", "after"),
