@@ -228,6 +228,8 @@ def summarise(seen: list[tuple[float, dict[str, Any]]], shape: str) -> dict[str,
     rates = [
         (second[1]["total_tokens"] - first[1]["total_tokens"]) / (second[0] - first[0])
         for first, second in itertools.pairwise(steady)
+        # LLaMA-Factory writes its log in a thread: two lines may appear at once.
+        if second[0] > first[0]
     ]
     return {
         "tokens_per_s": round(speed),
