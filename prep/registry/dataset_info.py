@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.errors import RegistryError
-from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
+from prep.rows.json_rows import check_json_suffix, describe_bad_row, holds_lines_as_json, iter_json_rows
 from prep.rows.records import guess_formatting
 from prep.storage.files import (
     describe_os_error,
@@ -340,10 +340,9 @@ def _read_first_rows(path: Path) -> list[dict[str, Any]]:
         raise RegistryError(f"{path} has no rows")
     for line, row in rows:
         if not isinstance(row, dict):
-            seen = (
-                f"not JSON: {row}" if isinstance(row, Exception) else f"a JSON {type(row).__name__}, not an object"
+            raise RegistryError(
+                f"{path} line {line}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
             )
-            raise RegistryError(f"{path} line {line}: {seen}", hint=f"lfc prep lint {path} tells all")
     return [row for _, row in rows]
 
 

@@ -5,15 +5,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prep.errors import InputError
+from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import JsonArrayError, NoArrayError, check_weight, read_json_elements
 from prep.rows.line_blocks import read_blocks
+from prep.rows.repeated_keys import parse_json_once
 
 BOM = b"\xef\xbb\xbf"
 
 
 def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of a JSONL, or of the elements of a JSON array; a broken line's value is its error.
+    """Yield (line, value) of a JSONL, or of the elements of a JSON array; that of a broken one is its error.
 
     Raises: InputError when the file cannot be read, or is a .json that is neither.
     """
@@ -22,6 +23,15 @@ def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from _iter_lines(path)
     else:
         yield from enumerate(_read_json_array(path), 1)
+
+
+def describe_bad_row(value: object) -> str:
+    """Return why a value of `iter_json_rows` is no row."""
+    if isinstance(value, RecordError):
+        return str(value)
+    if isinstance(value, Exception):
+        return f"not JSON: {value}"
+    return f"a JSON {type(value).__name__}, not an object"
 
 
 def check_json_suffix(path: Path) -> None:
@@ -51,7 +61,7 @@ def _iter_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 continue
             try:
                 check_weight(line)
-                yield number, orjson.loads(line)
+                yield number, parse_json_once(line)
             except orjson.JSONDecodeError as error:
                 yield number, error
 

@@ -328,7 +328,9 @@ def test_arguments_that_are_no_text_are_refused(option: tuple[bytes, bytes], tmp
     write_jsonl(tmp_path / "in.jsonl", medical_rows())
     result = run_in(tmp_path, b"convert", b"in.jsonl", b"-o", b"out.jsonl", *option)
     assert result.returncode == 1
-    assert re.match(rb"Error: argument [67], '[^\n]*\\udcff', holds bytes that are no text in utf-8\n", result.stderr)
+    assert re.match(
+        rb"Error: argument [67], '[^\n]*\\udcff', holds bytes that are no text in utf-8\n", result.stderr
+    )
     assert not (tmp_path / "out.jsonl").exists()
 
 

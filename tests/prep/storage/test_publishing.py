@@ -82,6 +82,14 @@ STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("split", "{}/a.jsonl", "--test", "5", "--val", "5", "-o", "{}/out"),
         ("split", "{}/a.jsonl", "--test", "9", "--val", "5", "-o", "{}/out", "--force", "--seed", "7"),
     ),
+    "lint --fix": (
+        ("lint", "{}/a.jsonl", "--fix", "-o", "{}/out.jsonl"),
+        ("lint", "{}/b.jsonl", "--fix", "-o", "{}/out.jsonl", "--force"),
+    ),
+    "mix, and duplicates go": (
+        ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "--dedup", "exact", "-o", "{}/out.jsonl"),
+        ("mix", "a={}/a.jsonl", "-o", "{}/out.jsonl", "--force"),
+    ),
     "register": (
         ("register", "{}/a.jsonl", "--name", "out", "--dataset-dir", "{}/data"),
         ("register", "{}/b.jsonl", "--name", "out", "--dataset-dir", "{}/data", "--replace"),
@@ -151,6 +159,13 @@ def test_a_manifest_of_another_content_is_not_believed_even_when_the_size_is_the
     assert read_manifest(path) is not None
     path.write_text("new\n", encoding="utf-8")
     os.utime(path, ns=(10**19 // 5, 10**19 // 5))
+    assert read_manifest(path) is None
+
+
+def test_a_manifest_without_a_sha256_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("old\n", encoding="utf-8")
+    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"path": "a.jsonl", "bytes": 4}))
     assert read_manifest(path) is None
 
 
