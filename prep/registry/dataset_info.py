@@ -225,7 +225,13 @@ def _change_registry(dataset_dir: Path) -> Iterator[tuple[Path, str]]:
     registry = dataset_dir / FILE_NAME
     with explain_os_error(registry):
         # Path.resolve raises RuntimeError at a link that leads to itself.
-        registry = Path(os.path.realpath(registry)) if registry.is_symlink() else registry
+        if registry.is_symlink():
+            link, registry = registry, Path(os.path.realpath(registry))
+            if not registry.exists():
+                raise RegistryError(
+                    f"{link} is a link to {registry}, which does not exist",
+                    hint="take the link away, or make the file that it leads to",
+                )
     with lock_file(registry, timeout_s=_LOCK_TIMEOUT_S):
         yield registry, _read_text(registry) or ""
 

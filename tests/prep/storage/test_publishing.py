@@ -162,13 +162,6 @@ def test_a_manifest_of_another_content_is_not_believed_even_when_the_size_is_the
     assert read_manifest(path) is None
 
 
-def test_a_manifest_without_a_sha256_is_not_believed(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text("old\n", encoding="utf-8")
-    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"path": "a.jsonl", "bytes": 4}))
-    assert read_manifest(path) is None
-
-
 def test_a_copy_without_its_times_and_a_renamed_pair_keep_their_manifest(tmp_path: Path) -> None:
     assert convert(write_jsonl(tmp_path / "in.jsonl", medical_rows()), tmp_path / "a.jsonl").exit_code == 0
     os.utime(manifest_path(tmp_path / "a.jsonl"), (1, 1))
