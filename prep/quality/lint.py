@@ -180,7 +180,11 @@ class _FileLinter:
     def _run_array(self) -> bool:
         try:
             for number, row in iter_json_rows(self._path):
-                self._take(number, row)
+                if isinstance(row, RecordError):
+                    self.rows += 1
+                    self._add(number, Fault.REPEATED_KEY, str(row))
+                else:
+                    self._take(number, row)
         except InputError as error:
             self._add(0, Fault.JSON, str(error).removeprefix(f"{self._path} "))
             return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from prep.errors import InputError, RecordError, RejectsError
 from prep.registry.dataset import find_dataset
-from prep.rows.json_rows import iter_json_rows
+from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.records import AlpacaRecord, Exchange, is_text_pair, write_record
 from prep.rows.thinking import (
     EMPTY_THOUGHT,
@@ -114,8 +114,7 @@ class _Repair:
         self.counts["rows"] += 1
         try:
             if not isinstance(row, dict):
-                seen = str(row) if isinstance(row, Exception) else f"a JSON {type(row).__name__}, not an object"
-                raise RecordError(f"not JSON: {row}" if isinstance(row, Exception) else seen)
+                raise RecordError(describe_bad_row(row))
             origin = row.get("origin")
             if not isinstance(origin, str) or not origin:
                 origin = f"{self._path.stem}/{self._path.name}:{line}"

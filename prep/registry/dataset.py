@@ -9,7 +9,7 @@ from typing import Any
 from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows.conversation import Conversation, Message
-from prep.rows.json_rows import iter_json_rows
+from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.records import guess_formatting, is_text_pair
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.manifests import manifest_path, read_manifest
@@ -117,7 +117,7 @@ def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, A
         for number, row in iter_json_rows(path):
             if not isinstance(row, dict):
                 raise InputError(
-                    f"{path} line {number}: {_describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
+                    f"{path} line {number}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
                 )
             yield path, number, row
 
@@ -216,9 +216,3 @@ def _read_policy(path: Path) -> ThinkPolicy | None:
             hint="make the data file again",
         )
     return ThinkPolicy(manifest.think_policy)
-
-
-def _describe_bad_row(value: object) -> str:
-    if isinstance(value, Exception):
-        return f"not JSON: {value}"
-    return f"a JSON {type(value).__name__}, not an object"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.errors import RegistryError
-from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
+from prep.rows.json_rows import check_json_suffix, describe_bad_row, holds_lines_as_json, iter_json_rows
 from prep.rows.records import guess_formatting
 from prep.storage.atomic import stage_file
 from prep.storage.locks import lock_file
@@ -220,7 +220,13 @@ def _change_registry(dataset_dir: Path) -> Iterator[tuple[Path, str]]:
     registry = dataset_dir / FILE_NAME
     with explain_os_error(registry):
         # Path.resolve raises RuntimeError at a link that leads to itself.
-        registry = Path(os.path.realpath(registry)) if registry.is_symlink() else registry
+        if registry.is_symlink():
+            link, registry = registry, Path(os.path.realpath(registry))
+            if not registry.exists():
+                raise RegistryError(
+                    f"{link} is a link to {registry}, which does not exist",
+                    hint="take the link away, or make the file that it leads to",
+                )
     with lock_file(registry, timeout_s=_LOCK_TIMEOUT_S):
         yield registry, _read_text(registry) or ""
 
@@ -335,10 +341,9 @@ def _read_first_rows(path: Path) -> list[dict[str, Any]]:
         raise RegistryError(f"{path} has no rows")
     for line, row in rows:
         if not isinstance(row, dict):
-            seen = (
-                f"not JSON: {row}" if isinstance(row, Exception) else f"a JSON {type(row).__name__}, not an object"
+            raise RegistryError(
+                f"{path} line {line}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
             )
-            raise RegistryError(f"{path} line {line}: {seen}", hint=f"lfc prep lint {path} tells all")
     return [row for _, row in rows]
 
 

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from prep.errors import InputError
 from prep.rows.line_blocks import BOM, MAX_LINE_BYTES, MAX_LINE_HINT
+from prep.rows.repeated_keys import parse_json_once
 from prep.storage.os_errors import explain_read_error
 
 _SPACE = b" \t\r\n"
@@ -47,7 +48,7 @@ class NoArrayError(InputError):
 
 
 def read_json_elements(path: Path, max_element_bytes: int = MAX_LINE_BYTES) -> Iterator[Any]:
-    """Yield the elements of the array that a JSON file holds.
+    """Yield the elements of the array that a JSON file holds; one that names a key twice is a RecordError.
 
     Raises: JsonArrayError when it is not JSON; InputError when it cannot be read, holds something else than an
     array, or one element is too long.
@@ -135,7 +136,7 @@ class _Elements:
 
         try:
             check_weight(content)
-            return orjson.loads(content)
+            return parse_json_once(content)
         except orjson.JSONDecodeError as error:
             place = len(content.decode("utf-8", "replace")[: error.pos].encode()) if content else 0
             raise self._fault(self._at + place, error.msg) from error

@@ -5,13 +5,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prep.errors import InputError
+from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import JsonArrayError, NoArrayError, check_weight, read_json_elements
 from prep.rows.line_blocks import read_blocks, split_lines
+from prep.rows.repeated_keys import parse_json_once
 
 
 def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line, value) of a JSONL, or of the elements of a JSON array; a broken line's value is its error.
+    """Yield (line, value) of a JSONL, or of the elements of a JSON array; that of a broken one is its error.
 
     Raises: InputError when the file cannot be read, or is a .json that is neither.
     """
@@ -20,6 +21,15 @@ def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
         yield from _iter_lines(path)
     else:
         yield from enumerate(_read_json_array(path), 1)
+
+
+def describe_bad_row(value: object) -> str:
+    """Return why a value of `iter_json_rows` is no row."""
+    if isinstance(value, RecordError):
+        return str(value)
+    if isinstance(value, Exception):
+        return f"not JSON: {value}"
+    return f"a JSON {type(value).__name__}, not an object"
 
 
 def check_json_suffix(path: Path) -> None:
@@ -46,7 +56,7 @@ def _iter_lines(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in split_lines(block.data, block.first_row):
             try:
                 check_weight(line)
-                yield number, orjson.loads(line)
+                yield number, parse_json_once(line)
             except orjson.JSONDecodeError as error:
                 yield number, error
 

@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import Any, NamedTuple, TextIO, cast
 
 import prep
-from prep.errors import InputError
+from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import JsonArrayError, check_weight, read_json_elements
 from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT, read_blocks, split_lines
+from prep.rows.repeated_keys import parse_json_once
 from prep.storage.os_errors import explain_read_error
 
 _SUFFIXES = {
@@ -141,7 +142,7 @@ def parse_line(line: bytes, number: int) -> SourceRow | BadRow:
 
     try:
         check_weight(line)
-        values = orjson.loads(line)
+        values = parse_json_once(line)
     except orjson.JSONDecodeError as error:
         return BadRow(number, "not valid UTF-8" if "UTF-8" in str(error) else f"not JSON: {error}")
     return _as_row(number, values)
@@ -295,4 +296,6 @@ def refuse_twice(path: Path, names: Sequence[str]) -> None:
 def _as_row(number: int, values: object) -> SourceRow | BadRow:
     if isinstance(values, dict):
         return SourceRow(number, values)
+    if isinstance(values, RecordError):
+        return BadRow(number, str(values))
     return BadRow(number, f"a JSON {type(values).__name__}, not an object")

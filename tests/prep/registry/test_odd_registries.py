@@ -85,3 +85,17 @@ def test_a_registry_that_is_no_file_is_one_error(target: str, tmp_path: Path) ->
     (tmp_path / "dataset_info.json").symlink_to(target)
     assert run("register", path, "--name", "n", "--dataset-dir", tmp_path) == 1
     assert run("lint", tmp_path / "dataset_info.json") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+@pytest.mark.parametrize("words", [("FILE", "--name", "x"), ("--remove", "x")])
+def test_a_link_to_nothing_makes_no_file_elsewhere(words: tuple[str, ...], tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere.json"
+    data.mkdir()
+    (data / "dataset_info.json").symlink_to(elsewhere)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction":"q","input":"","output":"a"}\n', encoding="utf-8")
+    given = [str(rows) if word == "FILE" else word for word in words]
+    result = CliRunner().invoke(lfc, ["prep", "register", *given, "--dataset-dir", str(data)])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert not elsewhere.exists()

@@ -84,6 +84,14 @@ STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("split", "{}/a.jsonl", "--test", "5", "--val", "5", "-o", "{}/out"),
         ("split", "{}/a.jsonl", "--test", "9", "--val", "5", "-o", "{}/out", "--force", "--seed", "7"),
     ),
+    "lint --fix": (
+        ("lint", "{}/a.jsonl", "--fix", "-o", "{}/out.jsonl"),
+        ("lint", "{}/b.jsonl", "--fix", "-o", "{}/out.jsonl", "--force"),
+    ),
+    "mix, and duplicates go": (
+        ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "--dedup", "exact", "-o", "{}/out.jsonl"),
+        ("mix", "a={}/a.jsonl", "-o", "{}/out.jsonl", "--force"),
+    ),
     "register": (
         ("register", "{}/a.jsonl", "--name", "out", "--dataset-dir", "{}/data"),
         ("register", "{}/b.jsonl", "--name", "out", "--dataset-dir", "{}/data", "--replace"),
