@@ -7,6 +7,7 @@ the client is lent. Its xet storage is not used: every file comes over plain HTT
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,8 +248,16 @@ def _import_client() -> Any:
     earlier = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)
     try:
-        import huggingface_hub
-        import huggingface_hub.hf_api
+        with warnings.catch_warnings():
+            # Of variables for what is not used here.
+            warnings.simplefilter("ignore")
+            import huggingface_hub
+            import huggingface_hub.hf_api
+    except (ImportError, ValueError) as error:
+        raise DownloadError(
+            f"huggingface_hub cannot be loaded: {error}",
+            hint="check the variables HF_… of the environment, and pip install 'huggingface_hub>=1.0'",
+        ) from error
     finally:
         for name, value in earlier.items():
             if value is None:

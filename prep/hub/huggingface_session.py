@@ -207,6 +207,8 @@ class FileFetcher:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._session.stream("GET", address, headers=headers) as response:
             self._raise_for_status(response)
+            if response.status_code not in (200, 206):
+                raise DamagedFileError("size")
             if offset and response.status_code != 206:
                 offset = 0
             with path.open("r+b" if offset else "wb") as out:

@@ -14,7 +14,13 @@ from typing import BinaryIO, NamedTuple
 from prep.errors import DownloadError, OutputError
 from prep.hub.download_manifest import DownloadManifest, write_download_manifest
 from prep.hub.listing import RemoteFile, show_paths
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME, explain_os_error, working_folder, write_json
+from prep.storage.files import (
+    DOWNLOAD_MANIFEST_NAME,
+    explain_os_error,
+    explain_read_error,
+    working_folder,
+    write_json,
+)
 
 _CHUNK_BYTES = 1 << 20
 _LINK_HINT = "a download never follows a link: remove it, or choose another --to"
@@ -36,7 +42,7 @@ def find_intact(folder: Path, files: Iterable[RemoteFile], on_bytes: OnBytes) ->
         if file.verified == "size" or find_link(folder, file.path) or not path.is_file():
             continue
         if path.stat().st_size == file.size:
-            with explain_os_error(path), path.open("rb") as stream:
+            with explain_read_error(path), path.open("rb") as stream:
                 found = hash_stream(stream, file)
             if found.fits(file):
                 intact[file.path] = found.sha256

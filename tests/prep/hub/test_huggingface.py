@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,28 @@ def test_a_file_of_another_size_than_listed_fails(huggingface: HuggingFace, tmp_
     )
 
 
+@pytest.mark.parametrize("status", [204, 206, 304])
+def test_an_answer_without_the_file_is_one_line(huggingface: HuggingFace, tmp_path: Path, status: int) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.end_headers()
+
+    huggingface.add("o/set", FILES)
+    huggingface.fail("file", path="README.md", answer=answer)
+    assert invoke(tmp_path).stderr.startswith(
+        "Error: o/set: 'README.md': arrived with another size than listed, also when fetched again "
+    )
+
+
+def test_a_broken_variable_of_the_client_is_one_line(huggingface: HuggingFace, tmp_path: Path) -> None:
+    with start(tmp_path, HF_HUB_ETAG_TIMEOUT="soon") as process:
+        _, stderr = process.communicate(timeout=60)
+    assert stderr == (
+        "Error: huggingface_hub cannot be loaded: invalid literal for int() with base 10: 'soon'\n"
+        "  Try: check the variables HF_… of the environment, and pip install 'huggingface_hub>=1.0'\n"
+    )
+
+
 def test_a_file_of_more_than_50_gb_is_refused(huggingface: HuggingFace, tmp_path: Path) -> None:
     from prep.hub.huggingface import _refuse_large_files
 
@@ -338,10 +361,18 @@ def test_a_large_file_that_is_cut_three_times_is_resumed(huggingface: HuggingFac
     assert read_manifest(tmp_path / "set")["files"]["model.safetensors"]["sha256"] == body.sha256()
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
+def start(folder: Path, **variables: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "launch", "prep", "download", "hf:o/set", "--to", str(folder)]
     root = Path(__file__).parents[3]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=root,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 @posix_only
