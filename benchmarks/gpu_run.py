@@ -2,7 +2,7 @@
 
 Needs: one NVIDIA GPU, the [train] extra. The model has Qwen3-0.6B's shape and random weights, the data is the
 bundled sample: what is shown is that the way works and how fast it is, not what a model learns.
-Run:   python benchmarks/gpu_run.py --to /tmp/gpu-run
+Run:   python -m benchmarks.gpu_run --to /tmp/gpu-run
 """
 
 import argparse

@@ -3,7 +3,7 @@
 LLaMA-Factory's route is what its scripts/stat_utils/length_cdf.py does: load and tokenize the whole data set
 with `get_dataset` in 16 processes, then read `input_ids` back and take each length. Run it by hand:
 
-    python benchmarks/token_stats.py --rows 20000 --runs 3
+    python -m benchmarks.token_stats --rows 20000 --runs 3
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Are LLaMA-Factory's own example YAMLs judged as it judges them itself?
 
-`python scripts/config_examples.py CHECKOUT` in the environment that has LLaMA-Factory: every YAML under
+`python -m scripts.config_examples CHECKOUT` in the environment that has LLaMA-Factory: every YAML under
 CHECKOUT/examples/train_lora, train_full and train_qlora goes through `get_train_args` and through `check`, from
 CHECKOUT as working folder. The files are read, never copied. With `--pretend-gpu` both are told that there is one
 GPU with bf16, so that on a CPU more is compared than that one refusal.

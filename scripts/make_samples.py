@@ -1,9 +1,10 @@
 """Write the bundled sample datasets: our own rows in the exact shapes of the real sets.
 
-Run by hand when a row is to change:  python scripts/make_samples.py
+Run by hand when a row is to change:  python -m scripts.make_samples
 Every row is one of the subjects below seen from one of the angles below, so that no two are alike.
 """
 
+import argparse
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -569,4 +570,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()

@@ -3,6 +3,7 @@
 Needs chromium and chromedriver. Run from the repository's root: python -m scripts.make_webui_picture
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -25,4 +26,5 @@ def make_picture() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     make_picture()

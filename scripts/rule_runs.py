@@ -6,6 +6,7 @@ Names of rules behind it run those alone. One line a case goes to stderr; exit c
 another way than tests/support/rule_cases.py says.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -79,4 +80,8 @@ def main(device: str, wanted: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("device", choices=["cpu", "gpu"])
+    arguments.add_argument("rules", nargs="*")
+    given = arguments.parse_args()
+    sys.exit(main(given.device, given.rules))

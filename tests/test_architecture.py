@@ -140,6 +140,13 @@ def test_prep_never_imports_launch(path: Path) -> None:
     assert [name for name in read_imports(path) if name.split(".")[0] == "launch"] == []
 
 
+def test_contributing_shows_the_table_of_arrows() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for package, allowed in ARROWS.items():
+        row = ", ".join(f"`{name}`" for name in sorted(allowed)) or "nothing"
+        assert f"| `{package}` | {row} |" in text
+
+
 def test_nobody_imports_a_guest() -> None:
     for name, path in MODULE_NAMES.items():
         assert [target for target in read_imports(path) if target.startswith("launch.guest")] == [], name

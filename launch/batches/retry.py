@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.runs.causes import Cause
 from prep.errors import ConfigError
-from prep.storage.files import explain_os_error
+from prep.storage.paths import move_aside
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d{1,18})$", re.ASCII)
 # What another start may mend without another config.
@@ -78,12 +78,7 @@ def set_aside(path: Path) -> Path | None:
     refuse_working_folder(path)
     # Without its dots, so that it has a name of its own.
     path = Path(os.path.relpath(path)) if not path.is_absolute() else Path(os.path.normpath(path))
-    with explain_os_error(path):
-        number = 1
-        while os.path.lexists(target := path.with_name(f"{path.name}.old-{number}")):
-            number += 1
-        path.rename(target)
-    return target
+    return move_aside(path)
 
 
 def refuse_working_folder(path: Path) -> None:

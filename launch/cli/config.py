@@ -226,7 +226,7 @@ def config_import(
     """
     from launch.configs.config import parse_overrides, write_config
     from launch.webui.start import import_settings
-    from prep.storage.files import refuse_existing
+    from prep.storage.atomic import refuse_existing
 
     refuse_existing(output, force=force)
     imported = import_settings(saved, parse_overrides(pairs), keep_secrets=keep_secrets)
@@ -275,32 +275,38 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer"]),
+    type=click.Choice(["train", "infer", "recipe", "sweep", "dataset_info"]),
     default="train",
     show_default=True,
-    help="Which of the two.",
+    help="Which one is printed: of a YAML that trains or infers, a recipe, a sweep, or dataset_info.json.",
 )
-@click.option("--refresh", is_flag=True, help="Write both anew from the LLaMA-Factory that is installed.")
-@click.option("--to", "folder", type=FOLDER, help="With --refresh: the folder to write them into.")
+@click.option(
+    "--refresh", is_flag=True, help="Write train and infer anew from the LLaMA-Factory that is installed."
+)
+@click.option(
+    "--to", "folder", type=FOLDER, help="Write all of them into this folder; with --refresh the new ones."
+)
 @click.option("--python", type=INPUT_FILE, help="With --refresh: the interpreter that has LLaMA-Factory.")
-def config_schema(kind: "Kind", refresh: bool, folder: Path | None, python: Path | None) -> None:
-    """Print the JSON Schema of LLaMA-Factory's YAML, for editors and checkers.
+def config_schema(kind: str, refresh: bool, folder: Path | None, python: Path | None) -> None:
+    """Print the JSON Schema of a YAML, a recipe, a sweep or dataset_info.json, for editors and checkers.
 
-    It is made of LLaMA-Factory's own arguments: types, choices, defaults and help.
+    Those of a LLaMA-Factory YAML are made of LLaMA-Factory's own arguments: types, choices, defaults and help.
 
     \b
     Examples:
       lfc launch config schema > llamafactory.schema.json
+      lfc launch config schema --to .schemas
       lfc launch config schema --refresh --to configs
     """
-    from launch.configs.schema import introspect_stack, read_schema_text, write_schemas
+    from launch.configs.schema import install_schemas, introspect_stack, read_schema_text, write_schemas
 
-    if not refresh:
+    if folder is None:
+        if refresh:
+            raise click.UsageError("--refresh needs --to FOLDER")
         echo(read_schema_text(kind), nl=False)
         return
-    if folder is None:
-        raise click.UsageError("--refresh needs --to FOLDER")
-    for path in write_schemas(introspect_stack(python or Path(sys.executable)), folder):
+    written = write_schemas(introspect_stack(python or Path(sys.executable)), folder) if refresh else None
+    for path in written or install_schemas(folder):
         echo(path)
 
 

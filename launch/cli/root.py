@@ -62,8 +62,10 @@ class RootGroup(click.Group):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                 raise
+            from prep.storage.os_errors import describe_os_error
+
             # Stdout is on a full disk; a file of ours would have been named by the command.
-            echo_error(f"Error: the output cannot be written: {(error.strerror or str(error)).lower()}")
+            echo_error(f"Error: the output cannot be written: {describe_os_error(error)}")
             code = 1
         # Commands return nothing: a number is what `ctx.exit` was given.
         code = code if isinstance(code, int) else 0
@@ -90,8 +92,10 @@ def check_surroundings(arguments: Sequence[str]) -> None:
     try:
         Path.cwd()
     except OSError as error:
+        from prep.storage.os_errors import describe_os_error
+
         raise InputError(
-            f"the working folder cannot be read: {(error.strerror or str(error)).lower()}",
+            f"the working folder cannot be read: {describe_os_error(error)}",
             hint="cd into a folder that exists",
         ) from error
     for number, argument in enumerate(arguments, 1):

@@ -75,10 +75,11 @@ def train(
     """
     from launch.batches.retry import refuse_to_guess, refuse_working_folder
     from launch.configs.config import read_run_config
-    from launch.machine.command import Cluster, find_free_port
+    from launch.machine.command import Cluster
+    from launch.machine.network import find_free_port
     from launch.runs.claims import starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import begin_again, prepare_llamafactory, refuse_taken_run, start_supervisor
+    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run, start_supervisor
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
@@ -94,7 +95,7 @@ def train(
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
     if resume or fresh:
-        folder = begin_again(folder)
+        folder = next_attempt_folder(folder)
     refuse_taken_run(folder)
     if fresh and config.values.get("output_dir"):
         refuse_working_folder(output_dir)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from prep.errors import ConfigError
+from prep.storage.os_errors import describe_os_error
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -102,7 +103,7 @@ def read_text(path: Path, missing_hint: str | None = None) -> str:
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist", hint=missing_hint) from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"{path} cannot be read: {describe_os_error(error)}") from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES >> 20} MiB, and no YAML of ours is")
     try:

@@ -23,10 +23,11 @@ from launch.configs.presets import Preset, find_preset, find_template, list_pres
 from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.configs.schema import Kind, find_schema_faults, guess_kind, read_schema, read_schema_text, schema_name
+from launch.machine.variables import is_enabled
 from prep.errors import ConfigError
 from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
-from prep.storage.files import refuse_existing, write_text
+from prep.storage.atomic import refuse_existing, write_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def check_values(
 ) -> list[Fault]:
     """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
     schema = read_schema(kind)
-    extra_allowed = os.environ.get("ALLOW_EXTRA_ARGS", "0").lower() in ("1", "true", "y")
+    extra_allowed = is_enabled("ALLOW_EXTRA_ARGS", os.environ)
     known = {key: value for key, value in values.items() if key in schema["properties"] or not extra_allowed}
     faults = list(find_schema_faults(known, schema))
     defaults = {key: item["default"] for key, item in schema["properties"].items()}

@@ -14,9 +14,15 @@ from typing import Any, Literal
 
 from launch.configs.document import Fault, format_value, show_value, suggest_names
 from prep.errors import StackError
-from prep.storage.files import encode_json, open_atomic
+from prep.storage.atomic import encode_json, open_atomic
 
 Kind = Literal["train", "infer"]
+# What --as takes: kind → file, of those that do not depend on LLaMA-Factory's arguments.
+OTHER_SCHEMAS = {
+    "dataset_info": "dataset_info.schema.json",
+    "recipe": "recipe.schema.json",
+    "sweep": "sweep.schema.json",
+}
 LLAMAFACTORY_VERSION = "0.9.5"
 _INTROSPECT_TIMEOUT_S = 300
 
@@ -58,9 +64,24 @@ def guess_kind(values: Mapping[str, Any]) -> Kind:
     return "train" if training & set(values) else "infer"
 
 
-def read_schema_text(kind: Kind) -> str:
-    """Return the shipped schema as it stands."""
-    return (files("llamafactory_configs") / "schemas" / schema_name(kind)).read_text(encoding="utf-8")
+def read_schema_text(kind: str) -> str:
+    """Return a shipped schema as it stands: `train`, `infer`, or one of OTHER_SCHEMAS."""
+    return (files("llamafactory_configs") / "schemas" / _file_name(kind)).read_text(encoding="utf-8")
+
+
+def install_schemas(folder: Path) -> list[Path]:
+    """Write every shipped schema into a folder, for an editor's `yaml.schemas` and `json.schemas`."""
+    paths = []
+    for kind in ("train", "infer", *OTHER_SCHEMAS):
+        path = folder / _file_name(kind)
+        with open_atomic(path) as out:
+            out.write(read_schema_text(kind).encode())
+        paths.append(path)
+    return paths
+
+
+def _file_name(kind: str) -> str:
+    return OTHER_SCHEMAS.get(kind) or schema_name("infer" if kind == "infer" else "train")
 
 
 def introspect_stack(python: Path) -> dict[str, Any]:

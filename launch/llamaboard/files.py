@@ -26,7 +26,8 @@ from launch.llamaboard.page import (
 from launch.runs.folder import Run, RunState
 from prep.errors import ConfigError, OutputError
 from prep.secrets import holds_secret, mask_values
-from prep.storage.files import lock_file, write_text
+from prep.storage.atomic import write_text
+from prep.storage.locks import lock_file
 
 USER_CONFIG = "user_config.yaml"
 RUN_ARGUMENTS = "training_args.yaml"
@@ -40,7 +41,6 @@ _FRESH_USER: dict[str, Any] = {
 }
 _LOCK_TIMEOUT_S = 30
 _MOST_CHARACTERS = 4_000_000
-_MOST_VALUES = 100_000
 _QUIET_S = 600
 _WEBUI_FLAG = "started in the WebUI"
 
@@ -245,19 +245,6 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
     return content
-
-
-def _is_bounded(content: Any) -> bool:
-    """Tell whether a YAML value, its aliases written out, has an end that is near."""
-    rest, seen = [content], 0
-    while rest and seen <= _MOST_VALUES:
-        value = rest.pop()
-        seen += 1
-        if isinstance(value, dict):
-            rest += value.values()
-        elif isinstance(value, (list, tuple, set)):
-            rest += value
-    return not rest
 
 
 def _read_quietly(path: Path) -> dict[str, Any]:

@@ -165,15 +165,6 @@ class Cluster:
         return env
 
 
-def find_free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def build_python_command(
     python: Path, script: Path, arguments: tuple[str, ...], environ: Mapping[str, str]
 ) -> Command:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from launch.machine.variables import is_enabled
 from prep.errors import ConfigError, StackError
 
 FIRST_PORT = 7860
@@ -16,7 +17,6 @@ _CONNECT_S = 3.0
 _PROXY_VARIABLES = ("all_proxy", "http_proxy", "https_proxy")
 # LlamaBoard sets `no_proxy` to these, whatever the user had there.
 _NEVER_PROXIED = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104 - compared, not bound
-_TRUE = ("1", "true", "yes", "on", "y")
 
 
 def choose_port(host: str, port: int | None) -> int:
@@ -31,6 +31,13 @@ def choose_port(host: str, port: int | None) -> int:
             )
         return port
     return _find_free(host, FIRST_PORT)
+
+
+def find_free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def is_public(host: str) -> bool:
@@ -61,12 +68,12 @@ def check_model_is_reachable(model: str, environ: Mapping[str, str]) -> None:
 
     LLaMA-Factory itself gives up after a minute and a half.
     """
-    uses_modelscope = environ.get("USE_MODELSCOPE_HUB", "0").lower() in _TRUE
+    uses_modelscope = is_enabled("USE_MODELSCOPE_HUB", environ)
     if _is_cached(model, environ, uses_modelscope=uses_modelscope):
         return
     hint = f"lfc prep download {model} gets it on a machine with network; then model_name_or_path=ITS_FOLDER"
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if environ.get(name, "0").lower() in _TRUE:
+        if is_enabled(name, environ):
             raise ConfigError(f"{model} is not in the cache, and {name} is set", hint=hint)
     default = "https://www.modelscope.cn" if uses_modelscope else "https://huggingface.co"
     endpoint = environ.get("MODELSCOPE_DOMAIN" if uses_modelscope else "HF_ENDPOINT") or default

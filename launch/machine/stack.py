@@ -24,6 +24,7 @@ from launch.machine.command import find_llamafactory_cli, find_stack_python
 from launch.machine.gpus import GpuReport, read_gpus
 from prep.convert.kernel import load_kernel
 from prep.errors import StackError
+from prep.storage.os_errors import describe_os_error
 
 Status = Literal["ok", "warning", "error"]
 
@@ -335,7 +336,7 @@ def check_caches(env: Mapping[str, str]) -> Iterator[Finding]:
             with tempfile.TemporaryFile(dir=existing):
                 pass
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = describe_os_error(error)
             yield Finding("cache", "error", f"{folder} cannot be written: {reason}", f"export {name}=FOLDER")
 
 

@@ -12,6 +12,7 @@ from launch.configs.presets import find_preset
 from launch.configs.schema import find_schema_faults, read_schema
 from prep.errors import ConfigError, InputError, UserError
 from prep.names import check_dataset_name, check_name, find_name_fault, fold_name, make_name
+from prep.storage.os_errors import describe_os_error
 
 SOURCE_PLACES = ("sample", "download", "path")
 TINY = "tiny"
@@ -248,7 +249,7 @@ def _find_path_fault(path: str) -> str | None:
             return None
         return "is neither a file nor a folder" if Path(path).exists() else "does not exist"
     except (OSError, ValueError) as error:  # Longer than the system takes.
-        return f"does not exist: {getattr(error, 'strerror', None) or error}".lower()
+        return f"does not exist: {describe_os_error(error)}"
 
 
 def _check_shares(recipe: Mapping[str, Any], where: str) -> None:

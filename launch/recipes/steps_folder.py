@@ -16,7 +16,12 @@ from typing import Any
 from launch.recipes.steps import SCRIPT_FILE, STATE_FILE, WORK_FOLDER, Step, StepRecord, locate, read_entries
 from launch.runs.folder import RUNS, RunFolder, is_alive
 from prep.errors import OutputError, UserError
-from prep.storage.files import explain_os_error, hash_file, lock_file, write_json, write_text
+from prep.storage.atomic import write_json, write_text
+from prep.storage.fingerprints import hash_file
+from prep.storage.locks import lock_file
+from prep.storage.os_errors import describe_os_error, explain_os_error
+from prep.storage.outputs import NOTE_SUFFIX
+from prep.storage.paths import move_aside
 from prep.terminal import neutralise_line
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
@@ -123,7 +128,7 @@ class StepFolder:
                 if _is_as_recorded(path, recorded.get(place)):
                     _delete(path, recorded[place])
                 if os.path.lexists(path):
-                    renamed.append((path, set_aside(path)))
+                    renamed.append((path, move_aside(path)))
         return renamed
 
     def start_over(self, steps: Sequence[Step]) -> Renamed:
@@ -142,7 +147,7 @@ class StepFolder:
                 continue
             _remove_empty(path)
             if os.path.lexists(path) and not any(source.is_relative_to(path) for source in sources):
-                renamed.append((path, set_aside(path)))
+                renamed.append((path, move_aside(path)))
         return renamed
 
     def write_script(self, steps: Sequence[Step], command: str) -> Renamed:
@@ -155,7 +160,7 @@ class StepFolder:
         renamed: Renamed = []
         known = (self.record.state.get("script"), digest)
         if os.path.lexists(path) and not (_is_regular(path) and hash_file(path) in known):
-            renamed.append((path, set_aside(path)))
+            renamed.append((path, move_aside(path)))
         write_text(path, text)
         self.record.state["script"] = digest
         self.record.save()
@@ -190,23 +195,13 @@ class StepFolder:
             path.with_name(f"{path.name}.bak").unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename what is not ours to `<name>.old-<n>`, the first that is free, and return its new place."""
-    number = 1
-    while os.path.lexists(target := path.with_name(f"{path.name}.old-{number}")):
-        number += 1
-    with explain_os_error(path):
-        path.rename(target)
-    return target
-
-
 def _is_as_recorded(path: Path, identity: Any) -> bool:
     """Tell whether all that stands at a path is recorded, with the hash that it has now."""
     if isinstance(identity, str):
         return _is_regular(path) and hash_file(path) == identity
     if not isinstance(identity, dict) or path.is_symlink() or not path.is_dir():
         return False
-    return all(_is_ours(file, path, identity) or _is_lock(file) for file in _walk_all(path))
+    return all(_is_ours(file, path, identity) or _is_work_file(file) for file in _walk_all(path))
 
 
 def _delete(path: Path, identity: Any) -> None:
@@ -228,15 +223,17 @@ def _is_ours(file: Path, folder: Path, identity: dict[str, Any]) -> bool:
     return recorded is not None and _is_regular(file) and hash_file(file) == recorded
 
 
-def _is_lock(path: Path) -> bool:
-    """Tell an empty file by which our commands keep each other out."""
-    is_named_so = path.parent.name == WORK_FOLDER and path.suffix == ".lock"
-    return is_named_so and _is_regular(path) and path.stat().st_size == 0
+def _is_work_file(path: Path) -> bool:
+    """Tell an empty file by which our commands keep each other out, or a note of what they made."""
+    if path.parent.name != WORK_FOLDER or not _is_regular(path):
+        return False
+    is_lock = path.suffix == ".lock" and path.stat().st_size == 0
+    return is_lock or path.name.endswith(NOTE_SUFFIX)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder in which nothing lies but folders and our locks."""
-    if folder.is_symlink() or not folder.is_dir() or not all(_is_lock(file) for file in _walk_all(folder)):
+    """Remove a folder in which nothing lies but folders, our locks and our notes."""
+    if folder.is_symlink() or not folder.is_dir() or not all(_is_work_file(file) for file in _walk_all(folder)):
         return
     with explain_os_error(folder):
         for parent, folders, names in os.walk(folder, topdown=False):
@@ -251,7 +248,7 @@ def _walk_all(folder: Path) -> Iterator[Path]:
     """Yield everything in a folder that is no folder itself; links are not followed."""
 
     def refuse(error: OSError) -> None:
-        raise OutputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"{error.filename} cannot be read: {describe_os_error(error)}") from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         yield from (Path(parent) / name for name in names)

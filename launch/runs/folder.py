@@ -13,7 +13,8 @@ from typing import Any
 from prep.errors import InputError, UserError
 from prep.names import check_name, make_name
 from prep.secrets import mask_values
-from prep.storage.files import is_locked
+from prep.storage.locks import is_locked
+from prep.storage.os_errors import describe_os_error
 
 RUNS = Path("runs")
 _MAX_FILE_BYTES = 32 << 20
@@ -253,7 +254,7 @@ def _walk_runs(root: Path) -> Iterator[tuple[Path, str]]:
             yield Path(parent), ""
     for error in faults:
         if not isinstance(error, FileNotFoundError):
-            yield Path(error.filename), f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}"
+            yield Path(error.filename), f"{error.filename} cannot be read: {describe_os_error(error)}"
 
 
 def _read_or_fault(path: Path, root: Path, fault: str) -> Run:

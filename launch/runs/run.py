@@ -34,7 +34,9 @@ from launch.runs.process import (
 from launch.runs.record import read_dataset_manifests, read_versions
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.secrets import holds_secret, mask_text, mask_values
-from prep.storage.files import explain_os_error, write_json, write_text
+from prep.storage.atomic import write_json, write_text
+from prep.storage.os_errors import explain_os_error
+from prep.storage.paths import find_free_path
 
 _START_S = 60.0
 _GRACE_BEFORE_START_S = 5.0
@@ -196,14 +198,9 @@ def _remove_beginning(path: Path) -> None:
     aside.rmdir()
 
 
-def begin_again(folder: Path) -> Path:
-    """Return the place of a run's next attempt: `runs/a`, `runs/a.2`, `runs/a.3`, the first that is free."""
-    number = 2
-    path = folder
-    while path.exists():
-        path = folder.with_name(f"{folder.name}.{number}")
-        number += 1
-    return path
+def next_attempt_folder(folder: Path) -> Path:
+    """Return the folder of a run's next attempt: `runs/a`, `runs/a.2`, `runs/a.3`, the first that is free."""
+    return find_free_path(folder, ".")
 
 
 def start_supervisor(run: RunFolder) -> None:

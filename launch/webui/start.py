@@ -53,7 +53,8 @@ from launch.machine.network import (
 from launch.runs.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
 from prep.secrets import list_secrets, mask_text
-from prep.storage.files import refuse_existing
+from prep.storage.atomic import refuse_existing
+from prep.storage.paths import find_free_path
 
 LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOAD_BUTTONS = {
@@ -361,14 +362,16 @@ def _free_output_dir(values: dict[str, Any], notes: list[str]) -> dict[str, Any]
     given = str(values.get("output_dir") or "")
     if not given or values.get("overwrite_output_dir") or values.get("resume_from_checkpoint"):
         return values
-    taken, number, free = Path(given), 2, Path(given)
-    while free.is_dir() and any(path.name != "llamaboard_config.yaml" for path in free.iterdir()):
-        free = taken.with_name(f"{taken.name}-{number}")
-        number += 1
+    taken = Path(given)
+    free = find_free_path(taken, "-", _holds_a_run)
     if free == taken:
         return values
     notes.append(f"{taken.as_posix()} holds a run already: the page's output folder is {free.as_posix()}")
     return {**values, "output_dir": free.as_posix()}
+
+
+def _holds_a_run(folder: Path) -> bool:
+    return folder.is_dir() and any(path.name != "llamaboard_config.yaml" for path in folder.iterdir())
 
 
 def _check_values(values: Mapping[str, Any], path: Path | None) -> None:

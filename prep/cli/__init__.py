@@ -259,9 +259,7 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     show_default=True,
     help="The most bytes of one row; it bounds the memory that an input can take.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a processor."
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
 @force_option
 @json_option
 def convert(
@@ -710,7 +708,8 @@ def stats(
     from prep.errors import OutputError
     from prep.quality.stats import StatsOptions, collect_stats
     from prep.registry.dataset import find_dataset
-    from prep.storage.files import explain_os_error, write_text
+    from prep.storage.atomic import write_text
+    from prep.storage.os_errors import explain_os_error
     from prep.tokens.encoder import TemplateOptions
 
     dataset = find_dataset(target, dataset_dir)

@@ -17,15 +17,15 @@ _LOOKED_AT = 64
 
 @dataclass
 class PartRows:
-    """A part's rows: `sizes` by place in the unit of --by, `places` the rows that may be taken, in drawn order."""
+    """A part's rows: `sizes` by index in the unit of --by, `indices` the rows that may be taken, in drawn order."""
 
     sizes: "array[int]"
-    places: Sequence[int]
+    indices: Sequence[int]
 
     @cached_property
     def total(self) -> int:
         """The size of all rows that may be taken."""
-        return sum(self.sizes[place] for place in self.places)
+        return sum(self.sizes[position] for position in self.indices)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Wish:
 
 @dataclass
 class Draw:
-    """Rows of each part, by place, and what they make in the unit of --by."""
+    """Rows of each part, by index, and what they make in the unit of --by."""
 
-    places: dict[str, list[int]] = field(default_factory=dict)
+    indices: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
 
@@ -76,7 +76,7 @@ def draw_rows(parts: Mapping[str, PartRows], wish: Wish, rng: random.Random) -> 
     _refuse_far(best, wish)
     draw = Draw()
     for name, drawer in drawers.items():
-        draw.places[name], draw.sizes[name] = drawer.draw(best[name], oversample=wish.oversample)
+        draw.indices[name], draw.sizes[name] = drawer.draw(best[name], oversample=wish.oversample)
     return draw
 
 
@@ -85,7 +85,7 @@ def take_all(parts: Mapping[str, PartRows], rng: random.Random) -> Draw:
     draw = Draw()
     for name, part in parts.items():
         drawer = _Drawer(part, rng, by_rows=True)
-        draw.places[name], draw.sizes[name] = drawer.draw(part.total, oversample=False) if part.total else ([], 0)
+        draw.indices[name], draw.sizes[name] = drawer.draw(part.total, oversample=False) if part.total else ([], 0)
     return draw
 
 
@@ -133,11 +133,11 @@ class _Drawer:
     def __init__(self, part: PartRows, rng: random.Random, *, by_rows: bool) -> None:
         self.total = part.total
         self._part, self._by_rows = part, by_rows
-        self._order = array("Q", rng.sample(part.places, len(part.places)))
+        self._order = array("Q", rng.sample(part.indices, len(part.indices)))
         self._ends = array("Q")
         size = 0
-        for place in self._order if not by_rows else ():
-            size += part.sizes[place]
+        for position in self._order if not by_rows else ():
+            size += part.sizes[position]
             self._ends.append(size)
 
     def reach(self, wanted: int, *, oversample: bool) -> int:
@@ -147,10 +147,10 @@ class _Drawer:
         return copies * self.total + self._size_of(count, filler)
 
     def draw(self, size: int, *, oversample: bool) -> tuple[list[int], int]:
-        """Return the places of the rows that make a size that `reach` returned, every row as often as it fits."""
+        """Return the indices of the rows that make a size that `reach` returned, every row as often as it fits."""
         copies, rest = divmod(size, self.total) if oversample or size == self.total else (0, size)
         count, filler = self._choose(rest, needs_one=not copies)
-        drawn = [place for _ in range(copies) for place in self._part.places]
+        drawn = [position for _ in range(copies) for position in self._part.indices]
         drawn += self._order[:count]
         drawn += [self._order[filler]] if filler is not None else []
         return drawn, copies * self.total + self._size_of(count, filler)

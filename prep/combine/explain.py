@@ -1,6 +1,5 @@
 """Where a row of a made file came from, and what was done to it on the way."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.readers import SourceRow, find_kind, read_rows
 from prep.rows.records import has_thought
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
-from prep.storage.files import read_manifest
+from prep.storage.manifests import LineageStep, Manifest, read_manifest
+from prep.storage.os_errors import describe_os_error
 
 
 @dataclass(frozen=True)
@@ -42,35 +42,34 @@ def explain_row(path: Path, row: int) -> Explanation:
     origin = Origin.parse(found.origin)
     manifest = read_manifest(path)
     with explain_broken_way(path):
-        chain = _find_chain(manifest.__dict__, origin) if manifest and origin else []
-        steps = [*(_describe_step(step) for step in chain), _describe_output(found.answer)]
-        if origin is None or not chain:
+        way = _find_way(manifest, origin) if manifest and origin else ()
+        steps = [*map(_describe_step, way), _describe_output(found.answer)]
+        if origin is None or not way:
             return Explanation(found.values, origin, steps, state="no manifest tells its way")
-        entry = next(entry for entry in chain[0]["inputs"] if entry.get("label") == origin.file)
-        source, size = Path(entry["path"]), entry["bytes"]
-    state, source_row = _look_at_source(source, size, origin.row)
-    return Explanation(found.values, origin, steps, str(entry["path"]), state, source_row)
+        entry = next(entry for entry in way[0].manifest.read_inputs() if entry.label == origin.file)
+    state, source_row = _look_at_source(Path(entry.path), entry.bytes, origin.row)
+    return Explanation(found.values, origin, steps, entry.path, state, source_row)
 
 
-def _find_chain(manifest: Mapping[str, Any], origin: Origin) -> list[Mapping[str, Any]]:
-    """Return the manifests from the conversion that gave a row its origin to this one, none if it is not there."""
-    if manifest["step"] == "convert" and _made_origin(manifest, origin):
-        return [manifest]
-    for entry in manifest["inputs"]:
-        renamed = manifest["options"].get("renamed_sources", {}).get(entry.get("name"), {})
-        former = next((old for old, new in renamed.items() if new == origin.source), origin.source)
-        if "manifest" in entry and (chain := _find_chain(entry["manifest"], origin._replace(source=former))):
-            return [*chain, {**manifest, "part": entry.get("name")}]
-    return []
+def _find_way(manifest: Manifest, origin: Origin) -> tuple[LineageStep, ...]:
+    """Return the steps from the conversion that gave a row its origin to this file, none if it is not there."""
+    for way in manifest.lineage():
+        name = origin.source
+        for step in reversed(way[1:]):
+            renamed = step.manifest.options.get("renamed_sources", {}).get(step.part, {})
+            name = next((old for old, new in renamed.items() if new == name), name)
+        if _made_origin(way[0].manifest, origin._replace(source=name)):
+            return way
+    return ()
 
 
-def _made_origin(conversion: Mapping[str, Any], origin: Origin) -> bool:
-    stem = Path(conversion["output"]["path"]).stem
-    labels = [entry.get("label") for entry in conversion["inputs"]]
+def _made_origin(conversion: Manifest, origin: Origin) -> bool:
+    stem = Path(conversion.output["path"]).stem
+    labels = [entry.label for entry in conversion.read_inputs()]
     return stem in (origin.source, f"{origin.source}_tools") and origin.file in labels
 
 
-def _look_at_source(path: Path, size: object, row: int) -> tuple[str, dict[str, Any] | None]:
+def _look_at_source(path: Path, size: int, row: int) -> tuple[str, dict[str, Any] | None]:
     try:
         if not path.is_file():
             return "the file is not there any more", None
@@ -83,7 +82,7 @@ def _look_at_source(path: Path, size: object, row: int) -> tuple[str, dict[str, 
     except InputError as error:
         return str(error), None
     except OSError as error:
-        return f"the file cannot be looked at: {(error.strerror or str(error)).lower()}", None
+        return f"the file cannot be looked at: {describe_os_error(error)}", None
 
 
 def _as_json(row: dict[str, Any]) -> dict[str, Any]:
@@ -93,18 +92,19 @@ def _as_json(row: dict[str, Any]) -> dict[str, Any]:
     return dict(orjson.loads(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS)))
 
 
-def _describe_step(manifest: Mapping[str, Any]) -> str:
+def _describe_step(step: LineageStep) -> str:
+    manifest = step.manifest
     options = {
         name: value
-        for name, value in manifest["options"].items()
+        for name, value in manifest.options.items()
         if value not in (None, {}, [], "", False) and name != "renamed_sources"
     }
-    if manifest.get("part"):
-        options = {"part": manifest["part"], **options}
-    if manifest["step"] == "convert":
-        options["think_policy"] = manifest["think_policy"]
+    if step.part:
+        options = {"part": step.part, **options}
+    if manifest.step == "convert":
+        options["think_policy"] = manifest.think_policy
     listed = ", ".join(f"{name.replace('_', ' ')} {_write_value(value)}" for name, value in options.items())
-    return f"{manifest['step']} → {manifest['output']['path']}" + (f": {listed}" if listed else "")
+    return f"{manifest.step} → {manifest.output['path']}" + (f": {listed}" if listed else "")
 
 
 def _write_value(value: object) -> str:

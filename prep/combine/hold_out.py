@@ -20,7 +20,7 @@ _MOST_ITEMS = 256
 def assign_sides(
     strata: Mapping[str, Groups], wanted: Mapping[str, int], seed: int, on_far: OnFar
 ) -> dict[str, list[int]]:
-    """Return the places of the rows of each side; no group is torn, and each source gives its share.
+    """Return the indices of the rows of each side; no group is torn, and each source gives its share.
 
     Raises: what `on_far` returns when a side is further off than a row or a tenth, or would be empty.
     """
@@ -39,7 +39,7 @@ def assign_sides(
     else:
         pool = [group for groups in (*sides.values(), left) for group in groups]
         sides = _choose_best(pool, wanted, on_far)
-    return {side: sorted(place for group in groups for place in group) for side, groups in sides.items()}
+    return {side: sorted(index for group in groups for index in group) for side, groups in sides.items()}
 
 
 def _choose_best(pool: Groups, wanted: Mapping[str, int], on_far: OnFar) -> dict[str, Groups]:
@@ -62,9 +62,9 @@ def _choose_in_order(
 ) -> dict[str, Groups]:
     sides: dict[str, Groups] = {side: [] for side in SIDES}
     left = pool
-    for place, side in enumerate(order):
+    for index, side in enumerate(order):
         # One group at least for each side that is still to come, and for what is trained on.
-        spare = sum(sorted(map(len, left))[: len(order) - place])
+        spare = sum(sorted(map(len, left))[: len(order) - index])
         sums = _Sums([len(group) for group in left], asked[side], _count(left) - spare)
         nearest = sums.list_nearest()
         if not nearest or abs(nearest[0] - asked[side]) > max(_ROWS_OFF, _SHARE_OFF * asked[side]):

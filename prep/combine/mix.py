@@ -15,12 +15,12 @@ from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_file import LineFile
 from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.records import KINDS, TrainingRow
-from prep.storage.files import Manifest, describe_input, read_manifest
+from prep.storage.manifests import Manifest, describe_input, read_manifest
 from prep.storage.outputs import describe_output, open_outputs
 from prep.storage.paths import require_file, require_name
 
 Progress = Callable[[int], None]
-# Above any file's number of rows: a place in the mix is its part's number times this, plus its row.
+# Above any file's number of rows: a position in the mix is its part's number times this, plus its row.
 _PART = 1 << 40
 _ALL_POINTS = 100
 
@@ -70,7 +70,7 @@ def mix_files(
     """Mix converted files so that each makes its share of the result, and shuffle.
 
     The largest result that keeps the ratio without repeating a row is made, or with `oversample` the
-    smallest that takes every row. Only the rows' places are held in memory.
+    smallest that takes every row. Only the rows' indices are held in memory.
     Raises: UserError when the ratio does not fit the parts, or they were written under different policies.
     """
     _check_ratio(parts, options)
@@ -91,7 +91,7 @@ def mix_files(
             dropped = outputs.stage(duplicates_path)
             for name, gone in _drop_duplicates(files, measured, options.dedup).items():
                 dropped.write(gone)
-                available[name] = len(measured[name].places)
+                available[name] = len(measured[name].indices)
             has_duplicates = bool(dropped.bytes_written)
         draw, order = _choose_rows(measured, options)
         out = outputs.stage(output)
@@ -99,12 +99,12 @@ def mix_files(
         counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         names = list(files)
         for number in order:
-            name, place = names[number // _PART], number % _PART
-            line = files[name].read_line(place)
+            name, index = names[number // _PART], number % _PART
+            line = files[name].read_line(index)
             out.write(_rename_source(line, renamed[name]) if name in renamed else line)
-            counts.update(files[name].read_row(place).kinds)
+            counts.update(files[name].read_row(index).kinds)
             on_rows(1)
-        taken = {name: len(places) for name, places in draw.places.items()}
+        taken = {name: len(indices) for name, indices in draw.indices.items()}
         manifest = Manifest(
             step="mix",
             options=_describe_options(options, renamed),
@@ -179,10 +179,10 @@ def _measure(file: LineFile, options: MixOptions, on_rows: Progress) -> _Measure
     first = file.read_row(0).formatting
 
     def read_rows() -> Iterator[TrainingRow]:
-        for place, row in enumerate(file.read_rows()):
+        for index, row in enumerate(file.read_rows()):
             if row.formatting != first:
                 raise InputError(
-                    f"{file.path} row {place + 1} is {row.formatting}, and row 1 is {first}",
+                    f"{file.path} row {index + 1} is {row.formatting}, and row 1 is {first}",
                     hint=f"lfc prep lint {file.path} tells all",
                 )
             origin = Origin.parse(row.origin)
@@ -212,19 +212,19 @@ def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
 def _drop_duplicates(
     files: Mapping[str, LineFile], measured: Mapping[str, _Measured], kind: str
 ) -> dict[str, bytes]:
-    """Take the copies of earlier rows, in this part or one before it, out of `places`."""
+    """Take the copies of earlier rows, in this part or one before it, out of `indices`."""
     duplicates = DuplicateFilter(kind)
     gone: dict[str, bytes] = {}
     for name, file in files.items():
         kept = array("Q")
         lines = []
-        for place, row in enumerate(file.read_rows()):
+        for index, row in enumerate(file.read_rows()):
             first = duplicates.find_first(row)
             if first is None:
-                kept.append(place)
+                kept.append(index)
             else:
                 lines.append(duplicates.describe(row, first))
-        measured[name].places = kept
+        measured[name].indices = kept
         gone[name] = b"".join(lines)
     return gone
 
@@ -243,8 +243,8 @@ def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tupl
         )
         draw = draw_rows(measured, wish, rng)
     order = array("Q")
-    for number, places in enumerate(draw.places.values()):
-        order.extend(number * _PART + place for place in places)
+    for number, indices in enumerate(draw.indices.values()):
+        order.extend(number * _PART + index for index in indices)
     rng.shuffle(order)
     return draw, order
 
@@ -267,17 +267,14 @@ def _origin_files(path: Path) -> dict[tuple[str, str], str]:
     """Return {(source, file label): sha256} of the source files that a converted file's origins name."""
     manifest = read_manifest(path)
     with explain_broken_way(path):
-        return _collect_files(manifest.__dict__) if manifest else {}
-
-
-def _collect_files(manifest: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    if manifest["step"] == "convert":
-        source = Path(manifest["output"]["path"]).stem
-        return {(source, entry.get("label", "")): entry["sha256"] for entry in manifest["inputs"]}
-    found: dict[tuple[str, str], str] = {}
-    for entry in manifest["inputs"]:
-        found |= _collect_files(entry["manifest"]) if "manifest" in entry else {}
-    return found
+        ways = list(manifest.lineage()) if manifest else []
+        return {
+            (Path(way[0].manifest.output["path"]).stem, entry.label): entry.sha256
+            for way in ways
+            # What a conversion read from a converted file has origins of its own.
+            if all(step.manifest.step != "convert" for step in way[1:])
+            for entry in way[0].manifest.read_inputs()
+        }
 
 
 def _rename_source(line: bytes, names: Mapping[str, str]) -> bytes:

@@ -17,7 +17,7 @@ from prep.rows.origins import Origin
 from prep.rows.questions import hash_question, hash_text, normalise_question
 from prep.rows.readers import SourceRow, read_rows
 from prep.rows.records import KINDS
-from prep.storage.files import Manifest, describe_input, read_manifest
+from prep.storage.manifests import Manifest, describe_input, read_manifest
 from prep.storage.outputs import describe_output, open_outputs
 from prep.storage.paths import require_name
 
@@ -84,9 +84,9 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
         for side, target in made.items():
             out = outputs.stage(target)
             counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-            for place in sides[side]:
-                out.write(file.read_line(place))
-                counts.update(rows.kinds[place])
+            for index in sides[side]:
+                out.write(file.read_line(index))
+                counts.update(rows.kinds[index])
             manifests[target] = Manifest(
                 step="split",
                 options={**_describe_options(options), "side": side},
@@ -103,7 +103,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
 
 @dataclass
 class _Rows:
-    """What deciding needs of each row, by place: its group, source, question and kinds."""
+    """What deciding needs of each row, by index: its group, source, question and kinds."""
 
     formatting: str
     groups: list[int]
@@ -116,10 +116,10 @@ class _Rows:
         """Union the rows that must not part: by question, in whatever context, and by conversation."""
         rows = cls(file.read_row(0).formatting, list(range(len(file))), [], [], [])
         first_with: dict[bytes, int] = {}
-        for place, row in enumerate(file.read_rows()):
+        for index, row in enumerate(file.read_rows()):
             if row.formatting != rows.formatting:
                 raise InputError(
-                    f"{file.path} row {place + 1} is {row.formatting}, and row 1 is {rows.formatting}",
+                    f"{file.path} row {index + 1} is {row.formatting}, and row 1 is {rows.formatting}",
                     hint=f"lfc prep lint {file.path} tells all",
                 )
             origin = Origin.parse(row.origin)
@@ -128,31 +128,31 @@ class _Rows:
             if origin is not None:
                 keys.append(hash_text(origin.conversation))
             for key in keys:
-                rows.groups[rows.find(place)] = rows.find(first_with.setdefault(key, place))
+                rows.groups[rows.find(index)] = rows.find(first_with.setdefault(key, index))
             rows.sources.append(origin.source if origin else "")
             rows.questions.append(question)
             rows.kinds.append(tuple(kind for kind, count in row.kinds.items() if count))
             on_rows(1)
-        rows.groups = [rows.find(place) for place in range(len(file))]
+        rows.groups = [rows.find(index) for index in range(len(file))]
         return rows
 
-    def find(self, place: int) -> int:
-        """Return the place that stands for a row's group."""
+    def find(self, index: int) -> int:
+        """Return the index that stands for a row's group."""
         groups = self.groups
-        while groups[place] != place:
-            groups[place] = groups[groups[place]]
-            place = groups[place]
-        return place
+        while groups[index] != index:
+            groups[index] = groups[groups[index]]
+            index = groups[index]
+        return index
 
     def strata(self, without: set[int]) -> dict[str, list[list[int]]]:
         """Return the groups of each source, a group of several sources with its first row's."""
         members: dict[int, list[int]] = defaultdict(list)
-        for place, group in enumerate(self.groups):
-            if place not in without:
-                members[group].append(place)
+        for index, group in enumerate(self.groups):
+            if index not in without:
+                members[group].append(index)
         strata: dict[str, list[list[int]]] = defaultdict(list)
-        for places in members.values():
-            strata[self.sources[places[0]]].append(places)
+        for indices in members.values():
+            strata[self.sources[indices[0]]].append(indices)
         return {source: strata[source] for source in sorted(strata)}
 
 
@@ -230,18 +230,18 @@ def _hash_asked(path: Path, dataset: Dataset) -> Iterator[bytes]:
 
 
 def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], *, drop: bool) -> set[int]:
-    """Return the places of rows that a test set asks too, with all of their groups; refuse unless `drop`."""
+    """Return the indices of rows that a test set asks too, with all of their groups; refuse unless `drop`."""
     overlapping: set[int] = set()
     for name, questions in test_sets.items():
-        found = [place for place, question in enumerate(rows.questions) if question in questions]
+        found = [index for index, question in enumerate(rows.questions) if question in questions]
         if found and not drop:
             raise UserError(
                 f"{len(found):,} rows of {path} ask what the registered test set '{name}' asks; "
                 f"the first is row {found[0] + 1}",
                 hint="--drop-overlap to leave them out",
             )
-        overlapping |= {rows.groups[place] for place in found}
-    return {place for place, group in enumerate(rows.groups) if group in overlapping}
+        overlapping |= {rows.groups[index] for index in found}
+    return {index for index, group in enumerate(rows.groups) if group in overlapping}
 
 
 def _describe_options(options: SplitOptions) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import AtomicFile, Manifest, read_manifest
+from prep.storage.atomic import AtomicFile
+from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def convert_files(
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
-        for place, shard in stream.read():
-            run.take(place, shard)
+        for index, shard in stream.read():
+            run.take(index, shard)
             on_rows(shard.counts["rows"])
         described = [
-            describe_input_file(file, hashes.of(place), run.rows_of[place]) for place, file in enumerate(files)
+            describe_input_file(file, hashes.of(index), run.rows_of[index]) for index, file in enumerate(files)
         ]
         watch.check()
         return run.finish(stream.plan, described, left_out)
@@ -179,20 +180,20 @@ class _Stream:
         self._hashes = hashes
 
     def read(self) -> Iterator[tuple[int, ShardResult]]:
-        """Yield (the file's place, shard) for every file."""
+        """Yield (the file's index, shard) for every file."""
         if self._options.limit is not None or self._options.sample is not None:
             yield from self._read_chosen()
             return
-        for place, file in enumerate(self._files):
+        for index, file in enumerate(self._files):
             if (workers := self._count_workers(file)) > 1:
-                shards = self._read_parallel(place, file, workers)
+                shards = self._read_parallel(index, file, workers)
             elif file.kind.startswith("jsonl"):
-                shards = self._read_lines(place, file)
+                shards = self._read_lines(index, file)
             else:
                 shards = self._read_alone(file)
             with closing(shards):
                 for shard in shards:
-                    yield place, shard
+                    yield index, shard
 
     def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
         if file.kind == "parquet":
@@ -214,7 +215,7 @@ class _Stream:
 
         return self._options.workers or count_workers()
 
-    def _read_lines(self, place: int, file: InputFile) -> Generator[ShardResult, None, None]:
+    def _read_lines(self, index: int, file: InputFile) -> Generator[ShardResult, None, None]:
         """Read and hash in a thread, convert here."""
         digest = hashlib.sha256()
 
@@ -228,9 +229,9 @@ class _Stream:
             for data in blocks:
                 yield converter.convert(data, converter.next_row)
         if file.kind == "jsonl":
-            self._hashes.note(place, digest.hexdigest())
+            self._hashes.note(index, digest.hexdigest())
 
-    def _read_parallel(self, place: int, file: InputFile, workers: int) -> Generator[ShardResult, None, None]:
+    def _read_parallel(self, index: int, file: InputFile, workers: int) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
         from prep.parallel.processes import WorkerPool
 
@@ -244,13 +245,13 @@ class _Stream:
         if self._pool is None:
             self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
         yield from self._pool.map(find_ranges())
-        self._hashes.note(place, digest.hexdigest())
+        self._hashes.note(index, digest.hexdigest())
 
     def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
         """Convert the rows that --limit and --sample choose, one after the other."""
         chosen = self._choose_rows()
         passed = 0
-        for place, file in enumerate(self._files):
+        for index, file in enumerate(self._files):
             rows = []
             for row in read_rows(file.path, file.max_line_bytes):
                 takes = self._passes(row)
@@ -258,11 +259,11 @@ class _Stream:
                     rows.append(row)
                 passed += takes
                 if len(rows) == _SHARD_ROWS:
-                    yield place, convert_rows(self.plan, rows, file.name, file.label)
+                    yield index, convert_rows(self.plan, rows, file.name, file.label)
                     rows = []
                 if passed == self._options.limit:
                     break
-            yield place, convert_rows(self.plan, rows, file.name, file.label)
+            yield index, convert_rows(self.plan, rows, file.name, file.label)
             if passed == self._options.limit:
                 return
 
@@ -322,14 +323,14 @@ class _Run:
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
         self._files: dict[Path, AtomicFile] = {path: outputs.stage(path) for path in names}
 
-    def take(self, place: int, shard: ShardResult) -> None:
+    def take(self, index: int, shard: ShardResult) -> None:
         """Write one shard; they come in the order of the output."""
         self._counts.update(shard.counts)
         self._columns |= shard.columns
         if len(self._columns) > MAX_COLUMNS:
             raise InputError(f"the input cannot be converted: {MANY_COLUMNS}")
         self._first_reject = self._first_reject or shard.first_reject
-        self.rows_of[place] += shard.counts["rows"]
+        self.rows_of[index] += shard.counts["rows"]
         self._write(self._names.main, shard.records)
         self._write(self._names.tools, shard.tool_records)
         self._files[self._names.rejects].write(shard.rejects)

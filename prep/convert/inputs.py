@@ -14,7 +14,9 @@ from prep.formats import SOURCES, Source, check_column_map, recognise_source
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.rows.readers import InputFile, SourceRow, find_inputs, read_rows
-from prep.storage.files import Fingerprint, describe_making, explain_os_error, hash_file
+from prep.storage.fingerprints import Fingerprint, hash_file
+from prep.storage.manifests import describe_making
+from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
 _PEEK_ROWS = 200
@@ -97,27 +99,27 @@ class InputHashes:
     def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
         self._files = files
         self._known: dict[int, str] = {}
-        places = [place for place, file in enumerate(files) if file.kind != "jsonl"]
+        indices = [index for index, file in enumerate(files) if file.kind != "jsonl"]
         self._coming: Iterator[tuple[int, str]] = iter(())
-        if places:
+        if indices:
             stop = threading.Event()
-            self._coming = stack.enter_context(closing(WorkAhead(self._hash(places, stop), len(places))))
+            self._coming = stack.enter_context(closing(WorkAhead(self._hash(indices, stop), len(indices))))
             stack.callback(stop.set)
 
-    def note(self, place: int, sha256: str) -> None:
+    def note(self, index: int, sha256: str) -> None:
         """Take the hash of a file that was hashed while it was read."""
-        self._known[place] = sha256
+        self._known[index] = sha256
 
-    def of(self, place: int) -> str:
+    def of(self, index: int) -> str:
         """Return the hash of a file, once all that the thread works out are there."""
         self._known.update(self._coming)
-        if place not in self._known:
-            self._known[place] = hash_file(self._files[place].path)
-        return self._known[place]
+        if index not in self._known:
+            self._known[index] = hash_file(self._files[index].path)
+        return self._known[index]
 
-    def _hash(self, places: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
-        for place in places:
-            yield place, hash_file(self._files[place].path, stop.is_set)
+    def _hash(self, indices: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
+        for index in indices:
+            yield index, hash_file(self._files[index].path, stop.is_set)
 
 
 def describe_input_file(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:

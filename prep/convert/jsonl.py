@@ -1,4 +1,4 @@
-"""Blocks of JSONL → shards: plain question, think, answer lines by the kernel, all else the general way.
+"""Blocks of JSONL → shards: plain question, think, answer lines by the kernel, all else by the slow path.
 
 Both ways give the same bytes. A line is plain without think tags and chat markup, with three texts that are not
 empty, and just the columns of the file's first line.
@@ -12,8 +12,8 @@ from prep.convert.kernel import LineForm, LineKernel, escape_json, load_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
-from prep.rows.line_blocks import count_lines
-from prep.rows.readers import InputFile, SourceRow, parse_line, parse_lines, split_lines
+from prep.rows.line_blocks import count_lines, split_lines
+from prep.rows.readers import InputFile, SourceRow, parse_line, parse_lines
 from prep.rows.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy
 from prep.storage.os_errors import explain_read_error
 

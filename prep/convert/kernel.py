@@ -1,6 +1,6 @@
-"""The compiled half of conversion: `kernel.c`, called without the interpreter's lock.
+"""The compiled half of conversion: `kernel.c`, called without the GIL.
 
-It is compiled when the package is installed, if there is a C compiler. Without it every row takes the general way,
+It is compiled when the package is installed, if there is a C compiler. Without it every row takes the slow path,
 to the same bytes and several times slower.
 """
 
@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.formats.turns import TURN_CHOICES
+
 _SOURCE, _LIBRARY = "kernel.c", "libkernel.so"
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
 _SYSTEM, _USER, _ASSISTANT = 1, 2, 3
-_TURN_CHOICES = ("expand", "all", "first", "last")
 
 
 class _Piece(ctypes.Structure):
@@ -156,7 +157,7 @@ class LineKernel:
         self._output = ctypes.create_string_buffer(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
 
     def convert(self, data: bytes, start: int, row: int) -> Converted:
-        """Convert lines from a place in a block on, the first of this number, until one is not plain."""
+        """Convert lines from an offset in a block on, the first of this number, until one is not plain."""
         done = _Done()
         address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
         self._call(self._job, address + start, len(data) - start, row, self._output, len(self._output), done)
@@ -172,7 +173,7 @@ class TurnKernel:
         self._call = library.lfc_convert_turns
         self._names = (_Piece * len(roles))(*(_as_piece(name) for name, _ in roles))
         self._codes = (ctypes.c_uint64 * len(roles))(*(code for _, code in roles))
-        self._rest = (len(roles), _TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
+        self._rest = (len(roles), TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
         self._output = ctypes.create_string_buffer(_OUTPUT_BYTES)
 
     def convert(self, buffers: TurnBuffers, rows: range, first_number: int) -> Converted:

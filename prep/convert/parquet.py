@@ -2,7 +2,7 @@
 
 A thread decodes batches (pyarrow releases the interpreter's lock meanwhile). A plain conversation's texts never
 become Python strings: the kernel reads Arrow's buffers. A row that is not plain (think tags, markup, tools, nulls,
-an odd order of turns) takes the general way, so both ways give the same bytes.
+an odd order of turns) takes the slow path, so both give the same bytes.
 """
 
 from collections.abc import Generator, Iterator
@@ -21,7 +21,7 @@ from prep.parallel.threads import WorkAhead
 from prep.rows.readers import BadRow, InputFile, SourceRow, open_parquet, refuse_twice
 from prep.rows.thinking import EMPTY_THOUGHT, ThinkPolicy
 
-# Large enough for the threads to meet at the interpreter's lock seldom, small enough for the processor's cache.
+# Large enough for the threads to wait for the GIL seldom, small enough for the CPU's cache.
 _BATCH_BYTES = 1_000_000
 _MAX_BATCH_ROWS = 8_000
 _LARGE_BATCH_BYTES = 8_000_000
@@ -137,20 +137,20 @@ def _read_batch(batch: Any, first_row: int) -> Iterator[SourceRow | BadRow]:
     try:
         rows = batch.to_pylist()
     except _unreadable():
-        for place in range(batch.num_rows):
-            yield _read_row(batch, place, first_row)
+        for index in range(batch.num_rows):
+            yield _read_row(batch, index, first_row)
         return
     for number, values in enumerate(rows, first_row):
         yield SourceRow(number, values)
 
 
-def _read_row(batch: Any, place: int, first_row: int) -> SourceRow | BadRow:
+def _read_row(batch: Any, index: int, first_row: int) -> SourceRow | BadRow:
     try:
-        return SourceRow(first_row + place, batch.slice(place, 1).to_pylist()[0])
+        return SourceRow(first_row + index, batch.slice(index, 1).to_pylist()[0])
     except UnicodeDecodeError:
-        return BadRow(first_row + place, "not valid UTF-8")
+        return BadRow(first_row + index, "not valid UTF-8")
     except _unreadable() as error:
-        return BadRow(first_row + place, f"a value cannot be read: {error}")
+        return BadRow(first_row + index, f"a value cannot be read: {error}")
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
@@ -216,9 +216,9 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
 def _convert_batch(
     builder: ShardBuilder, kernel: TurnKernel, buffers: TurnBuffers, batch: Any, first_row: int
 ) -> None:
-    place = 0
-    while place < batch.num_rows:
-        done = kernel.convert(buffers, range(place, batch.num_rows), first_row)
+    index = 0
+    while index < batch.num_rows:
+        done = kernel.convert(buffers, range(index, batch.num_rows), first_row)
         builder.records.append(done.lines)
         builder.count_plain(
             rows=done.rows,
@@ -226,9 +226,9 @@ def _convert_batch(
             with_system=done.with_system,
             with_history=done.with_history,
         )
-        place += done.rows
+        index += done.rows
         if done.rows:
             builder.note_columns(batch.schema.names)
         else:
-            builder.add(_read_row(batch, place, first_row))
-            place += 1
+            builder.add(_read_row(batch, index, first_row))
+            index += 1

@@ -190,9 +190,9 @@ class ShardBuilder:
         if not any(is_long):
             return written
         if limit.on_long == "reject":
-            place = is_long.index(True)
-            answer = f"answer {place + 1} has " if len(written) > 1 else ""
-            raise RecordError(f"{answer}{lengths[place]:,} tokens, above --max-tokens {limit.max_tokens:,}")
+            index = is_long.index(True)
+            answer = f"answer {index + 1} has " if len(written) > 1 else ""
+            raise RecordError(f"{answer}{lengths[index]:,} tokens, above --max-tokens {limit.max_tokens:,}")
         self.result.counts["too_long"] += sum(is_long)
         if limit.on_long == "keep":
             return written

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterable, Iterator, Mapping
 
 from prep.hub.interrupts import RESUME_HINT
+from prep.storage.os_errors import describe_os_error
 
 NAME_HINT = "check OWNER/NAME, and --model for a model; a private one needs --token-env"
 _NETWORK_HINT = "check the network and --endpoint, then run the same command again: what has arrived is kept"
@@ -175,7 +176,7 @@ def _describe_disk_error(causes: Iterable[BaseException]) -> tuple[str, str] | N
     if not isinstance(disk_error, OSError):
         return None
     hint = _ACCESS_HINT if disk_error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else _DISK_HINT
-    return f"cannot be written: {(disk_error.strerror or str(disk_error)).lower()}", hint
+    return f"cannot be written: {describe_os_error(disk_error)}", hint
 
 
 def _describe_network_cause(causes: Iterable[BaseException]) -> tuple[str, str] | None:

@@ -20,7 +20,8 @@ from prep.hub.endpoint import SITES, Site
 from prep.hub.interrupts import stop_resumable
 from prep.hub.listing import RemoteFile, check_selection, select_files, show_paths
 from prep.hub.snapshot import Staging, find_conflicts, find_intact, refuse_link, verify_folder
-from prep.storage.files import explain_os_error, lock_file
+from prep.storage.locks import lock_file
+from prep.storage.os_errors import explain_os_error
 
 
 class DownloadResult(NamedTuple):

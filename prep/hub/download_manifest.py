@@ -9,7 +9,9 @@ from typing import Any
 from prep.errors import InputError
 from prep.hub.endpoint import MODELSCOPE, SITES
 from prep.hub.listing import MAX_FILES, RemoteFile, find_file_fault
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME, write_json
+from prep.storage.atomic import write_json
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
+from prep.storage.os_errors import describe_os_error
 
 _VERSION = 1
 _MAX_BYTES = 128 << 20
@@ -53,7 +55,7 @@ def read_download_manifest(folder: Path) -> DownloadManifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = describe_os_error(error)
     except RecursionError:
         reason = "it is nested too deeply"
     except ValueError as error:

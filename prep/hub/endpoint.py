@@ -131,7 +131,7 @@ def read_token(variable: str | None) -> str | None:
     if not token.strip():
         raise DownloadError(
             f"the environment variable {variable} holds no token",
-            hint=f"export {variable}=..., and give --token-env the variable's name, never the token",
+            hint=f"put the token into {variable}, and give --token-env the variable's name, never the token",
         )
     return check_token(token, f"the environment variable {variable}")
 

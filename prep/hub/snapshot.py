@@ -1,7 +1,6 @@
 """A downloaded folder: its verification, and the exchange of an old folder for a new one."""
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
@@ -14,13 +13,11 @@ from typing import BinaryIO, NamedTuple
 from prep.errors import DownloadError, OutputError
 from prep.hub.download_manifest import DownloadManifest, write_download_manifest
 from prep.hub.listing import RemoteFile, show_paths
-from prep.storage.files import (
-    DOWNLOAD_MANIFEST_NAME,
-    explain_os_error,
-    explain_read_error,
-    working_folder,
-    write_json,
-)
+from prep.storage.atomic import write_json
+from prep.storage.locks import working_folder
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
+from prep.storage.os_errors import explain_os_error, explain_read_error
+from prep.storage.paths import find_free_path
 
 _CHUNK_BYTES = 1 << 20
 _LINK_HINT = "a download never follows a link: remove it, or choose another --to"
@@ -276,12 +273,9 @@ class Staging:
 
     def _set_aside(self, path: str) -> str:
         """Keep a file of the user's under a name that says so."""
-        numbers = itertools.count(2)
-        name = f"{path}.set-aside"
-        while os.path.lexists(self.files / name):
-            name = f"{path}.set-aside-{next(numbers)}"
-        _link_or_copy(self.target / path, self.files / name)
-        return name
+        aside = find_free_path(self.files / f"{path}.set-aside", "-")
+        _link_or_copy(self.target / path, aside)
+        return aside.relative_to(self.files).as_posix()
 
     def record(self, manifest: DownloadManifest) -> None:
         """Replace the manifest of a target whose files are already as it says, and nothing else."""

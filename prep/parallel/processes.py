@@ -1,6 +1,7 @@
-"""Several processes that answer questions, where threads would meet the interpreter's lock.
+"""Several processes that do tasks, where threads would wait for the GIL.
 
-Each is asked over its own pipes, and ends when they close: with the process that asks, however that ends.
+Each gets its tasks over its own pipes, and ends when they close: with the process that sends
+them, however that ends.
 """
 
 import os
@@ -19,10 +20,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from prep.errors import InputError, UserError
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
-_QUESTIONS_AHEAD = 2
+_TASKS_AHEAD = 2
 # Linux alone lets a pipe be larger than its default; elsewhere the number is ignored.
 _PIPE_BYTES = 1 << 20
 _MAX_WORKERS = 4
@@ -30,28 +31,28 @@ _PROGRAM = Path(__file__).with_name("worker_process.py")
 
 
 def count_workers() -> int:
-    """Return how many processes are worth starting here: the processors that this one may use, 4 at most."""
+    """Return how many processes are worth starting here: the CPUs that this one may use, 4 at most."""
     affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(processors, _MAX_WORKERS)
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cpus, _MAX_WORKERS)
 
 
-class WorkerPool(Generic[Question, Answer]):
-    """Processes that each make, by `make(*arguments)`, the function that answers; leave it by `with`.
+class WorkerPool(Generic[Task, Result]):
+    """Processes that each make, by `make(*arguments)`, the function that does a task; leave it by `with`.
 
-    `make` is found by its name, so it stands in a module; arguments, questions and answers are pickled.
+    `make` is found by its name, so it stands in a module; arguments, tasks and results are pickled.
     """
 
-    def __init__(self, workers: int, make: Callable[..., Callable[[Question], Answer]], *arguments: object) -> None:
+    def __init__(self, workers: int, make: Callable[..., Callable[[Task], Result]], *arguments: object) -> None:
         self._stack = ExitStack()
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for _ in range(workers):
             worker = _Worker((make, arguments))
             self._stack.callback(worker.stop)
             self._idle.put(worker)
-        self._ahead = workers * _QUESTIONS_AHEAD
+        self._ahead = workers * _TASKS_AHEAD
         self._threads = ThreadPoolExecutor(max_workers=workers)
-        # Before the processes end: a thread that waits for one would wait for ever.
+        # Before the processes end: a thread that waits for one would wait forever.
         self._stack.callback(self._threads.shutdown, wait=False, cancel_futures=True)
 
     def __enter__(self) -> Self:
@@ -62,23 +63,23 @@ class WorkerPool(Generic[Question, Answer]):
     ) -> None:
         self._stack.close()
 
-    def map(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """Yield the answers in the questions' order.
+    def map(self, tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield the results in the tasks' order.
 
         Raises: the UserError that a process raised, and InputError when one ended early.
         """
-        asked: deque[Future[Answer]] = deque()
-        for question in questions:
-            asked.append(self._threads.submit(self._ask, question))
-            if len(asked) == self._ahead:
-                yield asked.popleft().result()
-        while asked:
-            yield asked.popleft().result()
+        running: deque[Future[Result]] = deque()
+        for task in tasks:
+            running.append(self._threads.submit(self._run_task, task))
+            if len(running) == self._ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
-    def _ask(self, question: Question) -> Any:
+    def _run_task(self, task: Task) -> Any:
         worker = self._idle.get()
         try:
-            return worker.ask(question)
+            return worker.run(task)
         finally:
             self._idle.put(worker)
 
@@ -87,7 +88,7 @@ class _Worker:
     def __init__(self, opening: object) -> None:
         # Found by its path, because a checkout need not be installed; -P keeps the working folder's modules out.
         command = [sys.executable, "-P", str(_PROGRAM)]
-        # The processors are shared out by process already.
+        # The CPUs are shared out by process already.
         env = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE_BYTES, env=env
@@ -95,12 +96,12 @@ class _Worker:
         self._opening = opening
         self._is_open = False
 
-    def ask(self, question: object) -> Any:
-        """Return the answer; raises what the process says."""
+    def run(self, task: object) -> Any:
+        """Return a task's result; raises what the process says."""
         if not self._is_open:
             self._exchange(self._opening)
             self._is_open = True
-        return self._exchange(question)
+        return self._exchange(task)
 
     def stop(self) -> None:
         """End the process."""
@@ -120,24 +121,24 @@ class _Worker:
             pickle.dump(content, stdin)
             stdin.flush()
             # Written by our own code in our own process.
-            answer = pickle.load(stdout)  # noqa: S301
+            result = pickle.load(stdout)  # noqa: S301
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             code = self._process.wait()
             raise InputError(
                 f"a worker process ended early, with exit code {code}",
                 hint="look at the memory: the system ends processes when there is none left",
             ) from error
-        if isinstance(answer, UserError):
-            raise answer
-        return answer
+        if isinstance(result, UserError):
+            raise result
+        return result
 
 
 def serve() -> None:
-    """Answer what comes on stdin until it ends: a worker's whole life."""
+    """Do the tasks that come on stdin until it ends: a worker's whole life."""
     # Ctrl-C reaches the whole group of processes; the first one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stdin = sys.stdin.buffer
-    # What a library prints must not stand between two answers.
+    # What a library prints must not stand between two results.
     stdout = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
@@ -147,16 +148,16 @@ def serve() -> None:
 
     try:
         make, arguments = pickle.load(stdin)  # noqa: S301 - from the process that started this one
-        answer = make(*arguments)
+        do_task = make(*arguments)
         send(None)
         while True:
             try:
-                question = pickle.load(stdin)  # noqa: S301
+                task = pickle.load(stdin)  # noqa: S301
             except EOFError:
                 return
-            send(answer(question))
+            send(do_task(task))
     except UserError as error:
         send(error)
     except BrokenPipeError:
-        # The process that asked has gone. Python would complain once more when it closes stdout.
+        # The process that sent the task has gone. Python would complain once more when it closes stdout.
         os._exit(1)

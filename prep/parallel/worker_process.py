@@ -8,7 +8,7 @@ def _add_own_root() -> None:
     """Put the folder that holds `prep` behind the standard library, and before installed packages."""
     root = str(Path(__file__).parents[2])
     installed = [
-        place for place, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages"))
+        index for index, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages"))
     ]
     sys.path.insert(installed[0] if installed else len(sys.path), root)
 

@@ -32,6 +32,7 @@ class Fault(StrEnum):
     MISSING_FILE = "missing-file"
     FORMATTING = "formatting"
     TAGS = "tags"
+    ENTRY = "entry"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from prep.registry.dataset_info import (
     read_registry_bytes,
     scan_members,
 )
-from prep.rows.json_rows import BOM, iter_json_rows
+from prep.rows.json_rows import iter_json_rows
+from prep.rows.line_blocks import BOM
+from prep.storage.os_errors import describe_os_error
 
+SCHEMA_NAME = "dataset_info.schema.json"
+_SHOWN_CHARACTERS = 200
 _REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LOOKED_AT_ROWS = 20
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
@@ -34,7 +39,7 @@ def lint_registry(path: Path) -> list[Finding]:
     try:
         content = read_registry_bytes(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        raise InputError(f"{path} cannot be read: {describe_os_error(error)}") from error
     findings: list[Finding] = []
     text = _decode(path.as_posix(), content, findings)
     entries = _parse(path.as_posix(), text, findings) if text is not None else None
@@ -42,6 +47,7 @@ def lint_registry(path: Path) -> list[Finding]:
         linter = _EntryLinter(path, text, findings)
         for name, entry in entries.items():
             linter.check(name, entry)
+        linter.check_schema(entries)
         linter.report_names_given_twice()
     return findings
 
@@ -92,6 +98,7 @@ class _EntryLinter:
     def __init__(self, path: Path, text: str, findings: list[Finding]) -> None:
         self._path, self._findings = path, findings
         self._members = scan_members(text)
+        self._told: set[str] = set()
         self._places = {member.name: _find_place(text, member.start) for member in self._members}
 
     def check(self, name: str, entry: object) -> None:
@@ -122,6 +129,21 @@ class _EntryLinter:
             self._check_alpaca(name, entry, rows[0])
         elif rows:
             self._check_sharegpt(name, entry, rows)
+
+    def check_schema(self, entries: dict[str, Any]) -> None:
+        """Hold entries in which nothing was found yet to dataset_info.schema.json."""
+        sound = {name: entry for name, entry in entries.items() if name not in self._told}
+        if not sound:
+            return
+        from jsonschema import Draft202012Validator
+
+        schema = json.loads((files("llamafactory_configs") / "schemas" / SCHEMA_NAME).read_text("utf-8"))
+        for fault in Draft202012Validator(schema).iter_errors(sound):
+            name, *keys = map(str, fault.absolute_path)
+            message, mend = fault.message[:_SHOWN_CHARACTERS], _REGISTER_AGAIN
+            if fault.validator == "additionalProperties":
+                message, mend = _explain_unknown_key(fault.schema, fault.instance)
+            self._add(name, Fault.ENTRY, ": ".join([*keys, message]), mend)
 
     def report_names_given_twice(self) -> None:
         names = [member.name for member in self._members]
@@ -204,11 +226,19 @@ class _EntryLinter:
         self._add(name, Fault.COLUMNS, message, _REGISTER_AGAIN)
 
     def _add(self, name: str, kind: Fault, message: str, mend: str) -> None:
+        self._told.add(name)
         line, column = self._places[name]
         # JSON can spell half a character, which no terminal prints.
         printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
         finding = Finding(self._path.as_posix(), line, kind, f"'{printable}': {message}", mend, column)
         self._findings.append(finding)
+
+
+def _explain_unknown_key(schema: Any, entry: dict[str, Any]) -> tuple[str, str]:
+    notes = "|".join(schema.get("patternProperties", ())) or "(?!)"
+    unknown = next(key for key in entry if key not in schema["properties"] and not re.search(notes, key))
+    message = f"LLaMA-Factory knows no key {unknown[:_SHOWN_CHARACTERS]!r}, and does not read it"
+    return message, f"take it out, or write one of: {', '.join(schema['properties'])}"
 
 
 def _explain_json_error(file: str, text: str, error: json.JSONDecodeError) -> Finding:

@@ -1,6 +1,6 @@
 """LLaMA-Factory's dataset_info.json: merge one entry, remove one, read what is registered.
 
-A change is spliced into the text that stands there: every other entry keeps its bytes and its place.
+A change is spliced into the text that stands there: every other entry keeps its bytes and its position.
 """
 
 import json
@@ -16,15 +16,10 @@ from typing import Any, NamedTuple
 from prep.errors import RegistryError
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.records import guess_formatting
-from prep.storage.files import (
-    describe_os_error,
-    explain_os_error,
-    lock_file,
-    manifest_path,
-    read_manifest,
-    stage_file,
-)
-from prep.storage.manifests import find_owner
+from prep.storage.atomic import stage_file
+from prep.storage.locks import lock_file
+from prep.storage.manifests import find_owner, manifest_path, read_manifest
+from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.paths import is_file, require_file
 
 FILE_NAME = "dataset_info.json"
@@ -54,7 +49,7 @@ _MOST_BYTES = 16 << 20
 
 
 class Member(NamedTuple):
-    """One entry's place in the text: its key begins at `start`, its value ends before `end`."""
+    """One entry's position in the text: its key begins at `start`, its value ends before `end`."""
 
     name: str
     start: int
@@ -148,19 +143,19 @@ def parse_registry(text: str, path: Path) -> dict[str, dict[str, Any]]:
 
 
 def scan_members(text: str) -> list[Member]:
-    """Return the place of each entry in the text of a valid JSON object, in order."""
+    """Return the position of each entry in the text of a valid JSON object, in order."""
     decoder = json.JSONDecoder()
     members = []
-    place = _skip_white_space(text, text.index("{") + 1)
-    while text[place] != "}":
-        start = place
-        name, place = decoder.raw_decode(text, place)
-        place = _skip_white_space(text, place)
-        _, place = decoder.raw_decode(text, _skip_white_space(text, place + 1))
-        members.append(Member(name, start, place))
-        place = _skip_white_space(text, place)
-        if text[place] == ",":
-            place = _skip_white_space(text, place + 1)
+    offset = _skip_white_space(text, text.index("{") + 1)
+    while text[offset] != "}":
+        start = offset
+        name, offset = decoder.raw_decode(text, offset)
+        offset = _skip_white_space(text, offset)
+        _, offset = decoder.raw_decode(text, _skip_white_space(text, offset + 1))
+        members.append(Member(name, start, offset))
+        offset = _skip_white_space(text, offset)
+        if text[offset] == ",":
+            offset = _skip_white_space(text, offset + 1)
     return members
 
 
@@ -297,11 +292,11 @@ def _splice_entry(text: str, name: str, entry: dict[str, Any]) -> str:
 
 def _cut_entry(text: str, name: str) -> str:
     members = _scan_once(text)
-    place = [member.name for member in members].index(name)
-    if place + 1 < len(members):
-        return text[: members[place].start] + text[members[place + 1].start :]
-    if place:
-        return text[: members[place - 1].end] + text[members[place].end :]
+    offset = [member.name for member in members].index(name)
+    if offset + 1 < len(members):
+        return text[: members[offset].start] + text[members[offset + 1].start :]
+    if offset:
+        return text[: members[offset - 1].end] + text[members[offset].end :]
     return text[: text.index("{") + 1] + text[text.rindex("}") :]
 
 
@@ -321,10 +316,10 @@ def _read_indent(text: str, members: list[Member]) -> str:
     return before.rpartition("\n")[2] if "\n" in before else ""
 
 
-def _skip_white_space(text: str, place: int) -> int:
-    while text[place] in _WHITE_SPACE:
-        place += 1
-    return place
+def _skip_white_space(text: str, offset: int) -> int:
+    while text[offset] in _WHITE_SPACE:
+        offset += 1
+    return offset
 
 
 def _read_first_rows(path: Path) -> list[dict[str, Any]]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from prep.errors import InputError
-from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT
+from prep.rows.line_blocks import BOM, MAX_LINE_BYTES, MAX_LINE_HINT
 from prep.storage.os_errors import explain_read_error
 
-_BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
 _CHUNK_BYTES = 1 << 20
 # A whole string, or one byte that counts; a quote alone is a string whose end has not been read yet.
@@ -72,7 +71,7 @@ class _Elements:
         self._path = path
         self._stream = stream
         self._max_bytes = max_bytes
-        self._data = stream.read(_CHUNK_BYTES).removeprefix(_BOM)
+        self._data = stream.read(_CHUNK_BYTES).removeprefix(BOM)
         self._at = 0
         # Of the window's first byte.
         self._line, self._column = 1, 1

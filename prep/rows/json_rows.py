@@ -7,9 +7,7 @@ from typing import Any
 
 from prep.errors import InputError
 from prep.rows.json_arrays import JsonArrayError, NoArrayError, check_weight, read_json_elements
-from prep.rows.line_blocks import read_blocks
-
-BOM = b"\xef\xbb\xbf"
+from prep.rows.line_blocks import read_blocks, split_lines
 
 
 def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -45,10 +43,7 @@ def _iter_lines(path: Path) -> Iterator[tuple[int, Any]]:
     import orjson
 
     for block in read_blocks(path):
-        content = block.data.removeprefix(BOM) if block.first_row == 1 else block.data
-        for number, line in enumerate(content.split(b"\n"), block.first_row):
-            if not line or line.isspace():
-                continue
+        for number, line in split_lines(block.data, block.first_row):
             try:
                 check_weight(line)
                 yield number, orjson.loads(line)

@@ -16,8 +16,9 @@ BLOCK_BYTES = 1 << 18
 MAX_LINE_BYTES = 32 << 20
 # No less than a block, of which there is always one.
 MIN_LINE_BYTES = 4 << 20
-MAX_LINE_HINT = "--max-line-bytes, if a row is really as long as that"
+MAX_LINE_HINT = "a row for training is never as long; lfc prep convert reads longer ones with --max-line-bytes"
 _LONG_LINE = 1_000
+BOM = b"\xef\xbb\xbf"
 # Text packs to a tenth or, very even text, a fiftieth; gzip's own limit is 1,032, zstd has none.
 _MAX_UNPACKING = 300
 _UNPACKED_FREELY = 64 << 20
@@ -84,9 +85,18 @@ def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int =
         start += len(data)
 
 
+def split_lines(data: bytes, first_row: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) for each line that is not blank."""
+    if first_row == 1:
+        data = data.removeprefix(BOM)
+    for number, line in enumerate(data.split(b"\n"), first_row):
+        if line and not line.isspace():
+            yield number, line
+
+
 def count_lines(data: bytes) -> int:
     """Return how many line ends there are."""
-    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the processor's search.
+    # Python 3.11 and 3.12 count single bytes one by one; `find` and `split` use the CPU's search.
     if data.find(b"\n", 0, _LONG_LINE) >= 0:
         return len(data.split(b"\n")) - 1
     lines, place = 0, data.find(b"\n")

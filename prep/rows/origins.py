@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from prep.errors import InputError
-from prep.storage.files import manifest_path
+from prep.storage.manifests import manifest_path
 
 _ORIGIN = re.compile(r"(?P<source>[^/]+)/(?P<file>.+):(?P<row>\d+)(?:#(?P<answer>\d+))?", re.DOTALL)
 
@@ -32,12 +32,6 @@ class Origin(NamedTuple):
     def conversation(self) -> str:
         """What the rows of one conversation share."""
         return f"{self.source}/{self.file}:{self.row}"
-
-
-def source_of(origin: object) -> str:
-    """Return the source that an origin names, "" without one."""
-    parsed = Origin.parse(origin)
-    return parsed.source if parsed else ""
 
 
 @contextmanager

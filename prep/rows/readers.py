@@ -12,10 +12,9 @@ from typing import Any, NamedTuple, TextIO, cast
 import prep
 from prep.errors import InputError
 from prep.rows.json_arrays import JsonArrayError, check_weight, read_json_elements
-from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT, read_blocks
+from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT, read_blocks, split_lines
 from prep.storage.os_errors import explain_read_error
 
-_BOM = b"\xef\xbb\xbf"
 _SUFFIXES = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
@@ -134,15 +133,6 @@ def read_rows(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Sour
 def parse_lines(data: bytes, first_row: int) -> Iterator[SourceRow | BadRow]:
     """Yield the rows of a block of JSONL; blank lines are counted, and are no rows."""
     return (parse_line(line, number) for number, line in split_lines(data, first_row))
-
-
-def split_lines(data: bytes, first_row: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, line) for each line that is not blank."""
-    if first_row == 1:
-        data = data.removeprefix(_BOM)
-    for number, line in enumerate(data.split(b"\n"), first_row):
-        if line and not line.isspace():
-            yield number, line
 
 
 def parse_line(line: bytes, number: int) -> SourceRow | BadRow:

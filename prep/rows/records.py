@@ -106,25 +106,6 @@ class TrainingRow(NamedTuple):
         return Counter({kind: 1, "with_system": bool(self.values["system"]), "with_history": self.has_history})
 
 
-RECORD_SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "AlpacaRecord",
-    "type": "object",
-    "required": ["instruction", "input", "output", "system", "history"],
-    "properties": {
-        "instruction": {"type": "string", "minLength": 1},
-        "input": {"type": "string"},
-        "output": {"type": "string", "minLength": 1},
-        "system": {"type": "string"},
-        "history": {
-            "type": "array",
-            "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
-        },
-        "origin": {"type": "string"},
-    },
-}
-
-
 def write_record(exchange: Exchange, policy: ThinkPolicy, origin: str) -> AlpacaRecord:
     """Write an exchange as a training row under a think policy.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from prep import __version__
 from prep.errors import InputError
@@ -40,6 +40,52 @@ class Manifest:
     counts: dict[str, Any]
     output: dict[str, Any]
     tool: str = field(default=f"llamafactory-companion {__version__}")
+
+    def read_inputs(self) -> "list[ManifestInput]":
+        """Return the inputs as typed values; raises as a wrong entry does, see `explain_broken_way`."""
+        return [ManifestInput.read(entry) for entry in self.inputs]
+
+    def lineage(self) -> "Iterator[tuple[LineageStep, ...]]":
+        """Yield every way by which rows came here, each from a conversion to this file, the nearest ones first.
+
+        Raises: as `read_inputs`.
+        """
+        if self.step == "convert":
+            yield (LineageStep(self, ""),)
+        for entry in self.read_inputs():
+            if entry.manifest:
+                yield from ((*way, LineageStep(self, entry.name)) for way in entry.manifest.lineage())
+
+
+class ManifestInput(NamedTuple):
+    """One input in a manifest: `label` is its name in origins, `name` that of a mix's part; "" without one."""
+
+    path: str
+    sha256: str
+    bytes: int
+    label: str
+    name: str
+    manifest: Manifest | None
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Self:
+        """Read the entry that `describe_input` wrote; `bytes` is -1 when it does not say."""
+        made = {name: value for name, value in entry.get("manifest", {}).items() if name != "manifest_version"}
+        return cls(
+            path=entry["path"],
+            sha256=entry["sha256"],
+            bytes=entry.get("bytes", -1),
+            label=entry.get("label", ""),
+            name=entry.get("name", ""),
+            manifest=Manifest(**{"tool": "", "think_policy": None, **made}) if made else None,
+        )
+
+
+class LineageStep(NamedTuple):
+    """One step on a way: its manifest, and the name of the input by which the rows came, "" in the first."""
+
+    manifest: Manifest
+    part: str
 
 
 def manifest_path(output: Path) -> Path:

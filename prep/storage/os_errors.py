@@ -42,9 +42,9 @@ _KINDS = (
 )
 
 
-def describe_os_error(error: OSError) -> str:
-    """Return the system's reason in lower case, without its number and path."""
-    return (error.strerror or str(error) or type(error).__name__).lower()
+def describe_os_error(error: OSError | ValueError) -> str:
+    """Return the reason in lower case, without number and path; a ValueError is that of a zero byte in a path."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
 @contextmanager

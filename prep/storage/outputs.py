@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, OutputError
-from prep.storage.files import (
-    AtomicFile,
-    Manifest,
-    explain_os_error,
-    lock_file,
-    manifest_path,
-    read_manifest,
-    refuse_existing,
-    refuse_no_file,
-    stage_file,
-    stage_manifest,
-    working_folder,
-    write_json,
-)
+from prep.storage.atomic import AtomicFile, refuse_existing, refuse_no_file, stage_file, write_json
 from prep.storage.fingerprints import hash_file
-from prep.storage.manifests import find_owner, read_json_object
+from prep.storage.locks import lock_file, working_folder
+from prep.storage.manifests import (
+    Manifest,
+    find_owner,
+    manifest_path,
+    read_json_object,
+    read_manifest,
+    stage_manifest,
+)
+from prep.storage.os_errors import explain_os_error
 
 _REMEMBERED = 2
+
+# What a command notes of the files that it made, in `.lfc` beside them.
+NOTE_SUFFIX = ".made.json"
 
 
 class OutputSet:
@@ -90,7 +89,7 @@ def open_outputs(main: Path, others: Sequence[Path] = (), *, step: str, force: b
 
 
 def refuse_taken(path: Path, *, force: bool) -> None:
-    """Raise OutputError when a file, or the place of its manifest, is somebody else's."""
+    """Raise OutputError when a file, or the path of its manifest, is somebody else's."""
     if not force and not _is_own(path):
         refuse_existing(path, force=force)
     manifest = manifest_path(path)
@@ -170,4 +169,4 @@ def _read_notes(path: Path) -> list[str]:
 
 
 def _note_path(path: Path) -> Path:
-    return working_folder(path) / f"{path.name}.made.json"
+    return working_folder(path) / f"{path.name}{NOTE_SUFFIX}"

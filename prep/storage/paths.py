@@ -1,8 +1,12 @@
 """Paths of somebody else, looked at before they are opened: a pipe waits forever, a device never ends."""
 
+import os
+from collections.abc import Callable, Iterator
+from itertools import chain, count
 from pathlib import Path
 
 from prep.errors import InputError, OutputError
+from prep.storage.os_errors import explain_os_error
 
 
 def is_file(path: Path) -> bool:
@@ -23,3 +27,23 @@ def require_name(output: Path) -> None:
     """Raise OutputError when an output's path names a folder alone, such as `.` or `/`."""
     if not output.name:
         raise OutputError(f"'{output}' names no file to write", hint="-o with the name of a file")
+
+
+def find_free_path(path: Path, mark: str, is_taken: Callable[[Path], bool] = os.path.lexists) -> Path:
+    """Return a path, or the first of `<path><mark>2`, `<path><mark>3`, … that is free."""
+    return next(candidate for candidate in chain([path], _number_names(path, mark, 2)) if not is_taken(candidate))
+
+
+def move_aside(path: Path) -> Path:
+    """Rename what stands at a path to `<path>.old-1`, or `-2`, …, the first that is free, and return its new path.
+
+    Raises: OutputError when it cannot be renamed.
+    """
+    with explain_os_error(path):
+        target = next(name for name in _number_names(path, ".old-", 1) if not os.path.lexists(name))
+        path.rename(target)
+    return target
+
+
+def _number_names(path: Path, mark: str, first: int) -> Iterator[Path]:
+    return (path.with_name(f"{path.name}{mark}{number}") for number in count(first))

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
-from prep.storage.files import describe_input, find_download_manifest
+from prep.storage.manifests import describe_input, find_download_manifest
 from tests.support.modelscope_server import FINETOME_REPOSITORY, MEDICAL_REPOSITORY, Hub, serve_hub, serve_samples
 
 OLD = {"train.jsonl": b'{"a": 1}\n' * 500, "docs/deep/notes.txt": b"old", "gone.txt": b"gone"}
@@ -902,5 +902,5 @@ def test_a_variable_without_a_token_is_named(monkeypatch: pytest.MonkeyPatch) ->
         assert result.exit_code == 1
         assert result.stderr == (
             f"Error: the environment variable {name} holds no token\n"
-            f"  Try: export {name}=..., and give --token-env the variable's name, never the token\n"
+            f"  Try: put the token into {name}, and give --token-env the variable's name, never the token\n"
         )

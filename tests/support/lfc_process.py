@@ -26,6 +26,8 @@ def write(name, content):
 entry = {{"current_steps": 1, "total_steps": 1, "loss": 1.5}}
 write("trainer_log.jsonl", json.dumps(entry) + "\\n")
 write("adapter_config.json", "{{}}")
+with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as stream:
+    stream.write((2).to_bytes(8, "little") + b"{{}}")
 if config.get("do_predict"):
     row = {{"prompt": "q", "predict": "<think>\\n\\n</think>\\n\\na", "label": "<think>\\n\\n</think>\\n\\na"}}
     write("generated_predictions.jsonl", json.dumps(row) + "\\n")

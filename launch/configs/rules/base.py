@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.configs.document import Fault
 from launch.configs.rules.machine import Machine
+from prep.storage.os_errors import describe_os_error
 
 if TYPE_CHECKING:
     from prep.tokens.cutoff import CutoffAdvice
@@ -86,7 +87,7 @@ def find_rule_faults(setting: Setting) -> list[Fault]:
         except OSError as error:
             # A folder without the right to look into it, a name longer than the file system takes.
             place = f" {error.filename}" if error.filename else ""
-            reason = (error.strerror or str(error)).lower()
+            reason = describe_os_error(error)
             message = f"a path{str(place)[:_SHOWN_PATH]} cannot be looked at: {reason}"
             found.append(Fault("", message, "a path that this user can read", rule=rule.__name__))
     return found

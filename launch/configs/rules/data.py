@@ -10,6 +10,7 @@ from launch.configs.rules.rows import count_rows, is_file_dataset, read_manifest
 from prep.errors import UserError
 from prep.registry.dataset_info import find_dataset_file
 from prep.rows.thinking import ThinkPolicy
+from prep.storage.os_errors import describe_os_error
 
 
 @train_rule
@@ -118,7 +119,7 @@ def datasets_are_readable(setting: Setting) -> Iterator[Fault]:
             except UserError as error:
                 yield Fault(key, str(error), error.hint or "lfc prep register FILE --name NAME --dataset-dir DIR")
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
+                reason = describe_os_error(error)
                 yield Fault(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
 
 

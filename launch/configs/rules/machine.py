@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 
 from launch.machine.gpus import Gpu, GpuReport, read_gpus
+from launch.machine.variables import is_enabled
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,12 @@ class Machine:
     @property
     def uses_ray(self) -> bool:
         """Whether `llamafactory-cli train` would hand the training to Ray."""
-        return self._has_set("USE_RAY")
+        return is_enabled("USE_RAY", self.env)
 
     @property
     def starts_torchrun(self) -> bool:
         """Whether `llamafactory-cli train` would start torchrun."""
-        return self._has_set("FORCE_TORCHRUN") or (len(self.gpus or ()) > 1 and not self.uses_ray)
-
-    def _has_set(self, name: str) -> bool:
-        return self.env.get(name, "0").lower() in ("1", "true", "y")
+        return is_enabled("FORCE_TORCHRUN", self.env) or (len(self.gpus or ()) > 1 and not self.uses_ray)
 
 
 def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None = None) -> Machine:

@@ -1,6 +1,8 @@
 """The shipped schema is LLaMA-Factory's own, and our checker says what jsonschema says."""
 
+import json
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from launch.configs.schema import (
     build_schema,
     describe_allowed,
     find_schema_faults,
+    install_schemas,
     introspect_stack,
     read_key_names,
     read_schema,
@@ -160,7 +163,7 @@ def test_a_described_stack_becomes_two_schemas(tmp_path: Path) -> None:
 def test_the_shipped_schemas_match_the_installed_llamafactory(tmp_path: Path) -> None:
     for path in write_schemas(introspect_stack(Path(sys.executable)), tmp_path):
         kind = "train" if "-train." in path.name else "infer"
-        assert path.read_text(encoding="utf-8") == read_schema_text(kind)  # type: ignore[arg-type]
+        assert path.read_text(encoding="utf-8") == read_schema_text(kind)
 
 
 @pytest.mark.parametrize(
@@ -221,3 +224,13 @@ def test_what_other_programs_call_a_key_leads_to_a_key_that_there_is() -> None:
 def test_a_number_that_no_training_takes_is_a_fault(key: str, value: Any, message: str) -> None:
     faults = list(find_schema_faults({"model_name_or_path": "m", key: value}, read_schema("train")))
     assert [fault.message for fault in faults] == ([message] if message else [])
+
+
+def test_every_shipped_schema_is_valid_and_is_installed_for_editors(tmp_path: Path) -> None:
+    from jsonschema import Draft202012Validator
+
+    shipped = sorted(path.name for path in (files("llamafactory_configs") / "schemas").iterdir())
+    installed = install_schemas(tmp_path / "schemas")
+    assert sorted(path.name for path in installed) == shipped
+    for path in installed:
+        Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))

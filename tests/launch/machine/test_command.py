@@ -11,7 +11,6 @@ from launch.machine.command import (
     Command,
     build_llamafactory_command,
     build_python_command,
-    find_free_port,
     find_llamafactory_cli,
     find_stack_python,
     record_environment,
@@ -184,13 +183,6 @@ def test_a_cluster_becomes_the_variables_that_llamafactory_reads(
 def test_several_machines_need_one_address() -> None:
     with pytest.raises(ConfigError, match="2 machines need one address"):
         Cluster(nnodes=2).build_environment(4242)
-
-
-def test_a_free_port_can_be_listened_on() -> None:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", find_free_port()))
 
 
 def test_on_the_processor_threads_wait_without_spinning_unless_the_user_chose() -> None:

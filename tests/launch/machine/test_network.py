@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.machine.network import check_model_is_reachable, choose_port, mend_proxies
+from launch.machine.network import check_model_is_reachable, choose_port, find_free_port, mend_proxies
+from launch.machine.variables import is_enabled
 from prep.errors import ConfigError, StackError
 
 HUB_MODEL = "Qwen/Qwen3-4B"
@@ -109,3 +110,15 @@ def test_a_hub_model_in_the_cache_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "ms/models/Qwen/Qwen3-4B").mkdir(parents=True)
     (tmp_path / "ms/models/Qwen/Qwen3-4B/config.json").write_text("{}", encoding="utf-8")
     check_model_is_reachable(HUB_MODEL, modelscope)
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", find_free_port()))
+
+
+@pytest.mark.parametrize("value", ["1", "true", "y", "yes", "on", "TRUE", "0", "", "no"])
+def test_a_variable_is_on_where_its_reader_takes_it_for_on(value: str) -> None:
+    assert is_enabled("USE_RAY", {"USE_RAY": value}) == (value.lower() in {"1", "true", "y"})
+    assert is_enabled("HF_HUB_OFFLINE", {"HF_HUB_OFFLINE": value}) == (value.lower() in {"1", "true", "yes", "on"})
+    assert not is_enabled("USE_RAY", {})

@@ -21,7 +21,7 @@ from launch.runs.folder import RunFolder, RunState, is_alive, read_run
 from launch.runs.run import prepare_llamafactory, run_llamafactory, start_llamafactory, stop_run
 from launch.runs.supervisor import supervise
 from prep.errors import ChildFailedError, OutputError
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from tests.support.processes import is_running
 
 ROOT = Path(__file__).parents[3]
@@ -258,7 +258,7 @@ def test_a_dry_run_shows_the_resumed_command_and_fails_where_the_run_would(progr
     shown = lfc_launch(program, "train", "c.yaml", "--resume", "--dry-run", "--no-check")
     assert shown.stdout.endswith("c.yaml resume_from_checkpoint=saves/c/checkpoint-5 overwrite_output_dir=false\n")
     checked = lfc_launch(program, "train", "c.yaml", "--dry-run")
-    assert (checked.exit_code, "nothing was started" in checked.stderr) == (1, True)
+    assert (checked.exit_code, "neither trains nor predicts" in checked.stderr) == (1, True)
     RunFolder(Path("runs/c")).path.mkdir(parents=True)
     (Path("runs/c") / "note").write_text("mine", encoding="utf-8")
     taken = lfc_launch(program, "train", "c.yaml", "--dry-run", "--no-check")

@@ -13,7 +13,8 @@ from prep.convert.convert import ConvertOptions, ConvertResult, convert_files
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.registry.dataset_info import register_dataset
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import hash_file, read_manifest
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import read_manifest
 from tests.support.shapes import (
     SHAPES,
     TOOLS,
@@ -467,7 +468,7 @@ def test_a_parquet_that_was_cut_short_is_one_error(tmp_path: Path) -> None:
         convert(path, tmp_path)
 
 
-def test_plain_conversations_never_take_the_general_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_conversations_never_take_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_parquet(tmp_path / "in.parquet", [sharegpt_rows()[0], sharegpt_rows()[2]])
     expected = read_rows(convert(path, tmp_path))
     monkeypatch.setattr("prep.convert.parquet._read_row", None)
@@ -518,7 +519,7 @@ MEDICAL_ROWS = st.lists(
     system=st.sampled_from(["", " Be kind. "]),
     block_bytes=st.sampled_from([1, 100, 1 << 18]),
 )
-def test_spliced_lines_are_the_bytes_of_the_general_way(
+def test_spliced_lines_are_the_bytes_of_the_slow_path(
     rows: list[dict[str, Any]], policy: ThinkPolicy, system: str, block_bytes: int, tmp_path: Path
 ) -> None:
     (tmp_path / "in.json").write_text(json.dumps(rows), encoding="utf-8")
@@ -541,7 +542,7 @@ def test_spliced_lines_are_the_bytes_of_the_general_way(
     assert made[0] == {name: content.replace(b"in.jsonl", b"in.json") for name, content in made[1].items()}
 
 
-def test_plain_lines_never_take_the_general_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_never_take_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_jsonl(tmp_path / "in.jsonl", medical_rows()[:1])
     expected = read_rows(convert(path, tmp_path))
     monkeypatch.setattr("prep.convert.shard.ShardBuilder.add", None)

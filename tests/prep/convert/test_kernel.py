@@ -1,4 +1,4 @@
-"""The kernel: whatever it is given, its bytes, counts and rejects are those of the general way."""
+"""The kernel: whatever it is given, its bytes, counts and rejects are those of the slow path."""
 
 import json
 import os
@@ -106,7 +106,7 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
 
 
 @NEEDS_KERNEL
-def test_lines_become_what_the_general_way_makes_of_them() -> None:
+def test_lines_become_what_the_slow_path_makes_of_them() -> None:
     rows = left = 0
 
     @settings(max_examples=400, deadline=None)
@@ -126,7 +126,7 @@ def test_lines_become_what_the_general_way_makes_of_them() -> None:
 
 
 @NEEDS_KERNEL
-def test_escapes_and_white_space_are_no_reason_for_the_general_way() -> None:
+def test_escapes_and_white_space_are_no_reason_for_the_slow_path() -> None:
     rows = [
         {"id": 1, "question": "发热？", "think": "先\n再", "answer": "  多喝水 \t\n"},
         {"id": -20, "question": '"a\\" 😀', "think": "\u3000\u2028b/c", "answer": "x\\n"},
@@ -139,7 +139,7 @@ def test_escapes_and_white_space_are_no_reason_for_the_general_way() -> None:
 
 
 @NEEDS_KERNEL
-def test_wide_characters_become_what_the_general_way_makes_of_them() -> None:
+def test_wide_characters_become_what_the_slow_path_makes_of_them() -> None:
     wide = "中".encode()
     lasts = [b"%c%c" % pair for pair in product(b"\x7f\x80\x9f\xa0\xbf\xc0", b"\x22\x7f\x80\xbf\xc0")]
     texts = [
@@ -194,7 +194,7 @@ def convert_conversations(path: Path, plan: ConvertPlan) -> list[ShardResult]:
 
 
 @NEEDS_KERNEL
-def test_conversations_become_what_the_general_way_makes_of_them(tmp_path: Path) -> None:
+def test_conversations_become_what_the_slow_path_makes_of_them(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     rows = left = 0
 
@@ -228,7 +228,7 @@ def test_conversations_become_what_the_general_way_makes_of_them(tmp_path: Path)
 
 
 @NEEDS_KERNEL
-def test_many_turns_and_many_columns_take_the_general_way(tmp_path: Path) -> None:
+def test_many_turns_and_many_columns_take_the_slow_path(tmp_path: Path) -> None:
     turns = [(b"human" if place % 2 == 0 else b"gpt", b"t%d" % place) for place in range(600)]
     write_conversations(tmp_path / "in.parquet", [turns, turns[:2]])
     plan = make_plan("sharegpt", turns="all")
@@ -289,7 +289,7 @@ def test_no_input_makes_the_kernel_leave_its_buffers(
         (folder.parent / name).symlink_to(Path(__file__).parents[3] / name)
     # Python's own allocator would hide where a buffer ends.
     watched = {"PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(folder.parent)}
-    tests = ("-q", "-p", "no:cacheprovider", "-k", "general_way", "tests/prep/convert/test_kernel.py")
+    tests = ("-q", "-p", "no:cacheprovider", "-k", "slow_path", "tests/prep/convert/test_kernel.py")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", *tests],
         cwd=folder.parent,

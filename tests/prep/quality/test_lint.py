@@ -17,11 +17,27 @@ from prep.quality.findings import Fault, Finding
 from prep.quality.lint import lint_dataset
 from prep.registry.dataset import Dataset, find_dataset
 from prep.registry.dataset_info import register_dataset
-from prep.rows.records import RECORD_SCHEMA
 from prep.rows.thinking import ThinkPolicy, join_thought
-from prep.storage.files import Manifest, write_manifest
+from prep.storage.manifests import Manifest, write_manifest
 
 Plant = Callable[[dict[str, Any]], Any]
+RECORD_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "AlpacaRecord",
+    "type": "object",
+    "required": ["instruction", "input", "output", "system", "history"],
+    "properties": {
+        "instruction": {"type": "string", "minLength": 1},
+        "input": {"type": "string"},
+        "output": {"type": "string", "minLength": 1},
+        "system": {"type": "string"},
+        "history": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+        },
+        "origin": {"type": "string"},
+    },
+}
 
 
 def make_row(number: int, thought: str = "T", **changes: object) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """What LLaMA-Factory or its WebUI would trip over in dataset_info.json."""
 
+import inspect
 import json
+import subprocess
+import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prep.errors import InputError
-from prep.quality.lint_registry import lint_registry
+from prep.quality.lint_registry import SCHEMA_NAME, lint_registry
 from prep.registry.dataset_info import register_dataset
 
 ROW = {"instruction": "q", "input": "more", "output": "a", "system": "", "history": []}
@@ -156,3 +160,64 @@ def test_turns_of_odd_types_do_not_crash_the_lint(tmp_path: Path) -> None:
 def test_a_registry_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read: no such file or directory"):
         lint_registry(tmp_path / "dataset_info.json")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"ranking": "yes"}, "ranking: 'yes' is not of type 'boolean'"),
+        ({"num_samples": "5"}, "num_samples: '5' is not of type 'integer', 'null'"),
+        ({"num_samples": 0}, "num_samples: 0 is less than the minimum of 1"),
+        ({"split": None}, "split: None is not of type 'string'"),
+        ({"subset": 1}, "subset: 1 is not of type 'string', 'null'"),
+        ({"column": {}}, "LLaMA-Factory knows no key 'column', and does not read it"),
+        (
+            {"columns": {**COLUMNS, "answer": "output"}},
+            "columns: LLaMA-Factory knows no key 'answer', and does not read it",
+        ),
+        ({"tags": {"user": "human"}}, "tags: LLaMA-Factory knows no key 'user', and does not read it"),
+    ],
+)
+def test_what_the_schema_refuses_is_told_of_an_entry_in_which_nothing_else_was_found(
+    entry: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    row = {**ROW, "answer": ""} if "columns" in entry else ROW
+    entry = {"columns": {**COLUMNS}, **entry}
+    if message.startswith("columns: "):
+        entry["columns"]["answer"] = "answer"
+    assert lint_entry(tmp_path, row, **entry) == [("entry", message)]
+
+
+def test_a_note_of_the_users_in_an_entry_is_no_fault(tmp_path: Path) -> None:
+    assert lint_entry(tmp_path, ROW, columns=COLUMNS, _note="mine", comment="too") == []
+
+
+def test_jsonschema_is_not_loaded_for_a_registry_in_which_something_was_found(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text('{"a": {"file_name": "a.jsonl"}}')
+    code = (
+        "import sys; from pathlib import Path; from prep.quality.lint_registry import lint_registry;"
+        f"assert lint_registry(Path({str(tmp_path / 'dataset_info.json')!r})); assert 'jsonschema' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_register_writes_is_what_the_schema_allows(tmp_path: Path) -> None:
+    for name, row in (("alpaca", ROW), ("tools", TURNS)):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        register_dataset(tmp_path / f"{name}.jsonl", name, tmp_path)
+    assert lint_registry(tmp_path / "dataset_info.json") == []
+
+
+@pytest.mark.stack
+def test_the_schema_of_dataset_info_names_what_llamafactory_reads() -> None:
+    from dataclasses import fields
+
+    parser = pytest.importorskip("llamafactory.data.parser")
+    schema = json.loads((files("llamafactory_configs") / "schemas" / SCHEMA_NAME).read_text("utf-8"))
+    entry = schema["$defs"]["entry"]["properties"]
+    known = {*entry, *entry["columns"]["properties"], *entry["tags"]["properties"]}
+    where = {name for name in entry if name.endswith("_url") or name in ("file_name", "cloud_file_name")}
+    attributes = {field.name for field in fields(parser.DatasetAttr)}
+    assert known - where - {"columns", "tags"} == attributes - {"load_from", "dataset_name"}
+    source = inspect.getsource(parser.get_dataset_list)
+    assert all(f'"{name}"' in source for name in where)

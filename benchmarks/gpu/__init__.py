@@ -1,0 +1,1 @@
+"""What speed and memory figures on a GPU come from."""
