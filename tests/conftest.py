@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.huggingface_server import HuggingFace, serve_huggingface
 from tests.support.modelscope_server import Hub, serve_hub
 from tests.support.qwen3 import build_tokenizer_folder
 
@@ -35,4 +36,22 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MODELSCOPE_HOME", str(home / "home"))
     with serve_hub() as running:
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.endpoint)
+        yield running
+
+
+@pytest.fixture
+def huggingface(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[HuggingFace]:
+    """A Hugging Face hub on 127.0.0.1, as a mirror; the client's own folders are temporary."""
+    from huggingface_hub import constants
+
+    home = tmp_path_factory.mktemp("hf")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serve_huggingface() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
         yield running

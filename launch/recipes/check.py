@@ -88,7 +88,7 @@ def check_model(model: str, where: str) -> None:
     try:
         check_name(resolve_names([model], "model")[0].folder_name, "model")
     except UserError as error:
-        allowed = "`tiny`, a folder that is there, or OWNER/NAME on ModelScope"
+        allowed = "`tiny`, a folder that is there, or OWNER/NAME on ModelScope, hf:OWNER/NAME on Hugging Face"
         raise ConfigError(
             f"{where}: model {_shorten(model)!r} is none of {allowed}", hint="model=Qwen/Qwen3-4B"
         ) from error

@@ -79,7 +79,7 @@ def prep() -> None:
 )
 @click.option("--include", multiple=True, metavar="GLOB", help="Take only these files; * also stands for /.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these files out.")
-@click.option("--revision", help="A branch, tag or commit.  [default: master]")
+@click.option("--revision", help="A branch, tag or commit.  [default: master; main for hf:]")
 @click.option("--endpoint", metavar="URL", help="Another hub than the public one, with http:// or https://.")
 @click.option("--token-env", metavar="NAME", help="The environment variable that holds the token for this hub.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Files fetched at once.")
@@ -113,9 +113,10 @@ def download(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Download datasets or models from ModelScope, verified file by file.
+    """Download datasets or models from ModelScope or Hugging Face, verified file by file.
 
-    NAME is OWNER/NAME or a set of `lfc prep sources`. Each becomes the folder TO/NAME, without the owner,
+    NAME is OWNER/NAME (ModelScope; also ms:OWNER/NAME), hf:OWNER/NAME (Hugging Face) or a set of
+    `lfc prep sources`. Each becomes the folder TO/NAME, without the owner,
     with a manifest (.lfc-download.json) of commit, sizes and sha256. The folder changes in one step, from its
     old state to the new one; your own files in it stay. Interrupted, the same command goes on where it
     stopped; run again, it verifies and fetches what has changed.
@@ -125,6 +126,7 @@ def download(
       lfc prep download medical-cot finetome --to data/raw
       lfc prep download krisfu/delicate_medical_r1_data --dry-run
       lfc prep download --model Qwen/Qwen3-4B --to models
+      lfc prep download hf:openai/gsm8k --include "main/*.parquet"
       lfc prep download myteam/private-set --token-env MODELSCOPE_API_TOKEN
     """
     from prep.hub import download as downloads

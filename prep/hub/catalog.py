@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from prep.errors import DownloadError
+from prep.hub.endpoint import MODELSCOPE, SITES, Site
 from prep.names import find_name_fault
 
 
@@ -21,10 +22,16 @@ class NamedSet(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One repository to download, `owner/name`, and the patterns that its name stands for."""
+    """One repository to download, `owner/name`, the patterns that its name stands for, and the hub that has it."""
 
     repository: str
     include: tuple[str, ...] = ()
+    site: Site = MODELSCOPE
+
+    @property
+    def name(self) -> str:
+        """The name as a command line takes it: `owner/name` of ModelScope, `hf:owner/name` of Hugging Face."""
+        return self.repository if self.site is MODELSCOPE else f"{self.site.prefix}:{self.repository}"
 
     @property
     def folder_name(self) -> str:
@@ -74,30 +81,38 @@ def find_repository_fault(name: str) -> str | None:
 
 
 def resolve_names(names: Sequence[str], repo_type: str) -> list[Request]:
-    """Return what to download for each `owner/name` or named set.
+    """Return what to download for each `owner/name`, `hf:owner/name`, `ms:owner/name` or named set.
 
     Raises: DownloadError for a name that is neither, and for two that would become the same folder.
     """
-    requests = [_resolve_name(name, repo_type) for name in dict.fromkeys(names)]
+    requests = list(dict.fromkeys(_resolve_name(name, repo_type) for name in names))
     owners: dict[str, Request] = {}
     for request in requests:
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", request.folder_name).casefold())
         other = owners.setdefault(folded, request)
         if other is not request:
             raise DownloadError(
-                f"{other.repository} and {request.repository} would both become the folder {other.folder_name}",
+                f"{other.name} and {request.name} would both become the folder {other.folder_name}",
                 hint="download them in two calls with two --to",
             )
     return requests
 
 
+def _split_prefix(name: str) -> tuple[Site | None, str]:
+    """Return the hub that a name begins with, None without one, and the rest: `hf:owner/name`, `ms:owner/name`."""
+    prefix, colon, rest = name.partition(":")
+    site = next((site for site in SITES.values() if colon and prefix == site.prefix), None)
+    return (site, rest) if site else (None, name)
+
+
 def _resolve_name(name: str, repo_type: str) -> Request:
-    fault = find_repository_fault(name)
+    site, repository = _split_prefix(name)
+    fault = find_repository_fault(repository)
     if fault is None:
-        return Request(name)
+        return Request(repository, site=site or MODELSCOPE)
     if repo_type == "model":
         raise DownloadError(f"{name[:200]!r} is not a model's OWNER/NAME", hint="such as Qwen/Qwen3-4B")
-    if "/" in name:
+    if "/" in name or site:
         raise DownloadError(
             f"{name[:200]!r} is no OWNER/NAME: {fault}", hint="OWNER/NAME as the hub's page shows it"
         )

@@ -1,34 +1,20 @@
-"""The only file that imports modelscope_hub: what is asked of a hub, and how its files are fetched.
+"""What a hub's client is to a download, whichever hub it is: what it is asked, what it answers, what it shows.
 
-The client moves the bytes (resume, retries, parallel files); what it believes too readily is checked around it.
+`prep.hub.modelscope` and `prep.hub.huggingface` are the two; everything that a download checks, it checks of both.
 """
 
 import hashlib
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Protocol
 
-from prep.errors import DownloadError
 from prep.hub.catalog import Request
-from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error
-from prep.hub.endpoint import choose_token, read_endpoint
-from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
-from prep.hub.listing import RemoteFile, check_listing, count_largest_folder, find_commit
+from prep.hub.endpoint import Site
+from prep.hub.listing import RemoteFile
 from prep.hub.snapshot import Staging
-from prep.secrets import mask_text
 
-if TYPE_CHECKING:
-    pass
-
-DEFAULT_REVISION = "master"
 DEFAULT_TIMEOUT_S = 300.0
-# A hub lists no more entries of one folder of a model, and does not say that it cut; the client then goes on
-# folder by folder, which does not help within one.
-_LISTING_LIMIT = 3000
-_SHOWN_REVISIONS = 20
+SHOWN_REVISIONS = 20
 
 
 @dataclass(frozen=True)
@@ -90,173 +76,34 @@ class Listing:
     @property
     def key(self) -> str:
         """The staging folder's name: another repository, commit or listing is another folder."""
-        parts = [self.request.repository, self.commit or "", *map(str, () if self.commit else self.files)]
+        parts = [self.request.name, self.commit or "", *map(str, () if self.commit else self.files)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-class Hub:
-    """The real client, held to one endpoint; it never holds the token, which the guard adds where it belongs."""
+class HubClient(Protocol):
+    """One hub, asked with the options of one call. Its errors are DownloadErrors, without the token."""
 
-    def __init__(self, options: DownloadOptions) -> None:
-        endpoint = read_endpoint(options.endpoint)
-        modelscope_hub = _import_client()
-        from prep.hub.transport import Guard, guard_client
-
-        self.options = options
-        self.endpoint = endpoint.address
-        with _explain_own_folder():
-            config = modelscope_hub.HubConfig(endpoint=endpoint.address, token="")
-            # The stored login is a pickle: of no use, and not opened, for another hub.
-            stored = config.load_token() if endpoint.is_public and options.token is None else None
-            self._guard: Guard = Guard(endpoint, choose_token(endpoint, options.token, stored))
-            self._api = modelscope_hub.HubApi(config)
-            guard_client(self._api.legacy, self._guard)
+    endpoint: str
 
     def list_repository(self, request: Request) -> Listing:
-        """Ask for all files of a repository once, and check the answer."""
-        revision = self.options.revision or DEFAULT_REVISION
-        with self._explain_answer(request.repository):
-            entries = self._api.legacy.list_repo_files(
-                request.repository, self.options.repo_type, revision=revision, recursive=True
-            )
-        if not entries:
-            self._explain_empty(request.repository, revision)
-        files = check_listing(entries, request.repository, self._guard.repeats_secret)
-        if self.options.repo_type == "model" and count_largest_folder(entries) >= _LISTING_LIMIT:
-            raise DownloadError(
-                f"{request.repository}: the hub cannot list all its files: a folder has 3,000 or more",
-                hint="ask the repository's owner to split the folder",
-            )
-        commit = find_commit(entries)
-        if commit and self._guard.repeats_secret(commit):
-            raise DownloadError(f"{request.repository}: the listing repeats the token as a commit")
-        return Listing(request, self.options.repo_type, self.endpoint, revision, commit, files)
+        """Ask for all files of a repository, and check the answer."""
 
     def fetch(self, listing: Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView) -> None:
         """Fetch files into the staging folder, going on where an earlier run stopped."""
-        from modelscope_hub.errors import FileDownloadError
-
-        with self._explain(listing.request.repository):
-            try:
-                self._fetch_at(listing.commit or listing.revision, listing, files, staging, view)
-            except FileDownloadError as error:
-                if listing.commit is None or self._guard.fault or not _are_unknown_there(error):
-                    raise
-                # A hub need not know its commits by name. The listed sha256 holds at the branch as well.
-                self._fetch_at(listing.revision, listing, files, staging, view)
-
-    def _fetch_at(
-        self, revision: str, listing: Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView
-    ) -> None:
-        progress = _Progress(view)
-        with stop_when_stalled(self.options.timeout_s, self._explain_stall, progress.count_bytes):
-            self._api.download_repo(
-                listing.request.repository,
-                listing.repo_type,
-                revision=revision,
-                local_dir=staging.files,
-                cache_dir=staging.cache,
-                max_workers=self.options.jobs,
-                progress_callbacks=[progress.make_callback()],
-                file_list=[
-                    {"Path": file.path, "Type": "blob", "Size": file.size, "Sha256": file.sha256} for file in files
-                ],
-            )
-        progress.raise_fault()
-
-    def _explain_empty(self, repository: str, revision: str) -> NoReturn:
-        # The hub answers an unknown revision with success and no files.
-        with self._explain_answer(repository):
-            revisions = self._api.list_repo_revisions(repository, self.options.repo_type)
-            names = [str(entry["Revision"])[:80] for entry in revisions[:_SHOWN_REVISIONS]]
-        known = f"; its revisions are {', '.join(names)}" if names else ""
-        raise DownloadError(
-            mask_text(f"{repository} at {revision} lists no files{known}", self._guard.secrets),
-            hint="check --revision, or --model",
-        )
-
-    @contextmanager
-    def _explain_answer(self, repository: str) -> Iterator[None]:
-        """Explain errors around one question to the hub, whose answer the client takes apart without a look."""
-        try:
-            with (
-                self._explain(repository),
-                self._guard.expect_answers(self.options.timeout_s),
-                stop_when_stalled(self.options.timeout_s, self._explain_slow_answer),
-            ):
-                yield
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            # Without its cause, which repeats what the server said.
-            raise DownloadError(
-                f"{repository}: {self.endpoint} answers with something else than a hub's JSON",
-                hint="check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?",
-            ) from (None if self._guard.secrets else error)
-
-    @contextmanager
-    def _explain(self, repository: str) -> Iterator[None]:
-        """Turn the client's errors into one line of ours, without the token."""
-        import requests
-        from modelscope_hub.errors import HubError
-
-        try:
-            yield
-        except requests.exceptions.JSONDecodeError:
-            raise
-        except (HubError, requests.RequestException, OSError) as error:
-            # Without its cause: a traceback would hold what the server said, and it may repeat the token.
-            if self._guard.fault:
-                raise self._guard.fault from None
-            what, hint = describe_client_error(error)
-            message = mask_text(f"{repository}: {what} ({self.endpoint})", self._guard.secrets)
-            raise DownloadError(message, hint=hint) from None
-
-    def _explain_slow_answer(self) -> tuple[str, str]:
-        from prep.hub.transport import explain_slow_answer
-
-        return explain_slow_answer(self.endpoint, self.options.timeout_s)
-
-    def _explain_stall(self) -> tuple[str, str]:
-        return (
-            f"{self.endpoint} has sent next to nothing for {self.options.timeout_s:g} seconds",
-            f"{RESUME_HINT}; --timeout waits longer",
-        )
 
 
-@contextmanager
-def _explain_own_folder() -> Iterator[None]:
-    """Explain errors of the client's own folder: it reads the stored login, a pickle."""
-    try:
-        yield
-    except (OSError, EOFError, AttributeError, ImportError, ValueError, TypeError) as error:
-        what, hint = CLIENT_ERRORS["CacheError"]
-        raise DownloadError(f"{what}: {str(error).lower()}", hint=hint) from None
+def open_hub(site: Site, options: DownloadOptions) -> HubClient:
+    """Return the client of a hub; raises DownloadError when its endpoint or token cannot be."""
+    if site.key == "huggingface":
+        from prep.hub.huggingface import HuggingFaceHub
+
+        return HuggingFaceHub(options)
+    from prep.hub.modelscope import ModelScopeHub
+
+    return ModelScopeHub(options)
 
 
-def _are_unknown_there(error: Any) -> bool:
-    from modelscope_hub.errors import InvalidParameter, NotExistError
-
-    return all(isinstance(failure, NotExistError | InvalidParameter) for failure in error.failed_files.values())
-
-
-def _import_client() -> Any:
-    """Import modelscope_hub without its own progress bars, and without its log on the terminal."""
-    earlier = os.environ.get("TQDM_DISABLE")
-    # Read once, when tqdm is imported; restored, because a training started later wants its bars.
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        import modelscope_hub
-    finally:
-        if earlier is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = earlier
-    if not os.environ.get("MODELSCOPE_LOG_LEVEL"):
-        # All that it logs comes back as an error, which is shown once and in one line.
-        logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
-    return modelscope_hub
-
-
-class _Progress:
+class Progress:
     """Passes the client's progress on; a view that fails does not make the client fetch a file again."""
 
     def __init__(self, view: ProgressView) -> None:
@@ -274,33 +121,16 @@ class _Progress:
         if self._fault is not None:
             raise self._fault
 
-    def make_callback(self) -> type:
-        """Return the class that the client makes one of for each file."""
-        progress = self
-
-        class FileCallback:
-            def __init__(self, filename: str, file_size: int) -> None:
-                self.path, self.size = filename, file_size
-                progress.restart(filename, file_size)
-
-            def update(self, size: int) -> None:
-                progress.advance(self.path, self.size, size)
-
-            def end(self) -> None:
-                progress.show(lambda view: view.finish(self.path))
-
-        return FileCallback
-
     def restart(self, path: str, size: int) -> None:
         """Take back a file that had failed: the client counts it from the start again."""
         earlier = self._counted.pop(path, None)
         if earlier is not None:
             self.show(lambda view: view.advance(path, size, -earlier))
 
-    def advance(self, path: str, size: int, byte_count: int) -> None:
-        """Count bytes of a file."""
+    def advance(self, path: str, size: int, byte_count: int, received: int | None = None) -> None:
+        """Count bytes of a file; `received` are those of them that just came, all of them unless it is given."""
         self._counted[path] = self._counted.get(path, 0) + byte_count
-        self._received += max(0, byte_count)
+        self._received += max(0, byte_count if received is None else received)
         self.show(lambda view: view.advance(path, size, byte_count))
 
     def show(self, tell: Callable[[ProgressView], None]) -> None:

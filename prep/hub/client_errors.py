@@ -1,7 +1,7 @@
-"""What the errors of the ModelScope client mean, each in one line with the next step."""
+"""What the errors of the hubs' clients mean, each in one line with the next step."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prep.hub.interrupts import RESUME_HINT
 from prep.storage.os_errors import describe_os_error
@@ -64,6 +64,10 @@ _NETWORK_CAUSES: dict[str, tuple[str, str]] = {
         "the hub's certificate cannot be trusted (TLS)",
         "check --endpoint and this machine's clock; REQUESTS_CA_BUNDLE=FILE names an authority of your own",
     ),
+    "SSLCertVerificationError": (
+        "the hub's certificate cannot be trusted (TLS)",
+        "check --endpoint and this machine's clock; REQUESTS_CA_BUNDLE=FILE names an authority of your own",
+    ),
     "NameResolutionError": (
         "the hub's name is unknown (DNS)",
         "check the network and the host in --endpoint or MODELSCOPE_ENDPOINT",
@@ -74,6 +78,7 @@ _NETWORK_CAUSES: dict[str, tuple[str, str]] = {
     ),
     "TooManyRedirects": ("the hub redirects without end", "check --endpoint, or run again later"),
     "InvalidSchema": ("the hub redirects to what is no web address", "check --endpoint, or run again later"),
+    "UnsupportedProtocol": ("the hub redirects to what is no web address", "check --endpoint, or run again later"),
     "InvalidURL": ("the hub redirects to what is no web address", "check --endpoint, or run again later"),
 }
 
@@ -90,16 +95,96 @@ def describe_client_error(error: BaseException) -> tuple[str, str]:
         others = f" ({len(failed) - 1:,} more files failed)" if len(failed) > 1 else ""
         return f"{path!r}: {what}{others}", hint
     causes = list(_walk_causes(error))
-    disk_error = next((cause for cause in causes if _is_of_disk(cause)), None)
-    if isinstance(disk_error, OSError):
-        hint = _ACCESS_HINT if disk_error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else _DISK_HINT
-        return f"cannot be written: {describe_os_error(disk_error)}", hint
-    for cause in causes:
-        if type(cause).__name__ in _NETWORK_CAUSES:
-            return _NETWORK_CAUSES[type(cause).__name__]
+    known = _describe_disk_error(causes) or _describe_network_cause(causes)
+    if known:
+        return known
     for kind in type(error).__mro__:
         if kind.__name__ in CLIENT_ERRORS and kind.__module__.startswith("modelscope_hub"):
             return CLIENT_ERRORS[kind.__name__]
+    return _describe_unknown(error)
+
+
+def describe_huggingface_error(error: BaseException, page: str, *, by_proxy: bool) -> tuple[str, str]:
+    """Return what an error of Hugging Face's client means in one line, and the next step.
+
+    `page` is the repository's, where a licence is accepted; `by_proxy` tells whether the hub is asked through one.
+    Of a download in which files failed, the first failure speaks for all.
+    """
+    failed: dict[str, BaseException] = getattr(error, "failed_files", {})
+    if failed:
+        path, first = next(iter(failed.items()))
+        what, hint = describe_huggingface_error(first, page, by_proxy=by_proxy)
+        others = f" ({len(failed) - 1:,} more files failed)" if len(failed) > 1 else ""
+        return f"{path!r}: {what}{others}", hint
+    response = getattr(error, "response", None)
+    if response is not None:
+        return _describe_refusal(type(error).__name__, response.status_code, response.headers, page)
+    if type(error).__name__ == "DamagedFileError":
+        return CLIENT_ERRORS["FileSizeMismatchError" if str(error) == "size" else "FileIntegrityError"]
+    causes = list(_walk_causes(error))
+    known = _describe_disk_error(causes) or _describe_network_cause(causes)
+    if known:
+        what, hint = known
+        # What the other client's library reads.
+        hint = hint.replace("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE").replace("MODELSCOPE_ENDPOINT", "HF_ENDPOINT")
+        return what, hint
+    for kind in type(error).__mro__:
+        if kind.__name__ in _HTTPX_ERRORS:
+            of_proxy = by_proxy and kind.__name__ == "ConnectError"
+            return _NETWORK_CAUSES["ProxyError"] if of_proxy else CLIENT_ERRORS[_HTTPX_ERRORS[kind.__name__]]
+    return _describe_unknown(error)
+
+
+# The transport errors of Hugging Face's client, and those of ModelScope's that mean the same.
+_HTTPX_ERRORS = {
+    "TimeoutException": "RequestTimeoutError",
+    "ConnectError": "NetworkError",
+    "NetworkError": "NetworkError",
+    "RemoteProtocolError": "NetworkError",
+}
+_STATUS_ERRORS = {
+    400: "InvalidParameter",
+    401: "AuthenticationError",
+    403: "PermissionDeniedError",
+    404: "NotExistError",
+    429: "RateLimitError",
+}
+
+
+def _describe_refusal(name: str, status: int, headers: Mapping[str, str], page: str) -> tuple[str, str]:
+    """Return what an answer of Hugging Face's with an error status means."""
+    if name == "GatedRepoError":
+        return (
+            f"the repository is gated: its owner gives it to those who accept its terms ({status})",
+            f"accept them on {page}, then give a token of that account: --token-env NAME",
+        )
+    if name == "DisabledRepoError":
+        return f"the hub has disabled the repository ({status})", f"see {page} for the reason"
+    wrong_token = headers.get("X-Error-Message") == "Invalid credentials in Authorization header"
+    if name == "RepositoryNotFoundError" or (status == 401 and not wrong_token and "X-Error-Code" in headers):
+        # It answers 401 for what is not there, to one without a token.
+        return (f"not found on the hub, or private ({status})", NAME_HINT)
+    if status in _STATUS_ERRORS:
+        return CLIENT_ERRORS[_STATUS_ERRORS[status]]
+    if status >= 500:
+        return CLIENT_ERRORS["ServerError"]
+    return f"the hub refused the request ({status})", RESUME_HINT
+
+
+def _describe_disk_error(causes: Iterable[BaseException]) -> tuple[str, str] | None:
+    disk_error = next((cause for cause in causes if _is_of_disk(cause)), None)
+    if not isinstance(disk_error, OSError):
+        return None
+    hint = _ACCESS_HINT if disk_error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else _DISK_HINT
+    return f"cannot be written: {describe_os_error(disk_error)}", hint
+
+
+def _describe_network_cause(causes: Iterable[BaseException]) -> tuple[str, str] | None:
+    names = (type(cause).__name__ for cause in causes)
+    return next((_NETWORK_CAUSES[name] for name in names if name in _NETWORK_CAUSES), None)
+
+
+def _describe_unknown(error: BaseException) -> tuple[str, str]:
     said = str(error).partition("\n")[0]
     return f"the transfer failed: {type(error).__name__}{f': {said}' if said else ''}", _NETWORK_HINT
 

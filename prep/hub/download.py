@@ -1,4 +1,4 @@
-"""Repositories of the ModelScope hub → folders that hold exactly what the hub listed.
+"""Repositories of a hub → folders that hold exactly what the hub listed.
 
 What the client believes too readily is checked here: the listing before, every file on the disk after.
 """
@@ -14,8 +14,9 @@ from typing import NamedTuple
 from prep import __version__
 from prep.errors import DownloadError, OutputError
 from prep.hub.catalog import Request
-from prep.hub.client import DownloadOptions, Hub, Listing, NoProgress, ProgressView
+from prep.hub.client import DownloadOptions, HubClient, Listing, NoProgress, ProgressView, open_hub
 from prep.hub.download_manifest import DownloadManifest, read_download_manifest
+from prep.hub.endpoint import SITES, Site
 from prep.hub.interrupts import stop_resumable
 from prep.hub.listing import RemoteFile, check_selection, select_files, show_paths
 from prep.hub.snapshot import Staging, find_conflicts, find_intact, refuse_link, verify_folder
@@ -58,6 +59,11 @@ class _Plan:
         return [file for file in (self.earlier.remote_files() if self.earlier else ()) if file.path not in listed]
 
     @property
+    def is_same_commit(self) -> bool:
+        """Whether the earlier download is known to have been of this commit."""
+        return self.earlier is not None and None is not self.listing.commit == self.earlier.commit
+
+    @property
     def recorded(self) -> set[str]:
         """Paths that the earlier download recorded as they are listed now."""
         earlier = self.earlier.files if self.earlier else {}
@@ -65,16 +71,17 @@ class _Plan:
             file.path
             for file in self.files
             if file.path in earlier
-            and (file.size, file.sha256) == (earlier[file.path]["bytes"], earlier[file.path]["sha256"])
+            and file.size == earlier[file.path]["bytes"]
+            and (file.sha256 == earlier[file.path]["sha256"] or (file.git_sha1 and self.is_same_commit))
         }
 
 
 class _Work(NamedTuple):
-    """A plan, where it is carried out, what needs no fetching, and which files of the user's are in the way."""
+    """A plan, where it is carried out, the sha256 of what needs no fetching, and the user's files in the way."""
 
     plan: _Plan
     staging: Staging
-    present: set[str]
+    present: dict[str, str]
     in_the_way: list[str]
 
     @property
@@ -96,7 +103,7 @@ def download_repositories(
     """
     view = view or NoProgress()
     with stop_resumable(), ExitStack() as locks:
-        hub = Hub(options)
+        hub = _open_one_hub(requests, options)
         view.start(f"asking {hub.endpoint} for the listing", None)
         listings = [hub.list_repository(request) for request in requests]
         with explain_os_error(folder):
@@ -117,7 +124,7 @@ def download_repositories(
 
 def plan_downloads(requests: Sequence[Request], folder: Path, options: DownloadOptions) -> list[DownloadResult]:
     """Return what `download_repositories` would do, from the listings and manifests alone; write nothing."""
-    hub = Hub(options)
+    hub = _open_one_hub(requests, options)
     plans = [_plan_download(hub.list_repository(request), folder, options) for request in requests]
     results = []
     for plan in plans:
@@ -158,7 +165,7 @@ def verify_downloads(
                 )
             view.start(f"verifying {request.repository}", sum(file.size for file in files))
             verify_folder(target, files, lambda path, size: _count_whole(view, path, size))
-            unhashed = tuple(path for path, entry in manifest.files.items() if entry["verified"] != "sha256")
+            unhashed = tuple(path for path, entry in manifest.files.items() if entry["verified"] == "size")
             results.append(
                 DownloadResult(
                     request.repository,
@@ -184,6 +191,15 @@ def measure_free_disk(folder: Path) -> int:
         return shutil.disk_usage(existing).free
 
 
+def _open_one_hub(requests: Sequence[Request], options: DownloadOptions) -> HubClient:
+    """Return the hub of the requests; raises DownloadError when they are of two."""
+    sites = list(dict.fromkeys(request.site for request in requests))
+    if len(sites) > 1:
+        names = [next(request.name for request in requests if request.site is site) for site in sites]
+        raise DownloadError(f"{' and '.join(names)} are of two hubs", hint="download them in two calls")
+    return open_hub(sites[0], options)
+
+
 def _plan_download(listing: Listing, folder: Path, options: DownloadOptions) -> _Plan:
     request = listing.request
     target = folder / request.folder_name
@@ -207,35 +223,35 @@ def _plan_download(listing: Listing, folder: Path, options: DownloadOptions) -> 
 
 def _read_own_manifest(target: Path, request: Request, options: DownloadOptions) -> DownloadManifest | None:
     manifest = read_download_manifest(target)
-    if manifest is not None and (manifest.repository, manifest.type) != (request.repository, options.repo_type):
+    if manifest is None:
+        return None
+    held = Request(manifest.repository, site=SITES[manifest.hub]).name
+    if (held, manifest.type) != (request.name, options.repo_type):
         raise OutputError(
-            f"{target} holds the {manifest.type} {manifest.repository}, "
-            f"not the {options.repo_type} {request.repository}",
+            f"{target} holds the {manifest.type} {held}, not the {options.repo_type} {request.name}",
             hint="choose another --to",
         )
     return manifest
 
 
-def _find_present(plan: _Plan, view: ProgressView, options: DownloadOptions) -> tuple[set[str], list[str]]:
-    """Return the paths that need no fetching, and those where a file of the user's is in the way.
+def _find_present(plan: _Plan, view: ProgressView, options: DownloadOptions) -> tuple[dict[str, str], list[str]]:
+    """Return the sha256 by path of what needs no fetching, and those where a file of the user's is in the way.
 
     Raises: OutputError when something is in the way that may not be set aside.
     """
     earlier = {file.path: file for file in plan.earlier.remote_files()} if plan.earlier else {}
-    commit = plan.listing.commit
-    same_commit = plan.earlier is not None and commit is not None and commit == plan.earlier.commit
     candidates = [
-        # Without a listed sha256, the recorded one decides as long as the commit has not moved.
-        earlier[file.path] if file.sha256 is None and same_commit and file.path in earlier else file
+        # Without a listed hash, the recorded one decides as long as the commit has not moved.
+        earlier[file.path] if file.verified == "size" and plan.is_same_commit and file.path in earlier else file
         for file in plan.files
     ]
     if not plan.target.is_dir():
-        return set(), find_conflicts(plan.target, plan.files, (), force=options.force)
+        return {}, find_conflicts(plan.target, plan.files, (), force=options.force)
     view.start(f"verifying {plan.target}", sum(file.size for file in candidates))
     present = find_intact(plan.target, candidates, lambda path, size: _count_whole(view, path, size))
     others = [earlier[file.path] for file in plan.files if file.path in earlier and file.path not in present]
     unchanged = find_intact(plan.target, others, lambda path, size: None)
-    return present, find_conflicts(plan.target, plan.files, present | unchanged, force=options.force)
+    return present, find_conflicts(plan.target, plan.files, {*present, *unchanged}, force=options.force)
 
 
 def _count_whole(view: ProgressView, path: str, size: int) -> None:
@@ -253,10 +269,10 @@ def _require_free_disk(folder: Path, works: Sequence[_Work]) -> None:
         )
 
 
-def _carry_out(hub: Hub, work: _Work, view: ProgressView) -> DownloadResult:
+def _carry_out(hub: HubClient, work: _Work, view: ProgressView) -> DownloadResult:
     plan, staging, missing = work.plan, work.staging, work.missing
     if not missing and not plan.gone:
-        manifest = _make_manifest(plan, {})
+        manifest = _make_manifest(plan, work.present)
         if manifest != plan.earlier:
             staging.record(manifest)
         staging.discard()
@@ -268,7 +284,7 @@ def _carry_out(hub: Hub, work: _Work, view: ProgressView) -> DownloadResult:
         hub.fetch(plan.listing, missing, staging, view)
     staging.reuse(sorted(work.present))
     view.start(f"verifying {plan.listing.request.repository}", sum(file.size for file in missing))
-    digests = {}
+    digests = dict(work.present)
     for file in missing:
         digests[file.path] = staging.seal(file)
         _count_whole(view, file.path, file.size)
@@ -280,7 +296,7 @@ def _carry_out(hub: Hub, work: _Work, view: ProgressView) -> DownloadResult:
 
 
 def _make_manifest(plan: _Plan, digests: dict[str, str]) -> DownloadManifest:
-    earlier = plan.earlier.files if plan.earlier else {}
+    site = plan.listing.request.site
     return DownloadManifest(
         endpoint=plan.listing.endpoint,
         repository=plan.listing.request.repository,
@@ -290,18 +306,19 @@ def _make_manifest(plan: _Plan, digests: dict[str, str]) -> DownloadManifest:
         files={
             file.path: {
                 "bytes": file.size,
-                "sha256": file.sha256 or digests.get(file.path) or earlier[file.path]["sha256"],
-                "verified": "sha256" if file.sha256 else "size",
+                "sha256": digests[file.path],
+                "verified": file.verified,
             }
             for file in plan.files
         },
-        clients=_read_client_versions(),
+        clients=_read_client_versions(site),
+        hub=site.key,
     )
 
 
-def _read_client_versions() -> dict[str, str]:
+def _read_client_versions(site: Site) -> dict[str, str]:
     clients = {"llamafactory-companion": __version__}
-    for name in ("modelscope-hub", "modelscope"):
+    for name in site.packages:
         try:
             clients[name] = version(name)
         except PackageNotFoundError:
@@ -311,7 +328,7 @@ def _read_client_versions() -> dict[str, str]:
 
 def _describe(plan: _Plan, state: str, fetched_bytes: int, removed: tuple[str, ...] = ()) -> DownloadResult:
     listing = plan.listing
-    unhashed = tuple(file.path for file in plan.files if file.sha256 is None)
+    unhashed = tuple(file.path for file in plan.files if file.verified == "size")
     return DownloadResult(
         listing.request.repository,
         plan.target,

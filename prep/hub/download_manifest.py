@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
+from prep.hub.endpoint import MODELSCOPE, SITES
 from prep.hub.listing import MAX_FILES, RemoteFile, find_file_fault
 from prep.storage.atomic import write_json
 from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
@@ -17,15 +18,17 @@ _MAX_BYTES = 128 << 20
 # Three values and a path for each file: what JSON becomes in memory is bounded by them, not by its bytes.
 _MAX_VALUES = 6 * MAX_FILES + 1000
 _MAX_TEXT = 4096
+_VERIFIED = ("sha256", "git-sha1", "size")
 
 
 @dataclass(frozen=True)
 class DownloadManifest:
     """What stands in a downloaded folder, and where every byte of it came from.
 
-    Shape: `files` maps a path to {bytes, sha256, verified}; `verified` is "sha256", or "size" where the hub
-    stated no sha256 and the recorded one is only what arrived. `clients` are package versions. There is no
-    time in it: the same commit and files give the same bytes.
+    Shape: `hub` is modelscope or huggingface. `files` maps a path to {bytes, sha256, verified}; `verified` is
+    "sha256"; or "git-sha1" where the hub stated git's name of the bytes, or "size" where it stated neither, and the
+    recorded sha256 is what arrived. `clients` are package versions. There is no time in it: the same commit and
+    files give the same bytes.
     """
 
     endpoint: str
@@ -35,6 +38,7 @@ class DownloadManifest:
     commit: str | None
     files: dict[str, dict[str, Any]]
     clients: dict[str, str]
+    hub: str = MODELSCOPE.key
 
     def remote_files(self) -> list[RemoteFile]:
         """Return the recorded files as a listing would name them."""
@@ -89,12 +93,16 @@ def _check_version(content: Any, path: Path) -> None:
 
 
 def _check_manifest(content: dict[str, Any]) -> DownloadManifest:
+    # Written before there was a choice of hubs.
+    content.setdefault("hub", MODELSCOPE.key)
     expected = {field.name for field in fields(DownloadManifest)}
     if set(content) != expected:
         wrong = sorted(expected.symmetric_difference(content))
         raise ValueError(f"{', '.join(repr(name[:80]) for name in wrong[:5])} is missing, or not known")
     for name in ("endpoint", "repository", "type", "revision"):
         _check_text(content[name], name)
+    if not isinstance(content["hub"], str) or content["hub"] not in SITES:
+        raise ValueError(f"'hub' is none of {', '.join(SITES)}")
     if content["commit"] is not None:
         _check_text(content["commit"], "commit")
     if not isinstance(content["clients"], dict):
@@ -107,8 +115,8 @@ def _check_manifest(content: dict[str, Any]) -> DownloadManifest:
         if not isinstance(entry, dict) or set(entry) != {"bytes", "sha256", "verified"}:
             raise ValueError(f"{path[:80]!r} has not bytes, sha256 and verified")
         fault = find_file_fault(path, entry["bytes"], entry["sha256"])
-        if fault or entry["sha256"] is None or entry["verified"] not in ("sha256", "size"):
-            raise ValueError(f"{path[:80]!r}: {fault or 'no sha256, or not verified by sha256 or size'}")
+        if fault or entry["sha256"] is None or entry["verified"] not in _VERIFIED:
+            raise ValueError(f"{path[:80]!r}: {fault or 'no sha256, or not verified by {', '.join(_VERIFIED)}'}")
     return DownloadManifest(**content)
 
 

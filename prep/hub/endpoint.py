@@ -8,12 +8,16 @@ from urllib.parse import urlsplit
 
 from prep.errors import DownloadError
 
-PUBLIC_HUBS = (
-    "https://modelscope.cn",
-    "https://www.modelscope.cn",
-    "https://modelscope.ai",
-    "https://www.modelscope.ai",
-)
+# The addresses of each hub itself, the usual one first.
+PUBLIC_HUBS = {
+    "modelscope": (
+        "https://modelscope.cn",
+        "https://www.modelscope.cn",
+        "https://modelscope.ai",
+        "https://www.modelscope.ai",
+    ),
+    "huggingface": ("https://huggingface.co",),
+}
 _ADDRESS = re.compile(
     r"(?P<origin>(?P<scheme>https?)://(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?)"
     r"(?P<path>(?:/[A-Za-z0-9._~-]+)*)/?",
@@ -25,16 +29,58 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'()*+./:<=>?@^_`{|}~\[\]-]+")
 _MAX_TOKEN = 4096
 
 
+class Site(NamedTuple):
+    """A kind of hub: how its names begin here, and what its own client reads from the environment.
+
+    Shape: `key` is the name in manifests; the first of `endpoint_variables` is the one that messages name.
+    """
+
+    key: str
+    prefix: str
+    name: str
+    default_revision: str
+    endpoint_variables: tuple[str, ...]
+    token_variables: tuple[str, ...]
+    packages: tuple[str, ...]
+
+    @property
+    def hint(self) -> str:
+        """What to look at when another server than such a hub answers."""
+        return f"check --endpoint or {self.endpoint_variables[0]}: is a {self.name} hub there?"
+
+
+MODELSCOPE = Site(
+    key="modelscope",
+    prefix="ms",
+    name="ModelScope",
+    default_revision="master",
+    endpoint_variables=("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"),
+    token_variables=("MODELSCOPE_API_TOKEN",),
+    packages=("modelscope-hub", "modelscope"),
+)
+HUGGINGFACE = Site(
+    key="huggingface",
+    prefix="hf",
+    name="Hugging Face",
+    default_revision="main",
+    endpoint_variables=("HF_ENDPOINT",),
+    token_variables=("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+    packages=("huggingface-hub",),
+)
+SITES = {site.key: site for site in (MODELSCOPE, HUGGINGFACE)}
+
+
 class Endpoint(NamedTuple):
     """A hub's address. `origin` is scheme, host and port, as they stand at the beginning of a request's URL."""
 
     address: str
     origin: str
+    site: Site = MODELSCOPE
 
     @property
     def is_public(self) -> bool:
-        """Whether it is ModelScope itself, for which MODELSCOPE_API_TOKEN and the stored login are."""
-        return self.origin in PUBLIC_HUBS
+        """Whether it is the public hub itself, for which the usual variable and the stored login are."""
+        return self.origin in PUBLIC_HUBS[self.site.key]
 
     @property
     def keeps_secrets(self) -> bool:
@@ -48,12 +94,13 @@ class Endpoint(NamedTuple):
             return False
 
 
-def read_endpoint(given: str | None) -> Endpoint:
-    """Return the hub to ask: the given one, MODELSCOPE_ENDPOINT's, MODELSCOPE_DOMAIN's, or the public one.
+def read_endpoint(given: str | None, site: Site = MODELSCOPE) -> Endpoint:
+    """Return the hub to ask: the given one, that of the environment (MODELSCOPE_ENDPOINT, …), or the public one.
 
     Raises: DownloadError when it is not a plain address; it is not repeated, because it may hold a password.
     """
-    named = given or os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN") or PUBLIC_HUBS[0]
+    set_ones = filter(None, map(os.environ.get, site.endpoint_variables))
+    named = given or next(set_ones, PUBLIC_HUBS[site.key][0])
     address = named.strip()
     if "://" not in address:
         address = f"https://{address}"
@@ -66,11 +113,11 @@ def read_endpoint(given: str | None) -> Endpoint:
     if not match or int(match["port"] or 1) not in range(1, 65536):
         raise DownloadError(
             "the endpoint is not an address such as https://hub.example.com or http://127.0.0.1:8080",
-            hint="check --endpoint and MODELSCOPE_ENDPOINT",
+            hint=f"check --endpoint and {site.endpoint_variables[0]}",
         )
     scheme, host, port = match["scheme"].lower(), match["host"].lower(), match["port"]
     origin = f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS[scheme] else "")
-    return Endpoint(origin + match["path"], origin)
+    return Endpoint(origin + match["path"], origin, site)
 
 
 def read_token(variable: str | None) -> str | None:
@@ -100,15 +147,15 @@ def check_token(token: str, where: str) -> str:
 
 
 def choose_token(endpoint: Endpoint, named: str | None, stored: str | None) -> str | None:
-    """Return the token for a hub: the one named for it; of ModelScope itself also the usual ones.
+    """Return the token for a hub: the one named for it; of the public hub itself also the usual ones.
 
-    `stored` is the client's own login, made for ModelScope.
+    `stored` is the client's own login, made for the public hub.
     Raises: DownloadError when the token could be read on the way.
     """
     token = named
     if token is None and endpoint.is_public:
-        usual = os.environ.get("MODELSCOPE_API_TOKEN")
-        token = check_token(usual, "MODELSCOPE_API_TOKEN") if usual else stored
+        name = next(filter(os.environ.get, endpoint.site.token_variables), None)
+        token = check_token(os.environ[name], name) if name else stored
     if token and not endpoint.keeps_secrets:
         raise DownloadError(
             f"{endpoint.address} is plain http: whoever is on the way could read the token",

@@ -11,6 +11,7 @@ from prep.errors import DownloadError
 from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
 
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEX_SHA1 = re.compile(r"[0-9a-f]{40}")
 _COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _WINDOWS_CHARACTER = re.compile(r'[<>:"|?*]')
@@ -32,13 +33,20 @@ _SHOWN_CHARACTERS = 200
 class RemoteFile(NamedTuple):
     """One listed file. `sha256` is lower-case hex, None where the hub states none.
 
-    Shape: `kind` is file, link, submodule or unknown; only files are downloaded.
+    Shape: `kind` is file, link, submodule or unknown; only files are downloaded. `git_sha1` is the name that git
+    gives the same bytes: Hugging Face states it where it states no sha256.
     """
 
     path: str
     size: int
     sha256: str | None
     kind: str = "file"
+    git_sha1: str | None = None
+
+    @property
+    def verified(self) -> str:
+        """What the bytes are held to: "sha256", "git-sha1", or "size" where the hub states nothing better."""
+        return "sha256" if self.sha256 else "git-sha1" if self.git_sha1 else "size"
 
 
 def check_listing(
@@ -46,8 +54,8 @@ def check_listing(
 ) -> list[RemoteFile]:
     """Return the files of a hub's raw listing, in its order; folders are left out.
 
-    Shape: an entry is {"Path", "Type": "blob" or "tree", "Size" in bytes, "Sha256"}. `is_secret` tells whether
-    a path repeats the token, and must be neither shown nor written.
+    Shape: an entry is {"Path", "Type": "blob" or "tree", "Size" in bytes, "Sha256", "GitSha1"}. `is_secret` tells
+    whether a path repeats the token, and must be neither shown nor written.
     Raises: DownloadError for an empty listing, a path that could leave the folder or stands twice, or a
     missing or malformed size or sha256: one such entry discredits the whole listing.
     """
@@ -117,7 +125,7 @@ def check_selection(files: Sequence[RemoteFile], repository: str, *, allow_unhas
                 f"{repository}: {_show(clash)} is listed as a file, and as the folder of {_show(path)}",
                 hint=exclude,
             )
-    unhashed = [file.path for file in files if file.sha256 is None]
+    unhashed = [file.path for file in files if file.verified == "size"]
     if unhashed and not allow_unhashed:
         raise DownloadError(
             f"{repository}: the hub states no sha256 for {show_paths(unhashed)}: damage would go unseen",
@@ -186,7 +194,12 @@ def _read_entry(entry: dict[str, Any], repository: str) -> RemoteFile:
     fault = find_file_fault(path, size, sha256)
     if fault:
         raise DownloadError(f"{repository}: the listing gives {_show(path)} {fault}")
-    return RemoteFile(path, size or 0, sha256.lower() if sha256 else None, _read_kind(entry))
+    git_sha1 = entry.get("GitSha1") or None
+    if git_sha1 is not None and not (isinstance(git_sha1, str) and _HEX_SHA1.fullmatch(git_sha1)):
+        raise DownloadError(
+            f"{repository}: the listing gives {_show(path)} the git name {_show(git_sha1)}, not 40 hex digits"
+        )
+    return RemoteFile(path, size or 0, sha256.lower() if sha256 else None, _read_kind(entry), git_sha1)
 
 
 def _read_kind(entry: dict[str, Any]) -> str:

@@ -8,15 +8,15 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from prep.errors import DownloadError, OutputError
 from prep.hub.download_manifest import DownloadManifest, write_download_manifest
 from prep.hub.listing import RemoteFile, show_paths
 from prep.storage.atomic import write_json
-from prep.storage.fingerprints import hash_file
 from prep.storage.locks import working_folder
 from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
-from prep.storage.os_errors import explain_os_error
+from prep.storage.os_errors import explain_os_error, explain_read_error
 from prep.storage.paths import find_free_path
 
 _CHUNK_BYTES = 1 << 20
@@ -28,20 +28,48 @@ _RENAME_EXCHANGE = 2
 OnBytes = Callable[[str, int], None]
 
 
-def find_intact(folder: Path, files: Iterable[RemoteFile], on_bytes: OnBytes) -> set[str]:
-    """Return the paths whose files stand in the folder with the listed size and sha256, read from the disk.
+def find_intact(folder: Path, files: Iterable[RemoteFile], on_bytes: OnBytes) -> dict[str, str]:
+    """Return the sha256 by path of the files that stand in the folder as they are listed, read from the disk.
 
-    A link, and anything below a linked folder, is never intact; nor is a file without a listed sha256.
+    A link, and anything below a linked folder, is never intact; nor is a file that is listed without a hash.
     """
-    intact = set()
+    intact = {}
     for file in files:
         path = folder / file.path
-        if file.sha256 is None or find_link(folder, file.path) or not path.is_file():
+        if file.verified == "size" or find_link(folder, file.path) or not path.is_file():
             continue
-        if path.stat().st_size == file.size and hash_file(path) == file.sha256:
-            intact.add(file.path)
+        if path.stat().st_size == file.size:
+            with explain_read_error(path), path.open("rb") as stream:
+                found = hash_stream(stream, file)
+            if found.fits(file):
+                intact[file.path] = found.sha256
         on_bytes(file.path, file.size)
     return intact
+
+
+class FoundBytes(NamedTuple):
+    """What was read back of a file: how many bytes, their sha256, and git's name of them where one is listed."""
+
+    size: int
+    sha256: str
+    git_sha1: str | None
+
+    def fits(self, file: RemoteFile) -> bool:
+        """Tell whether it is the listed file."""
+        return (self.size, self.sha256, self.git_sha1) == (file.size, file.sha256 or self.sha256, file.git_sha1)
+
+
+def hash_stream(stream: BinaryIO, file: RemoteFile) -> FoundBytes:
+    """Read a stream to its end; git's name is made of the listed size, and is right only if that is."""
+    sha256, size = hashlib.sha256(), 0
+    header = b"blob %d\0" % file.size
+    git_sha1 = hashlib.sha1(header, usedforsecurity=False) if file.git_sha1 else None
+    while block := stream.read(_CHUNK_BYTES):
+        sha256.update(block)
+        if git_sha1:
+            git_sha1.update(block)
+        size += len(block)
+    return FoundBytes(size, sha256.hexdigest(), git_sha1.hexdigest() if git_sha1 else None)
 
 
 def verify_folder(folder: Path, files: Sequence[RemoteFile], on_bytes: OnBytes) -> None:
@@ -201,21 +229,19 @@ class Staging:
         path = self.files / file.path
         if find_link(self.files, file.path) or not path.is_file():
             raise DownloadError(f"{path} was not written", hint="run the same command again")
-        sha256, size = hashlib.sha256(), 0
         with explain_os_error(path), path.open("rb+") as stream:
             os.fsync(stream.fileno())
-            while block := stream.read(_CHUNK_BYTES):
-                sha256.update(block)
-                size += len(block)
-        digest = sha256.hexdigest()
-        if size != file.size or digest != (file.sha256 or digest):
+            found = hash_stream(stream, file)
+        if not found.fits(file):
             path.unlink()
+            listed = f"git name {file.git_sha1}" if file.git_sha1 else f"sha256 {file.sha256}"
+            seen = f"git name {found.git_sha1}" if file.git_sha1 else f"sha256 {found.sha256}"
             raise DownloadError(
-                f"{file.path!r} is on the disk with {size:,} bytes and sha256 {digest}; "
-                f"listed are {file.size:,} bytes and sha256 {file.sha256}",
+                f"{file.path!r} is on the disk with {found.size:,} bytes and {seen}; "
+                f"listed are {file.size:,} bytes and {listed}",
                 hint="run the same command again; if it comes again, check the disk",
             )
-        return digest
+        return found.sha256
 
     def publish(
         self, manifest: DownloadManifest, removed: Collection[str], in_the_way: Collection[str] = ()

@@ -1,4 +1,4 @@
-"""What stands between the ModelScope client and the network: credentials only where they belong, and bounds.
+"""What stands between a hub's client and the network: credentials only where they belong, and bounds.
 
 The client is given no token at all. It is added here, request by request, when the request goes to the hub that
 it was named for; whatever the client does with redirects, cookies, caches and logs, there is nothing to leak.
@@ -8,7 +8,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -18,30 +18,34 @@ from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
 from prep.errors import DownloadError
-from prep.hub.endpoint import Endpoint
+from prep.hub.endpoint import MODELSCOPE, Endpoint
 
 # A page of a listing has 200 or 3,000 entries; this is ten times what the largest needs.
 MAX_ANSWER_BYTES = 8 << 20
 MAX_LISTING_BYTES = 64 << 20
 # Values of one answer: what JSON becomes in memory is bounded by them, not by its bytes.
 _MAX_VALUES = 400_000
-_MAX_ERROR_BYTES = 64 << 10
+MAX_ERROR_BYTES = 64 << 10
 _MAX_REDIRECTS = 10
 _BLOCK_BYTES = 64 << 10
 _CREDENTIALS = ("Authorization", "Cookie", "Proxy-Authorization")
-_HUB_HINT = "check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?"
 
 
 class Guard:
-    """The rules for all requests to one hub. `fault` is the first breach, which the client may have hidden."""
+    """The rules for all requests to one hub. `fault` is the first breach, which the client may have hidden.
 
-    def __init__(self, endpoint: Endpoint, token: str | None) -> None:
+    `final_error` is an error after which the client does not try a file again.
+    """
+
+    def __init__(self, endpoint: Endpoint, token: str | None, final_error: type[Exception]) -> None:
         self.endpoint = endpoint
         self.fault: DownloadError | None = None
         self._token = token
+        self._final_error = final_error
         self._deadline: float | None = None
         self._timeout_s = 0.0
         self._answer_bytes = 0
+        self._redirects = threading.local()
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -68,10 +72,8 @@ class Guard:
 
     def breach(self, message: str, hint: str) -> Exception:
         """Keep the first breach; return what to raise, which the client does not try again."""
-        from modelscope_hub.errors import PermissionDeniedError
-
         self.fault = self.fault or DownloadError(message, hint=hint)
-        return self.fault if self.expects_answers else PermissionDeniedError(message)
+        return self.fault if self.expects_answers else self._final_error(message)
 
     def check_time(self) -> None:
         """Raise the breach of the time for all answers together."""
@@ -91,11 +93,71 @@ class Guard:
         """Tell whether a request goes to the hub itself: the same scheme, host and port, letter by letter."""
         return bool(url and url.startswith(f"{self.endpoint.origin}/"))
 
-    def add_credentials(self, request: requests.PreparedRequest) -> None:
-        """Add the token to a request to the hub itself."""
-        if self._token and self.is_own(request.url):
-            request.headers["Authorization"] = f"Bearer {self._token}"
-            request.headers["Cookie"] = f"m_session_id={self._token}"
+    def set_credentials(self, url: str, headers: MutableMapping[str, Any]) -> bool:
+        """Take every credential out of a request's headers, and add the token when it goes to the hub itself.
+
+        Returns whether the token could be read on the way, as a proxy would.
+        """
+        for name in _CREDENTIALS:
+            headers.pop(name, None)
+        headers["Accept-Encoding"] = "identity"
+        if not self._token or not self.is_own(url):
+            return False
+        headers["Authorization"] = f"Bearer {self._token}"
+        if self.endpoint.site is MODELSCOPE:
+            headers["Cookie"] = f"m_session_id={self._token}"
+        return self.endpoint.origin.startswith("http:")
+
+    def check_address(self, url: str) -> None:
+        """Raise the breach of an address of another host that holds the token."""
+        if not self.is_own(url) and self.repeats_secret(url):
+            raise self.breach(
+                f"{self.endpoint.address} redirects to an address that holds the token; it was not followed",
+                "tell whoever runs the hub, and make a new token",
+            )
+
+    def check_encoding(self, encoding: str) -> None:
+        """Raise the breach of a packed answer: what it would become has no bound."""
+        encoding = encoding.strip().lower()
+        if encoding not in ("", "identity"):
+            raise self.breach(
+                f"{self.endpoint.address} answers packed ({encoding[:40]}), and was asked not to",
+                self.endpoint.site.hint,
+            )
+
+    def check_redirect(self, location: str | None) -> None:
+        """Raise the breach of a redirect that leads nowhere, or one too many: a client would try both again."""
+        in_a_row = getattr(self._redirects, "in_a_row", 0) + 1 if location is not None else 0
+        self._redirects.in_a_row = in_a_row
+        if location is None:
+            return
+        address = self.endpoint.address
+        if in_a_row > _MAX_REDIRECTS:
+            self._redirects.in_a_row = 0
+            raise self.breach(f"{address} redirects without end", "check --endpoint, or run again later")
+        try:
+            parts = urlsplit(location if "://" in location else urljoin(f"{address}/", location))
+            is_followable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_followable = False
+        if not is_followable:
+            raise self.breach(
+                f"{address} redirects to what is no web address", "check --endpoint, or run again later"
+            )
+
+    def check_answer(self, body: bytes) -> None:
+        """Raise the breach of an answer that is more than a page of a listing; count it."""
+        address, hint = self.endpoint.address, self.endpoint.site.hint
+        if len(body) > MAX_ANSWER_BYTES or _count_values(body) > _MAX_VALUES:
+            raise self.breach(f"{address} answers with more than a page of a listing can hold", hint)
+        self.count_answer(len(body))
+        try:
+            json.loads(body)
+        except RecursionError:
+            raise self.breach(f"{address} answers with JSON of no end of levels", hint) from None
+        except ValueError:
+            # Its reader says so better.
+            pass
 
 
 def explain_slow_answer(address: str, timeout_s: float) -> tuple[str, str]:
@@ -113,7 +175,6 @@ class GuardedAdapter(BaseAdapter):
         super().__init__()
         self._inside = inside
         self._guard = guard
-        self._redirects = threading.local()
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request; raises the guard's breach when it would carry a secret away, or what came is too much."""
@@ -121,12 +182,7 @@ class GuardedAdapter(BaseAdapter):
         self._refuse_unwanted(request)
         # A copy, so that neither a redirect nor an error takes the token along.
         sent = request.copy()
-        for name in _CREDENTIALS:
-            sent.headers.pop(name, None)
-        sent.headers["Accept-Encoding"] = "identity"
-        self._guard.add_credentials(sent)
-        if "Authorization" in sent.headers and self._guard.endpoint.origin.startswith("http:"):
-            # A proxy would read it.
+        if self._guard.set_credentials(sent.url or "", sent.headers):
             options["proxies"] = {}
         response = self._inside.send(sent, *arguments, **options)
         response.request = request
@@ -138,64 +194,25 @@ class GuardedAdapter(BaseAdapter):
 
     def _refuse_unwanted(self, request: requests.PreparedRequest) -> None:
         url = request.url or ""
-        if not self._guard.is_own(url) and self._guard.repeats_secret(url):
-            raise self._guard.breach(
-                f"{self._guard.endpoint.address} redirects to an address that holds the token; it was not followed",
-                "tell whoever runs the hub, and make a new token",
-            )
+        self._guard.check_address(url)
         if url.endswith("/repos/internalAccelerationInfo") and not self._guard.endpoint.is_public:
             # The client would ask any address that the hub names, and tell the hub what it answered.
             raise requests.ConnectionError("only ModelScope's own cloud has it")
 
     def _take(self, response: requests.Response) -> requests.Response:
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
+        try:
+            self._guard.check_encoding(response.headers.get("Content-Encoding", "identity"))
+            self._guard.check_redirect(response.headers.get("Location") if response.is_redirect else None)
+        except Exception:
             response.close()
-            raise self._guard.breach(
-                f"{self._guard.endpoint.address} answers packed ({encoding[:40]}), and was asked not to", _HUB_HINT
-            )
-        self._check_redirect(response)
+            raise
         if response.status_code >= 300:
-            return self._hold(response, self._read(response, _MAX_ERROR_BYTES)[:_MAX_ERROR_BYTES])
+            return self._hold(response, self._read(response, MAX_ERROR_BYTES)[:MAX_ERROR_BYTES])
         if not self._guard.expects_answers:
             return response
         body = self._read(response, MAX_ANSWER_BYTES)
-        if len(body) > MAX_ANSWER_BYTES or _count_values(body) > _MAX_VALUES:
-            raise self._guard.breach(
-                f"{self._guard.endpoint.address} answers with more than a page of a listing can hold", _HUB_HINT
-            )
-        self._guard.count_answer(len(body))
-        try:
-            json.loads(body)
-        except RecursionError:
-            raise self._guard.breach(
-                f"{self._guard.endpoint.address} answers with JSON of no end of levels", _HUB_HINT
-            ) from None
-        except ValueError:
-            # Its reader says so better.
-            pass
+        self._guard.check_answer(body)
         return self._hold(response, body)
-
-    def _check_redirect(self, response: requests.Response) -> None:
-        """Refuse a redirect that leads nowhere, or one too many: the client would try both again and again."""
-        location = response.headers.get("Location") if response.is_redirect else None
-        in_a_row = getattr(self._redirects, "in_a_row", 0) + 1 if location is not None else 0
-        self._redirects.in_a_row = in_a_row
-        if location is None:
-            return
-        address = self._guard.endpoint.address
-        if in_a_row > _MAX_REDIRECTS:
-            self._redirects.in_a_row = 0
-            raise self._guard.breach(f"{address} redirects without end", "check --endpoint, or run again later")
-        try:
-            parts = urlsplit(location if "://" in location else urljoin(f"{address}/", location))
-            is_followable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            is_followable = False
-        if not is_followable:
-            raise self._guard.breach(
-                f"{address} redirects to what is no web address", "check --endpoint, or run again later"
-            )
 
     def _read(self, response: requests.Response, limit: int) -> bytes:
         """Read at most a little more than the limit, with an eye on the clock."""

@@ -88,6 +88,7 @@ def test_a_dataset_arrives_with_nested_folders_an_empty_file_and_a_manifest(hub:
     }
     assert manifest == {
         "manifest_version": 1,
+        "hub": "modelscope",
         "endpoint": hub.endpoint,
         "repository": "o/set",
         "type": "dataset",

@@ -145,6 +145,8 @@ def _make_entry(path: str, kind: str, size: int, sha256: str, commit: str, numbe
 class Hub:
     """The server's content and faults, and every request that it saw as (path, query, headers)."""
 
+    prefix = "ms:"
+
     def __init__(self) -> None:
         self.endpoint = ""
         self.repositories: dict[tuple[str, str], Repository] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from launch.recipes.check import check_recipe
 from launch.recipes.recipe import plan_recipe, read_recipe
 from prep.errors import ConfigError, UserError
 
@@ -206,3 +207,22 @@ def test_a_fix_of_a_setting_is_one_that_the_recipe_takes() -> None:
     with pytest.raises(ConfigError) as caught:
         plan(change("config|set|max_steps", 2.0))
     assert caught.value.hint == "config.set.max_steps=2"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("hf:owner/name", "name"), ("ms:owner/name", "name")])
+def test_a_prefix_names_the_hub_and_is_no_part_of_a_folder(name: str, folder: str) -> None:
+    recipe = change("sources|a", {"download": name, "revision": "v1", "files": "*.jsonl"})
+    recipe["model"] = "hf:owner/model"
+    check_recipe(recipe, "mine")
+    argv = {step.name: step.argv for step in plan_recipe(recipe)}
+    assert argv["download-a"] == ("prep", "download", name, "--to", "raw", "--revision", "v1")
+    assert argv["convert-a"][2] == f"raw/{folder}/*.jsonl"
+    assert argv["model"] == ("prep", "download", "--model", "hf:owner/model", "--to", "models")
+    assert "model_name_or_path=models/model" in argv["config"]
+
+
+def test_one_name_on_two_hubs_would_be_one_folder() -> None:
+    recipe = change("sources|a", {"download": "owner/name"})
+    recipe["sources"]["b"] = {"download": "hf:owner/name"}
+    with pytest.raises(ConfigError, match=r"download-a and step download-b would both write to raw/name$"):
+        plan_recipe(recipe)

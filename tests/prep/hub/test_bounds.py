@@ -22,11 +22,21 @@ from prep.hub.client_errors import describe_client_error
 from tests.support.modelscope_server import Hub
 
 ROOT = Path(__file__).parents[3]
-HUB_HINT = "check --endpoint or MODELSCOPE_ENDPOINT: is a ModelScope hub there?"
+VARIABLES = {"ms:": "MODELSCOPE_ENDPOINT", "hf:": "HF_ENDPOINT"}
 
 
-def invoke(folder: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(lfc, ["prep", "download", "o/set", "--to", str(folder), *arguments], prog_name="lfc")
+@pytest.fixture(params=["ms:", "hf:"])
+def hub(hub: Hub, huggingface: Hub, request: pytest.FixtureRequest) -> Hub:
+    """Each hub in turn: what one may not do, the other may not either."""
+    return hub if request.param == "ms:" else huggingface
+
+
+only_modelscope = pytest.mark.parametrize("hub", ["ms:"], indirect=True)
+
+
+def invoke(hub: Hub, folder: Path, *arguments: str) -> Result:
+    command = ["prep", "download", f"{hub.prefix}o/set", "--to", str(folder), *arguments]
+    return CliRunner().invoke(lfc, command, prog_name="lfc")
 
 
 def answer_json(body: bytes, *headers: tuple[str, str], length: int | None = None) -> Callable[..., None]:
@@ -68,7 +78,15 @@ def make_page(count: int, start: int = 0) -> bytes:
 
 
 def answer_full_page(handler: BaseHTTPRequestHandler) -> None:
-    """Answer each page with 200 files that no page had before: the listing never ends."""
+    """Answer each page with files that no page had before: the listing never ends."""
+    if "/tree/" in handler.path:
+        number = int(handler.path.partition("cursor=")[2].partition("&")[0] or 0)
+        entries = [
+            {"type": "file", "path": f"{number:09}/{file:06}", "size": 1, "oid": "a" * 40} for file in range(1000)
+        ]
+        link = f'<http://{handler.headers["Host"]}{handler.path.partition("?")[0]}?cursor={number + 1}>; rel="next"'
+        answer_json(json.dumps(entries).encode(), ("Link", link))(handler)
+        return
     number = int(handler.path.partition("PageNumber=")[2].partition("&")[0])
     answer_json(make_page(200, number * 200))(handler)
 
@@ -97,8 +115,9 @@ TOO_MUCH = "{hub} answers with more than a page of a listing can hold"
 def test_an_answer_without_bounds_is_one_line_in_little_memory_and_time(
     hub: Hub, tmp_path: Path, answer: Callable[[Any], None], message: str
 ) -> None:
+    hub.add("o/set", {"a": b"a"})
     hub.fail("list", answer=answer)
-    command = [sys.executable, "-m", "launch", "prep", "download", "o/set", "--to", str(tmp_path)]
+    command = [sys.executable, "-m", "launch", "prep", "download", f"{hub.prefix}o/set", "--to", str(tmp_path)]
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -113,10 +132,11 @@ def test_an_answer_without_bounds_is_one_line_in_little_memory_and_time(
     assert list(tmp_path.iterdir()) == []
 
 
+@only_modelscope
 def test_a_page_that_comes_again_and_again_is_no_listing(hub: Hub, tmp_path: Path) -> None:
     hub.fail("list", answer=answer_json(make_page(200)), times=2)
     hub.fail("list", answer=answer_json(make_page(199)), times=1)
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.stderr.startswith("Error: o/set: the listing names 'part/000000000.txt' twice\n")
 
 
@@ -126,10 +146,13 @@ def test_a_page_that_comes_again_and_again_is_no_listing(hub: Hub, tmp_path: Pat
 def test_a_hub_that_trickles_an_answer_is_left_in_time(
     hub: Hub, tmp_path: Path, headers_too: bool, on: str
 ) -> None:
-    hub.add("o/set", {})
+    hub.add("o/set", {"a": b"a"} if on == "list" else {})
+    arguments = []
+    if on == "revisions" and hub.prefix == "hf:":
+        on, arguments = "refs", ["--revision", "v9"]
     hub.fail(on, answer=trickle(headers_too=headers_too))
     started = time.monotonic()
-    result = invoke(tmp_path, "--timeout", "2")
+    result = invoke(hub, tmp_path, "--timeout", "2", *arguments)
     assert result.stderr.endswith(
         f"Error: {hub.endpoint} did not answer in full within 2 seconds\n"
         "  Try: run the same command again later, or with a larger --timeout\n"
@@ -143,20 +166,20 @@ def test_a_hub_that_trickles_a_file_is_left_in_time(hub: Hub, tmp_path: Path, he
     hub.add("o/set", {"a": b"a" * 100_000})
     hub.fail("file", answer=trickle(headers_too=headers_too))
     started = time.monotonic()
-    result = invoke(tmp_path, "--timeout", "2")
+    result = invoke(hub, tmp_path, "--timeout", "2")
     assert result.stderr.endswith(
         f"Error: {hub.endpoint} has sent next to nothing for 2 seconds\n"
         "  Try: run the same command again: what has arrived is kept; --timeout waits longer\n"
     )
     assert (result.exit_code, time.monotonic() - started < 8) == (1, True)
     hub.faults.clear()
-    assert invoke(tmp_path).exit_code == 0
+    assert invoke(hub, tmp_path).exit_code == 0
 
 
 def test_a_slow_but_steady_hub_is_waited_for(hub: Hub, tmp_path: Path) -> None:
     hub.add("o/set", {"a": b"a" * 30_000})
     hub.bytes_per_s = 8_000
-    assert invoke(tmp_path, "--timeout", "1").exit_code == 0
+    assert invoke(hub, tmp_path, "--timeout", "1").exit_code == 0
 
 
 def redirect_to(location: str) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -186,7 +209,7 @@ def test_a_redirect_that_leads_nowhere_is_one_line(
 ) -> None:
     hub.add("o/set", {"a": b"a"})
     hub.fail(on, answer=redirect_to(location))
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.exit_code == 1
     assert result.stderr == f"Error: {hub.endpoint} {message}\n  Try: check --endpoint, or run again later\n"
 
@@ -195,7 +218,7 @@ def test_a_redirect_that_leads_nowhere_is_one_line(
 def test_a_length_that_lies_is_never_a_file(hub: Hub, tmp_path: Path, length: int, body: bytes) -> None:
     hub.add("o/set", {"a": b"right body"})
     hub.fail("file", answer=answer_json(body, length=length))
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: o/set: 'a': ")
     assert not (tmp_path / "set").exists()
@@ -204,7 +227,7 @@ def test_a_length_that_lies_is_never_a_file(hub: Hub, tmp_path: Path, length: in
 def test_a_packed_file_is_not_unpacked(hub: Hub, tmp_path: Path) -> None:
     hub.add("o/set", {"a": b"a"})
     hub.fail("file", answer=answer_json(BOMB, ("Content-Encoding", "gzip")))
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.stderr.startswith(f"Error: {hub.endpoint} answers packed (gzip), and was asked not to\n")
 
 
@@ -215,7 +238,7 @@ def test_a_proxy_that_is_not_there_is_named(hub: Hub, tmp_path: Path, monkeypatc
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("http_proxy", f"http://me:secret-word@127.0.0.1:{find_closed_port()}")
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.output == (
         f"Error: o/set: the proxy cannot be reached, or refuses ({hub.endpoint})\n"
         "  Try: check HTTPS_PROXY and HTTP_PROXY; NO_PROXY=HOST goes around it\n"
@@ -224,15 +247,15 @@ def test_a_proxy_that_is_not_there_is_named(hub: Hub, tmp_path: Path, monkeypatc
 
 def test_a_server_without_tls_is_named(hub: Hub, tmp_path: Path) -> None:
     address = hub.endpoint.replace("http:", "https:")
-    result = invoke(tmp_path, "--endpoint", address)
+    result = invoke(hub, tmp_path, "--endpoint", address)
     assert result.stderr.startswith(f"Error: o/set: the hub's certificate cannot be trusted (TLS) ({address})\n")
 
 
 def test_a_host_that_no_name_server_knows_is_named(hub: Hub, tmp_path: Path) -> None:
-    result = invoke(tmp_path, "--endpoint", "https://no-such-host.invalid")
+    result = invoke(hub, tmp_path, "--endpoint", "https://no-such-host.invalid")
     assert result.stderr == (
         "Error: o/set: the hub's name is unknown (DNS) (https://no-such-host.invalid)\n"
-        "  Try: check the network and the host in --endpoint or MODELSCOPE_ENDPOINT\n"
+        f"  Try: check the network and the host in --endpoint or {VARIABLES[hub.prefix]}\n"
     )
 
 
@@ -261,10 +284,14 @@ def test_a_real_limit_of_the_disk_is_one_line(hub: Hub, tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
-        "from launch.cli import lfc; lfc(['prep', 'download', 'o/set', '--to', sys.argv[1]])"
+        "from launch.cli import lfc; lfc(['prep', 'download', sys.argv[2], '--to', sys.argv[1]])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path), f"{hub.prefix}o/set"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (result.returncode, result.stderr) == (
         1,
@@ -287,11 +314,14 @@ def test_a_view_that_fails_is_a_fault_of_ours_and_fetches_nothing_twice(hub: Hub
 
     hub.add("o/set", {"a": b"a", "b": b"b"})
     with pytest.raises(ZeroDivisionError):
-        download_repositories(resolve_names(["o/set"], "dataset"), tmp_path, DownloadOptions(), BrokenView())
-    assert hub.count_requests("/repo") == 2
+        download_repositories(
+            resolve_names([f"{hub.prefix}o/set"], "dataset"), tmp_path, DownloadOptions(), BrokenView()
+        )
+    assert sum("resolve" in path or path.endswith("/repo") for path, _, _ in hub.requests) == 2
     assert not (tmp_path / "set").exists()
 
 
+@only_modelscope
 def test_a_client_that_says_done_without_the_file_is_not_believed(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +329,7 @@ def test_a_client_that_says_done_without_the_file_is_not_believed(
 
     hub.add("o/set", {"a": b"a"})
     monkeypatch.setattr(HubApi, "download_repo", lambda *arguments, **named: tmp_path)
-    result = invoke(tmp_path)
+    result = invoke(hub, tmp_path)
     assert result.exit_code == 1
     assert "/files/a was not written\n" in result.stderr
     assert not (tmp_path / "set").exists()

@@ -122,7 +122,7 @@ def store_login(token: str) -> None:
 def test_modelscope_itself_gets_the_usual_token(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_in: str
 ) -> None:
-    monkeypatch.setattr(endpoints, "PUBLIC_HUBS", (hub.endpoint,))
+    monkeypatch.setattr(endpoints, "PUBLIC_HUBS", {"modelscope": (hub.endpoint,)})
     hub.token = TOKEN
     hub.add("o/set", {"a": b"a"})
     if kept_in == "environment":
@@ -135,7 +135,7 @@ def test_modelscope_itself_gets_the_usual_token(
 def test_a_stored_login_that_is_broken_is_one_line(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints, "PUBLIC_HUBS", (hub.endpoint,))
+    monkeypatch.setattr(endpoints, "PUBLIC_HUBS", {"modelscope": (hub.endpoint,)})
     cookies = Path(os.environ["MODELSCOPE_HOME"]) / "credentials/cookies"
     cookies.parent.mkdir(parents=True)
     for content in (b"", pickle.dumps(7), b"cno_such_module\nname\n."):
@@ -145,7 +145,7 @@ def test_a_stored_login_that_is_broken_is_one_line(
         assert "Error: the client's own folder cannot be used: " in result.stderr
 
 
-@pytest.mark.parametrize("name", endpoints.PUBLIC_HUBS)
+@pytest.mark.parametrize("name", endpoints.PUBLIC_HUBS["modelscope"])
 def test_every_address_of_modelscope_is_public(name: str) -> None:
     assert read_endpoint(name).is_public
     assert read_endpoint(f"{name}/").is_public
@@ -298,7 +298,7 @@ def test_a_proxy_does_not_see_the_token_of_a_plain_endpoint(
 
 def test_the_client_is_never_given_the_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from prep.hub.client import DownloadOptions
-    from prep.hub.client import Hub as Client
+    from prep.hub.modelscope import ModelScopeHub as Client
 
     client = Client(DownloadOptions(token=TOKEN))
     seen: list[object] = [client._api, client._api.legacy, client._api._config, client._api.downloader]

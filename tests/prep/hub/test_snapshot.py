@@ -192,7 +192,7 @@ def test_verifying_names_what_changed_and_what_is_missing(tmp_path: Path) -> Non
 
 def test_a_file_without_a_listed_hash_is_never_known_to_be_intact(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
-    assert find_intact(tmp_path, [RemoteFile("a", 1, None)], lambda path, size: None) == set()
+    assert find_intact(tmp_path, [RemoteFile("a", 1, None)], lambda path, size: None) == {}
 
 
 @pytest.mark.parametrize(
