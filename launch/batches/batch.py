@@ -21,7 +21,8 @@ from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_g
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, is_run, read_run
 from launch.runs.run import build_command, prepare_llamafactory, start_supervisor, stop_run
 from prep.errors import ChildFailedError, StoppedError, UserError
-from prep.storage.files import is_locked, lock_file, write_text
+from prep.storage.atomic import write_text
+from prep.storage.locks import is_locked, lock_file
 
 _POLL_S = 0.5
 _NETWORK_WAIT_S = 30.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.runs.causes import Cause
 from prep.errors import ConfigError
-from prep.storage.files import explain_os_error
+from prep.storage.os_errors import explain_os_error
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d{1,18})$", re.ASCII)
 # What another start may mend without another config.

@@ -15,6 +15,7 @@ from launch.configs.config import read_config
 from launch.configs.document import format_value, load_document, parse_value
 from prep.errors import ConfigError
 from prep.names import MAX_NAME_BYTES, check_name, make_name
+from prep.secrets import holds_secret
 
 _ATTEMPT = re.compile(r"\.\d+$")
 _SCHEMA = "schemas/sweep.schema.json"
@@ -171,6 +172,10 @@ def _name_combinations(combinations: Sequence[Mapping[str, Any]], taken: Sequenc
     labels: dict[str, dict[str, str]] = {}
     for key in keys:
         spelled = {_spell(change[key]): change[key] for change in combinations}
+        if any(holds_secret(value, key) for value in spelled.values()):
+            # A name is shown everywhere: values that must not be shown are told apart by their number.
+            labels[key] = {text: str(number) for number, text in enumerate(spelled, 1)}
+            continue
         parts = [PurePath(str(value)).parts or (str(value),) for value in spelled.values()]
         labels[key] = dict(zip(spelled, _shorten(parts), strict=True))
     names = ["_".join(f"{key}-{labels[key][_spell(change[key])]}" for key in change) for change in combinations]

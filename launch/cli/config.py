@@ -226,7 +226,7 @@ def config_import(
     """
     from launch.configs.config import parse_overrides, write_config
     from launch.webui.start import import_settings
-    from prep.storage.files import refuse_existing
+    from prep.storage.atomic import refuse_existing
 
     refuse_existing(output, force=force)
     imported = import_settings(saved, parse_overrides(pairs), keep_secrets=keep_secrets)

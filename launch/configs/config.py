@@ -26,7 +26,7 @@ from launch.configs.schema import Kind, find_schema_faults, guess_kind, read_sch
 from prep.errors import ConfigError
 from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
-from prep.storage.files import refuse_existing, write_text
+from prep.storage.atomic import refuse_existing, write_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:

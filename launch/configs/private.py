@@ -14,7 +14,8 @@ from typing import Any
 
 from prep.errors import ConfigError
 from prep.secrets import holds_secret, list_secrets, mask_text, mask_values
-from prep.storage.files import explain_os_error, write_text
+from prep.storage.atomic import write_text
+from prep.storage.os_errors import explain_os_error
 
 SECRETS_FILE = "secrets.json"
 

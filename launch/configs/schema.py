@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from launch.configs.document import Fault, format_value, show_value, suggest_names
 from prep.errors import StackError
-from prep.storage.files import encode_json, open_atomic
+from prep.storage.atomic import encode_json, open_atomic
 
 Kind = Literal["train", "infer"]
 LLAMAFACTORY_VERSION = "0.9.5"

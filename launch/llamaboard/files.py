@@ -26,7 +26,8 @@ from launch.llamaboard.page import (
 from launch.runs.folder import Run, RunState
 from prep.errors import ConfigError, OutputError
 from prep.secrets import holds_secret, mask_values
-from prep.storage.files import lock_file, write_text
+from prep.storage.atomic import write_text
+from prep.storage.locks import lock_file
 
 USER_CONFIG = "user_config.yaml"
 RUN_ARGUMENTS = "training_args.yaml"

@@ -10,7 +10,9 @@ from typing import Any
 from launch.machine.command import mask_word
 from prep import __version__
 from prep.errors import InputError, OutputError, UserError
-from prep.storage.files import explain_os_error, hash_file, write_json
+from prep.storage.atomic import write_json
+from prep.storage.fingerprints import hash_file
+from prep.storage.os_errors import explain_os_error
 
 STATE_FILE = "steps.json"
 SCRIPT_FILE = "commands.sh"

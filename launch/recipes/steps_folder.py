@@ -16,7 +16,10 @@ from typing import Any
 from launch.recipes.steps import SCRIPT_FILE, STATE_FILE, WORK_FOLDER, Step, StepRecord, locate, read_entries
 from launch.runs.folder import RUNS, RunFolder, is_alive
 from prep.errors import OutputError, UserError
-from prep.storage.files import explain_os_error, hash_file, lock_file, write_json, write_text
+from prep.storage.atomic import write_json, write_text
+from prep.storage.fingerprints import hash_file
+from prep.storage.locks import lock_file
+from prep.storage.os_errors import explain_os_error
 from prep.terminal import neutralise_line
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")

@@ -32,7 +32,7 @@ def make_tiny_model(cli: Path, data: Path, folder: Path, on_poll: Callable[[], N
     from launch.machine.command import build_python_command, find_stack_python
     from launch.runs.process import describe_failure, run_child
     from prep.errors import ChildFailedError, InputError, OutputError
-    from prep.storage.files import explain_os_error
+    from prep.storage.os_errors import explain_os_error
 
     if not data.is_file():
         raise InputError(f"{data} does not exist or is not a file", hint="lfc prep convert … -o FILE makes one")

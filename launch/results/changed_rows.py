@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.results.scores import Prediction, RowScores
 from prep.errors import InputError
-from prep.storage.files import write_text
+from prep.storage.atomic import write_text
 from prep.terminal import escape_json, neutralise
 
 CHANGED_ROWS = "changed_rows.jsonl"

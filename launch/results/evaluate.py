@@ -31,7 +31,7 @@ from launch.runs.figures import fingerprint_weights
 from launch.runs.process import Poll
 from launch.runs.run import run_llamafactory
 from prep.errors import ConfigError, InputError
-from prep.storage.files import write_json, write_text
+from prep.storage.atomic import write_json, write_text
 
 COMPARISON_FILE = "comparison.json"
 # No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
@@ -330,7 +330,9 @@ def _describe_change(change: Change) -> dict[str, Any]:
 def _read_side(content: Mapping[str, Any]) -> Side:
     figures = {str(name): _read_figure(value) for name, value in content["figures"].items()}
     changes = {str(name): _read_change(change) for name, change in content["changes"].items()}
-    return Side(str(content["name"]), str(content["source"]), figures, changes)
+    # An evaluation of an earlier lfc has none.
+    fingerprint = str(content.get("fingerprint", ""))
+    return Side(str(content["name"]), str(content["source"]), figures, changes, fingerprint)
 
 
 def _read_change(content: Mapping[str, Any]) -> Change:

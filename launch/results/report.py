@@ -33,7 +33,7 @@ from launch.runs.folder import RUNS, Run, RunState, find_run, list_runs
 from prep.errors import InputError
 from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
-from prep.storage.files import write_text
+from prep.storage.atomic import write_text
 
 _EXAMPLES_OPEN = 3
 

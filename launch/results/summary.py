@@ -9,6 +9,7 @@ from typing import Any
 
 from launch.configs.config import diff_values
 from launch.configs.presets import Preset, list_presets
+from launch.configs.private import read_known_secrets
 from launch.configs.rules import read_dataset_manifest, split_names
 from launch.llamaboard.files import list_webui_runs
 from launch.llamaboard.page import SAVES
@@ -20,7 +21,7 @@ from launch.runs.folder import RUNS, Run, RunState, describe_broken, list_runs
 from launch.runs.logs import read_tail
 from launch.runs.progress import is_finite, parse_trainer_log
 from prep.errors import InputError, UserError
-from prep.secrets import list_secrets, mask_text
+from prep.secrets import mask_text
 
 # What one number of a table says of an evaluation: the first of these that it has.
 _HEADLINES = ("maths", "rouge_l")
@@ -231,7 +232,7 @@ def describe_end(run: Run) -> list[str]:
 
 def mask_lines(lines: Sequence[str], run: Run) -> list[str]:
     """Return lines of a run's log without the secrets of its config."""
-    secrets = list(list_secrets(run.values))
+    secrets = read_known_secrets(run.folder.config)
     return [mask_text(line, secrets) for line in lines]
 
 

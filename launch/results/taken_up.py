@@ -12,7 +12,7 @@ from launch.runs.folder import RunFolder, RunState, is_alive, read_run
 from prep.errors import OutputError, UserError
 from prep.registry.dataset_info import find_dataset_file
 from prep.secrets import mask_values
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 
 SIDES_FILE = "evaluation.json"
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")

@@ -13,7 +13,9 @@ from launch.runs.identity import describe_process, is_another_process
 from prep.errors import InputError, OutputError, UserError
 from prep.names import find_name_fault
 from prep.secrets import mask_values
-from prep.storage.files import explain_os_error, is_locked, write_json
+from prep.storage.atomic import write_json
+from prep.storage.locks import is_locked
+from prep.storage.os_errors import explain_os_error
 
 PLAN_FILE = "batch.json"
 _MAX_BYTES = 32 << 20

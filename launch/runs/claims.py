@@ -12,7 +12,7 @@ from launch.runs.figures import is_inside, normalise
 from launch.runs.folder import RUNS, Run, RunState, list_runs
 from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
-from prep.storage.files import is_locked, lock_file, try_lock, working_folder
+from prep.storage.locks import is_locked, lock_file, try_lock, working_folder
 
 _START_S = 60.0
 _WRITTEN_KEYS = ("output_dir", "export_dir")

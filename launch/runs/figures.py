@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.runs.folder import Run, RunFolder, RunState
-from prep.storage.files import explain_os_error, write_json
+from prep.storage.atomic import write_json
+from prep.storage.os_errors import explain_os_error
 
 # Of a log that is larger its end is kept and read.
 MAX_LOG_BYTES = 64 << 20

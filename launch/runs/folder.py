@@ -13,7 +13,7 @@ from typing import Any
 from prep.errors import InputError, UserError
 from prep.names import check_name, make_name
 from prep.secrets import mask_values
-from prep.storage.files import is_locked
+from prep.storage.locks import is_locked
 
 RUNS = Path("runs")
 _MAX_FILE_BYTES = 32 << 20

@@ -17,7 +17,7 @@ from launch.machine.command import Command
 from launch.runs.causes import find_telling_lines
 from launch.runs.logs import read_tail
 from prep.errors import StoppedError
-from prep.storage.files import explain_os_error
+from prep.storage.os_errors import explain_os_error
 
 Poll = Callable[[], None]
 POLL_S = 0.25

@@ -34,7 +34,8 @@ from launch.runs.process import (
 from launch.runs.record import read_dataset_manifests, read_versions
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.secrets import holds_secret, mask_text, mask_values
-from prep.storage.files import explain_os_error, write_json, write_text
+from prep.storage.atomic import write_json, write_text
+from prep.storage.os_errors import explain_os_error
 
 _START_S = 60.0
 _GRACE_BEFORE_START_S = 5.0

@@ -21,7 +21,8 @@ from launch.runs.logs import iter_blocks, read_tail
 from launch.runs.process import Child, run_child
 from launch.runs.record import find_flags
 from prep.errors import OutputError, StoppedError, UserError
-from prep.storage.files import try_lock, write_json, write_text
+from prep.storage.atomic import write_json, write_text
+from prep.storage.locks import try_lock
 
 _PATIENCE_S = 0.5
 _RESERVE_BYTES = 1 << 16

@@ -53,7 +53,7 @@ from launch.machine.network import (
 from launch.runs.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
 from prep.secrets import list_secrets, mask_text
-from prep.storage.files import refuse_existing
+from prep.storage.atomic import refuse_existing
 
 LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOAD_BUTTONS = {

@@ -708,7 +708,8 @@ def stats(
     from prep.errors import OutputError
     from prep.quality.stats import StatsOptions, collect_stats
     from prep.registry.dataset import find_dataset
-    from prep.storage.files import explain_os_error, write_text
+    from prep.storage.atomic import write_text
+    from prep.storage.os_errors import explain_os_error
     from prep.tokens.encoder import TemplateOptions
 
     dataset = find_dataset(target, dataset_dir)

@@ -11,7 +11,7 @@ from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.readers import SourceRow, find_kind, read_rows
 from prep.rows.records import has_thought
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
-from prep.storage.files import read_manifest
+from prep.storage.manifests import read_manifest
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_file import LineFile
 from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.records import KINDS, TrainingRow
-from prep.storage.files import Manifest, describe_input, read_manifest
+from prep.storage.manifests import Manifest, describe_input, read_manifest
 from prep.storage.outputs import describe_output, open_outputs
 from prep.storage.paths import require_file, require_name
 

@@ -17,7 +17,7 @@ from prep.rows.origins import Origin
 from prep.rows.questions import hash_question, hash_text, normalise_question
 from prep.rows.readers import SourceRow, read_rows
 from prep.rows.records import KINDS
-from prep.storage.files import Manifest, describe_input, read_manifest
+from prep.storage.manifests import Manifest, describe_input, read_manifest
 from prep.storage.outputs import describe_output, open_outputs
 from prep.storage.paths import require_name
 

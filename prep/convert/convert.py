@@ -29,7 +29,8 @@ from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import AtomicFile, Manifest, read_manifest
+from prep.storage.atomic import AtomicFile
+from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:

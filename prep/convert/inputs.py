@@ -14,7 +14,9 @@ from prep.formats import SOURCES, Source, check_column_map, recognise_source
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.rows.readers import InputFile, SourceRow, find_inputs, read_rows
-from prep.storage.files import Fingerprint, describe_making, explain_os_error, hash_file
+from prep.storage.fingerprints import Fingerprint, hash_file
+from prep.storage.manifests import describe_making
+from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
 _PEEK_ROWS = 200

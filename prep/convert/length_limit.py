@@ -9,7 +9,7 @@ from prep.errors import InputError, RecordError, UserError
 from prep.registry.dataset import Dataset, align_row
 from prep.rows.records import AlpacaRecord, ToolRecord
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import hash_file
+from prep.storage.fingerprints import hash_file
 from prep.tokens.encoder import RowEncoder, TemplateOptions, find_tokenizer_file
 
 CHOICES = ("drop", "reject", "keep")

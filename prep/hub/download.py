@@ -19,7 +19,8 @@ from prep.hub.download_manifest import DownloadManifest, read_download_manifest
 from prep.hub.interrupts import stop_resumable
 from prep.hub.listing import RemoteFile, check_selection, select_files, show_paths
 from prep.hub.snapshot import Staging, find_conflicts, find_intact, refuse_link, verify_folder
-from prep.storage.files import explain_os_error, lock_file
+from prep.storage.locks import lock_file
+from prep.storage.os_errors import explain_os_error
 
 
 class DownloadResult(NamedTuple):

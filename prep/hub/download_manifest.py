@@ -8,7 +8,8 @@ from typing import Any
 
 from prep.errors import InputError
 from prep.hub.listing import MAX_FILES, RemoteFile, find_file_fault
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME, write_json
+from prep.storage.atomic import write_json
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
 
 _VERSION = 1
 _MAX_BYTES = 128 << 20

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from prep.errors import DownloadError
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
 
 _HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

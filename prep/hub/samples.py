@@ -5,7 +5,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from prep.errors import InputError
-from prep.storage.files import lock_file, refuse_existing, stage_file
+from prep.storage.atomic import refuse_existing, stage_file
+from prep.storage.locks import lock_file
 
 SAMPLE_FILES = ("r1_data_example.jsonl", "finetome_example.parquet")
 

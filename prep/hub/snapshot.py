@@ -13,7 +13,11 @@ from pathlib import Path
 from prep.errors import DownloadError, OutputError
 from prep.hub.download_manifest import DownloadManifest, write_download_manifest
 from prep.hub.listing import RemoteFile, show_paths
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME, explain_os_error, hash_file, working_folder, write_json
+from prep.storage.atomic import write_json
+from prep.storage.fingerprints import hash_file
+from prep.storage.locks import working_folder
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
+from prep.storage.os_errors import explain_os_error
 
 _CHUNK_BYTES = 1 << 20
 _LINK_HINT = "a download never follows a link: remove it, or choose another --to"

@@ -18,7 +18,8 @@ from prep.rows.thinking import (
     repair_answer,
     unwrap_chat_markup,
 )
-from prep.storage.files import AtomicFile, Manifest, describe_input
+from prep.storage.atomic import AtomicFile
+from prep.storage.manifests import Manifest, describe_input
 from prep.storage.outputs import describe_output, open_outputs
 from prep.storage.paths import require_name
 

@@ -12,7 +12,7 @@ from prep.rows.conversation import Conversation, Message
 from prep.rows.json_rows import iter_json_rows
 from prep.rows.records import guess_formatting, is_text_pair
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import manifest_path, read_manifest
+from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.paths import is_file
 
 # LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.

@@ -16,15 +16,10 @@ from typing import Any, NamedTuple
 from prep.errors import RegistryError
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.records import guess_formatting
-from prep.storage.files import (
-    describe_os_error,
-    explain_os_error,
-    lock_file,
-    manifest_path,
-    read_manifest,
-    stage_file,
-)
-from prep.storage.manifests import find_owner
+from prep.storage.atomic import stage_file
+from prep.storage.locks import lock_file
+from prep.storage.manifests import find_owner, manifest_path, read_manifest
+from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.paths import is_file, require_file
 
 FILE_NAME = "dataset_info.json"

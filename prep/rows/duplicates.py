@@ -10,7 +10,7 @@ from typing import Any
 from prep.errors import StackError
 from prep.rows.questions import hash_question, hash_text, list_facts, normalise_question
 from prep.rows.records import TrainingRow, has_thought, read_record
-from prep.storage.files import explain_os_error
+from prep.storage.os_errors import explain_os_error
 
 KINDS = ("exact", "question", "near")
 DUPLICATES_SUFFIX = ".duplicates.jsonl"

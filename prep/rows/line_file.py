@@ -10,7 +10,7 @@ from prep.errors import InputError, RecordError
 from prep.rows.line_blocks import read_blocks
 from prep.rows.records import TrainingRow, read_record
 from prep.rows.repeated_keys import refuse_repeated_keys
-from prep.storage.files import Fingerprint
+from prep.storage.fingerprints import Fingerprint
 from prep.storage.os_errors import explain_read_error
 from prep.storage.paths import require_file
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from prep.errors import InputError
-from prep.storage.files import manifest_path
+from prep.storage.manifests import manifest_path
 
 _ORIGIN = re.compile(r"(?P<source>[^/]+)/(?P<file>.+):(?P<row>\d+)(?:#(?P<answer>\d+))?", re.DOTALL)
 

@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, OutputError
-from prep.storage.files import (
-    AtomicFile,
-    Manifest,
-    explain_os_error,
-    lock_file,
-    manifest_path,
-    read_manifest,
-    refuse_existing,
-    refuse_no_file,
-    stage_file,
-    stage_manifest,
-    working_folder,
-    write_json,
-)
+from prep.storage.atomic import AtomicFile, refuse_existing, refuse_no_file, stage_file, write_json
 from prep.storage.fingerprints import hash_file
-from prep.storage.manifests import find_owner, read_json_object
+from prep.storage.locks import lock_file, working_folder
+from prep.storage.manifests import (
+    Manifest,
+    find_owner,
+    manifest_path,
+    read_json_object,
+    read_manifest,
+    stage_manifest,
+)
+from prep.storage.os_errors import explain_os_error
 
 _REMEMBERED = 2
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from prep.errors import InputError, UserError
 from prep.rows.conversation import Conversation, Message
 from prep.rows.thinking import CLOSE_TAG, EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, THOUGHT_START
-from prep.storage.files import hash_file
+from prep.storage.fingerprints import hash_file
 from prep.tokens.piece_counter import PieceCounter, TextLength
 
 TEMPLATES = ("qwen3", "qwen3_nothink")

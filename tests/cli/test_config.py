@@ -160,7 +160,9 @@ def test_config_new_refuses_a_key_that_llamafactory_does_not_know(tmp_path: Path
     target = tmp_path / "cpu.yaml"
     result = run_config("new", "cpu-smoke", "lora_rnk=4", "-o", target)
     assert result.exit_code == 1
-    assert result.stderr == "Error: `lora_rnk` LLaMA-Factory knows no such key\n  Try: did you mean `lora_rank`?\n"
+    assert result.stderr == (
+        f"Error: {target}: `lora_rnk` LLaMA-Factory knows no such key\n  Try: did you mean `lora_rank`?\n"
+    )
     assert not target.exists()
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
-from prep.storage.files import describe_input, find_download_manifest
+from prep.storage.manifests import describe_input, find_download_manifest
 from tests.support.modelscope_server import FINETOME_REPOSITORY, MEDICAL_REPOSITORY, Hub, serve_hub, serve_samples
 
 OLD = {"train.jsonl": b'{"a": 1}\n' * 500, "docs/deep/notes.txt": b"old", "gone.txt": b"gone"}

@@ -210,7 +210,7 @@ def test_a_dry_run_shows_each_side_and_starts_nothing() -> None:
 def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
     result = evaluate(f"--name={name}")
     assert result.exit_code == 1
-    assert "run name" in result.stderr
+    assert result.stderr.startswith("Error: --name ")
     assert started() == []
 
 

@@ -259,7 +259,7 @@ def test_a_training_that_is_alive_is_named_and_left_alone(recorder: Recorder) ->
 
 DRY: list[tuple[Sequence[str], str]] = [
     (("split.test=500",), "test"),
-    (("sources.rows.map.question=nowhere",), "medical-cot needs question"),
+    (("sources.rows.map.question=nowhere",), "column 'nowhere' not found"),
     (("sources.rows.where=score>=4",), "score"),
     (("config.set.gradient_accumulation_steps=true",), "gradient_accumulation_steps"),
     (("eval.set.max_new_token=4",), "max_new_token"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
 
 _KEYS = (
     *("hf_hub_token", "ms_hub_token", "om_hub_token", "hub_token", "swanlab_api_key", "swanlab_lark_secret"),
-    *("swanlab_lark_webhook_url", "ray_redis_password", "ray_storage_path", "default_system"),
+    *("swanlab_lark_webhook_url", "ray_redis_password", "cache_dir", "default_system"),
 )
 SECRETS = {name: f"canary-{name}-0123456789" for name in _KEYS}
 _VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MODELSCOPE_API_TOKEN", "HF_ENDPOINT", "WANDB_BASE_URL", "HTTPS_PROXY")
@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
     **{key: SECRETS[key] for key in _KEYS[:6]},
     "swanlab_lark_webhook_url": f"https://open.feishu.cn/open-apis/bot/v2/hook/{SECRETS['swanlab_lark_webhook_url']}",
     "ray_init_kwargs": {"_redis_password": SECRETS["ray_redis_password"]},
-    "ray_storage_path": f"s3://user:{SECRETS['ray_storage_path']}@bucket/runs",
+    "cache_dir": f"s3://user:{SECRETS['cache_dir']}@bucket/runs",
     "default_system": f"You may call https://127.0.0.1/?access_token={SECRETS['default_system']}",
 }
 
@@ -49,11 +49,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     write_rows(tmp_path / "data" / "medical.jsonl")
-    write_registry(tmp_path / "data", {"medical": describe("medical.jsonl")})
+    write_rows(tmp_path / "data" / "held_out.jsonl", rows=3)
+    write_registry(
+        tmp_path / "data", {"medical": describe("medical.jsonl"), "held_out": describe("held_out.jsonl")}
+    )
     write_private(tmp_path / "configs" / "mine.yaml", yaml.safe_dump(CONFIG))
     write_private(
         tmp_path / "configs" / "other.yaml", yaml.safe_dump({**CONFIG, "hub_token": "another-0123456789"})
     )
+    chat = {"model_name_or_path": BASE["model_name_or_path"], "template": "qwen3"}
+    (tmp_path / "configs" / "chat.yaml").write_text(yaml.safe_dump(chat), encoding="utf-8")
+    export = {**chat, "export_dir": "models/merged"}
+    (tmp_path / "configs" / "export.yaml").write_text(yaml.safe_dump(export), encoding="utf-8")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
         path = tmp_path / str(BASE["model_name_or_path"]) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +108,7 @@ def test_the_child_gets_the_real_secrets_in_a_file_of_its_owner_alone(folder: Pa
     values = json.loads((folder / "runs" / "mine" / "run.json").read_text(encoding="utf-8"))["values"]
     assert values["hub_token"] == "***"
     assert values["ray_init_kwargs"] == {"_redis_password": "***"}
-    assert values["ray_storage_path"] == "s3://***@bucket/runs"
+    assert values["cache_dir"] == "s3://***@bucket/runs"
     assert values["model_name_or_path"] == CONFIG["model_name_or_path"]
 
 
@@ -115,7 +122,11 @@ def test_a_failed_training_tells_its_cause_without_the_secrets_in_it(folder: Pat
 
 def test_a_secret_given_on_the_command_line_is_not_repeated(folder: Path) -> None:
     train("hf_hub_token=canary-hf_hub_token-0123456789", "--name", "again")
-    for action in (("train", "configs/mine.yaml"), ("chat", "configs/mine.yaml"), ("export", "configs/mine.yaml")):
+    for action in (
+        ("train", "configs/mine.yaml"),
+        ("chat", "configs/chat.yaml"),
+        ("export", "configs/export.yaml"),
+    ):
         lfc("launch", *action, "hub_token=canary-hub_token-0123456789", "--dry-run")
     lfc("launch", "train", "configs/mine.yaml", "--nnodes", "hub_token=canary-hub_token-0123456789", code=2)
     lfc("launch", "compare", "a", "b", "hub_token=canary-hub_token-0123456789", code=2)
@@ -127,7 +138,7 @@ def test_a_chat_gets_a_secret_of_the_command_line_by_a_file_that_goes(folder: Pa
         '#!/bin/sh\nstat -c %a "$2"; grep -c canary-hub_token "$2"; case "$*" in *canary*) exit 9;; esac\necho "$2" > told\n',
         encoding="utf-8",
     )
-    said = lfc("launch", "chat", "configs/mine.yaml", "--no-check", "hub_token=canary-hub_token-0123456789")
+    said = lfc("launch", "chat", "configs/chat.yaml", "--no-check", "hub_token=canary-hub_token-0123456789")
     assert said.split() == [b"600", b"1"]
     assert not Path(Path("told").read_text(encoding="utf-8").strip()).exists()
 
@@ -155,7 +166,7 @@ def test_a_sweep_over_a_secret_does_not_name_its_runs_by_it(folder: Path) -> Non
 
 def test_an_evaluation_shows_none(folder: Path) -> None:
     train()
-    argv = ("launch", "eval", "configs/mine.yaml", "--eval-dataset", "medical")
+    argv = ("launch", "eval", "configs/mine.yaml", "--eval-dataset", "held_out")
     lfc(*argv, "hf_hub_token=canary-hf_hub_token-0123456789")
     lfc("launch", "runs", "--json")
     lfc("launch", "report", "mine")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from launch.cli import lfc
 from launch.cli.runs import join_lines
 from prep.cli.output import format_json
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from prep.terminal import escape_json, neutralise, neutralise_line, neutralise_log
 from tests.support.lfc_process import ROOT, run_lfc
 from tests.support.run_folders import write_evaluation, write_run

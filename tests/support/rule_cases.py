@@ -9,7 +9,7 @@ from launch.configs.presets import find_preset
 from launch.configs.rules import Machine
 from launch.machine.gpus import Gpu
 from prep.registry.dataset_info import register_dataset
-from prep.storage.files import Manifest, write_manifest
+from prep.storage.manifests import Manifest, write_manifest
 
 GPU = Gpu("H200", 140 << 30, (9, 0))
 OLD_GPU = Gpu("V100", 16 << 30, (7, 0))

@@ -9,7 +9,8 @@ from launch.configs.config import format_config
 from launch.results.changed_rows import write_changed_rows
 from launch.results.evaluate import Comparison, Side
 from launch.results.scores import Prediction, average_scores, compare_scores
-from prep.storage.files import Manifest, write_json, write_manifest
+from prep.storage.atomic import write_json
+from prep.storage.manifests import Manifest, write_manifest
 
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 

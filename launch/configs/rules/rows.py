@@ -5,7 +5,7 @@ from pathlib import Path
 from launch.configs.rules.base import Setting
 from prep.errors import UserError
 from prep.registry.dataset_info import find_dataset_file, read_registry
-from prep.storage.files import Manifest, read_manifest
+from prep.storage.manifests import Manifest, read_manifest
 
 # Counting the rows of a larger file would take longer than the rest of a check.
 _MAX_COUNTED_BYTES = 200 << 20

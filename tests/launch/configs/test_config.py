@@ -10,7 +10,7 @@ from launch.configs.config import new_config, parse_overrides, read_config, writ
 from launch.configs.presets import find_preset
 from prep.errors import ConfigError, OutputError, RegistryError
 from prep.registry.dataset_info import register_dataset
-from prep.storage.files import Manifest, write_manifest
+from prep.storage.manifests import Manifest, write_manifest
 
 
 def make_dataset(folder: Path, name: str, *, policy: str | None = "tagged", with_history: int = 0) -> Path:

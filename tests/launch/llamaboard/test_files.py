@@ -193,16 +193,16 @@ def test_the_model_of_a_saved_page_is_found_where_llamaboard_keeps_it(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: &a [*a]\n", "holds aliases that repeat or never end"),
-        ("a: &a {b: *a}\n", "holds aliases that repeat or never end"),
+        ("a: &a [*a]\n", "the alias stands inside what it stands for"),
+        ("a: &a {b: *a}\n", "the alias stands inside what it stands for"),
         (
             "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9 if n else ['x'])}]\n" for n in range(9)),
-            "holds aliases",
+            "holds more than 10,000 values once its aliases are written out",
         ),
-        ("[" * 50_000, "is nested too deep"),
-        ("a: " + "x" * 4_000_000, "has more than 4,000,000 characters"),
-        ("a: 2026-99-99\n", "cannot be read"),
-        ("\x1b: 1\n", "cannot be read"),
+        ("[" * 50_000, "is nested deeper than 64 levels"),
+        ("a: " + "x" * 4_000_000, "is larger than 1 MiB"),
+        ("a: 2026-99-99\n", "the page has no such field"),
+        ("\x1b: 1\n", r"character U\+001B at position 1 is not allowed in YAML"),
     ],
 )
 def test_saved_settings_without_an_end_are_one_error(tmp_path: Path, text: str, said: str) -> None:

@@ -73,9 +73,9 @@ CASES: list[tuple[str, Any, str]] = [
     ("split|test", float("nan"), "`split.test` is nan, allowed is a finite number"),
     ("sources|a|limit", 1 << 70, "`sources.a.limit` is a number of more than 63 bits"),
     ("sources", {5: {}}, "`sources` holds a key that is no text"),
-    ("config|set|x", b"\0", "`config.set.x` is a bytes"),
-    ("config|set|x", {"a": {1, 2}}, "`config.set.x.a` is a set"),
-    ("sources|a|system", "a\0b", "`sources.a.system` holds a control character"),
+    ("config|set|x", b"\0", "the tag !!binary is not one of plain values"),
+    ("config|set|x", {"a": {1, 2}}, "the tag !!set is not one of plain values"),
+    ("sources|a|system", "a\0b", "the escape of U+0000"),
     ("config|set|x", [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]], "or is nested more than 20 deep"),
     # Names.
     *[("name", name, "recipe name") for name in ("../up", "-o", "a/b", "a,b", "a=b", "a b", "x" * 200, "con", "")],
@@ -94,7 +94,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("sources|a", {"path": "x" * 4000}, "does not exist"),
     ("sources|a", {"path": "/dev/zero"}, "/dev/zero is neither a file nor a folder"),
     ("sources|a", {"path": "rows.jsonl", "files": "*"}, "source a: `files` goes with `download`"),
-    *[("sources|a", {"download": name}, f"source a: '{name}' is neither OWNER/NAME nor a named set")
+    *[("sources|a", {"download": name}, f"source a: '{name}' is no OWNER/NAME")
       for name in ("owner/..", "../x", "a/b/c", "/etc", "-o", "owner/", "owner/a.")],
     *[("sources|a", {"download": "owner/name", "files": files}, "leads out of the download")
       for files in ("../x", "/etc/*", "a/../../x", "~/x", "-o", "..\\x")],

@@ -11,7 +11,7 @@ from launch.recipes.steps import Step, StepRecord, choose_steps
 from launch.recipes.steps_folder import StepFolder, check_folder, open_folder, refuse_own_sources
 from launch.runs.folder import RunFolder
 from prep.errors import OutputError, UserError
-from prep.storage.files import try_lock
+from prep.storage.locks import try_lock
 
 STEPS = [
     Step("a", "A", ("prep", "a"), (), ("a.txt",)),
@@ -182,7 +182,7 @@ def test_a_hostile_record_deletes_nothing_outside_the_folder(place: str, tmp_pat
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
     place = str(victim) if place == "/tmp/victim" else place
-    from prep.storage.files import hash_file
+    from prep.storage.fingerprints import hash_file
 
     digest = hash_file(victim)
     identities: list[Any] = [digest, {"victim": digest, "../victim": digest, str(victim): digest}]

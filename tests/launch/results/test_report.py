@@ -11,7 +11,7 @@ import pytest
 from launch.configs.presets import find_preset
 from launch.results.report import write_report
 from prep.errors import InputError
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from tests.support.browser import open_browser, set_screen
 from tests.support.run_folders import write_dataset, write_evaluation, write_run
 

@@ -15,7 +15,7 @@ from launch.results.summary import (
     summarise_runs,
 )
 from launch.runs.folder import find_run
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from tests.support.run_folders import write_dataset, write_evaluation, write_run
 
 VALUES: dict[str, Any] = {

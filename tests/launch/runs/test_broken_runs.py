@@ -118,10 +118,10 @@ def test_a_deleted_working_folder_is_one_error() -> None:
     Path("../gone").rmdir()
     result = run("runs")
     assert result.exit_code == 1
-    assert "Error: the working folder was deleted" in result.stderr
+    assert "Error: the working folder cannot be read" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "../" * 3000, "\udcff"])
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "../" * 3000])
 def test_a_name_that_no_run_can_have_is_an_unknown_run(name: str) -> None:
     for command in ("stop", "report", "logs"):
         result = run(command, name)

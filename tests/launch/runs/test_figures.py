@@ -12,7 +12,7 @@ from launch.results.summary import RunSummary, summarise_all
 from launch.runs.figures import fingerprint_weights, keep_losses, mark_log, read_own_log, seal_earlier
 from launch.runs.folder import RunFolder, list_runs
 from launch.runs.logs import iter_blocks, read_last_lines
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from tests.support.run_folders import write_evaluation, write_run
 
 VALUES: dict[str, Any] = {"output_dir": "saves/f", "dataset": "d"}

@@ -21,7 +21,7 @@ from launch.runs.folder import RunFolder, RunState, is_alive, read_run
 from launch.runs.run import prepare_llamafactory, run_llamafactory, start_llamafactory, stop_run
 from launch.runs.supervisor import supervise
 from prep.errors import ChildFailedError, OutputError
-from prep.storage.files import write_json
+from prep.storage.atomic import write_json
 from tests.support.processes import is_running
 
 ROOT = Path(__file__).parents[3]

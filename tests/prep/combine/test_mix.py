@@ -11,7 +11,7 @@ from prep.combine.mix import MixOptions, MixResult, mix_files
 from prep.convert.convert import ConvertOptions, convert_files
 from prep.errors import InputError, OutputError, UserError
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import read_manifest
+from prep.storage.manifests import read_manifest
 from tests.support.shapes import tool_rows, write_jsonl
 
 

@@ -13,7 +13,7 @@ from prep.convert.convert import ConvertOptions, convert_files
 from prep.errors import OutputError, UserError
 from prep.registry.dataset_info import register_dataset
 from prep.rows.questions import normalise_question
-from prep.storage.files import read_manifest
+from prep.storage.manifests import read_manifest
 from tests.support.shapes import sharegpt_rows, write_jsonl
 
 

@@ -13,7 +13,8 @@ from prep.convert.convert import ConvertOptions, ConvertResult, convert_files
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.registry.dataset_info import register_dataset
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import hash_file, read_manifest
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import read_manifest
 from tests.support.shapes import (
     SHAPES,
     TOOLS,

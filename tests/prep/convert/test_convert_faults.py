@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
-from prep.storage.files import hash_file, manifest_path
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import manifest_path
 from tests.support.shapes import medical_rows, sharegpt_rows, write_jsonl, write_parquet
 
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,8 @@ from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import Dataset, align_row
 from prep.rows.thinking import ThinkPolicy
-from prep.storage.files import hash_file, read_manifest
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import read_manifest
 from prep.tokens.encoder import RowEncoder, TemplateOptions
 from tests.support.shapes import SHAPES, sharegpt_rows, tool_rows, write_jsonl, write_parquet
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prep.errors import InputError
-from prep.storage.files import manifest_path, read_manifest
+from prep.storage.manifests import manifest_path, read_manifest
 from tests.support.convert_runs import ROOT, convert
 from tests.support.shapes import medical_rows, sharegpt_rows, write_jsonl
 

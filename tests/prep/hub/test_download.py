@@ -343,7 +343,7 @@ def test_of_two_processes_at_once_one_downloads_and_the_other_says_so(hub: Hub, 
 
 
 def test_a_lock_that_is_held_is_an_output_error(hub: Hub, tmp_path: Path) -> None:
-    from prep.storage.files import lock_file
+    from prep.storage.locks import lock_file
 
     hub.add("o/set", {"a": b"a"})
     with lock_file(tmp_path / "set", timeout_s=0), pytest.raises(OutputError):

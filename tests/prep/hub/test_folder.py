@@ -16,7 +16,7 @@ from prep.errors import InputError
 from prep.hub import snapshot
 from prep.hub.samples import SAMPLE_FILES, check_sample_name, copy_samples
 from prep.hub.snapshot import Staging
-from prep.storage.files import find_download_manifest
+from prep.storage.manifests import find_download_manifest
 from tests.support.modelscope_server import Hub
 
 FILES = {"a.txt": b"a", "sub/b.txt": b"b"}

@@ -15,7 +15,7 @@ from prep.hub import snapshot
 from prep.hub.download_manifest import DownloadManifest, read_download_manifest
 from prep.hub.listing import RemoteFile
 from prep.hub.snapshot import Staging, find_intact, verify_folder
-from prep.storage.files import DOWNLOAD_MANIFEST_NAME
+from prep.storage.manifests import DOWNLOAD_MANIFEST_NAME
 
 
 def listed(path: str, body: bytes) -> RemoteFile:

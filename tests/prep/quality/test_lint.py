@@ -19,7 +19,7 @@ from prep.registry.dataset import Dataset, find_dataset
 from prep.registry.dataset_info import register_dataset
 from prep.rows.records import RECORD_SCHEMA
 from prep.rows.thinking import ThinkPolicy, join_thought
-from prep.storage.files import Manifest, write_manifest
+from prep.storage.manifests import Manifest, write_manifest
 
 Plant = Callable[[dict[str, Any]], Any]
 

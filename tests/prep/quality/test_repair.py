@@ -13,7 +13,7 @@ from prep.errors import InputError, OutputError, RecordError, RejectsError
 from prep.quality.repair import RepairOptions, repair_file, repair_row
 from prep.rows.records import AlpacaRecord, Exchange, write_record
 from prep.rows.thinking import ThinkPolicy, find_output_fault, repair_answer, unwrap_chat_markup
-from prep.storage.files import Manifest, read_manifest, write_manifest
+from prep.storage.manifests import Manifest, read_manifest, write_manifest
 
 SPOILED_REASONING = {
     "instruction": "<|im_start|>user\nQ<|im_end|>\n",

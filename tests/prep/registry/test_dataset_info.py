@@ -22,7 +22,7 @@ from prep.registry.dataset_info import (
     register_dataset,
     remove_dataset,
 )
-from prep.storage.files import Manifest, write_manifest
+from prep.storage.manifests import Manifest, write_manifest
 
 ROOT = Path(__file__).parents[3]
 ROW = {"instruction": "q", "input": "", "output": "a", "system": "", "history": []}

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from prep.errors import OutputError
-from prep.storage.files import lock_file, try_lock
+from prep.storage.locks import lock_file, try_lock
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from prep.storage.files import lock_file
+from prep.storage.locks import lock_file
 with lock_file(Path(sys.argv[1]), timeout_s=0):
     print("held", flush=True)
     time.sleep(60)

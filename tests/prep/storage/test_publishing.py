@@ -14,7 +14,9 @@ from click.testing import CliRunner
 
 from launch.cli import lfc
 from prep.errors import InputError, OutputError
-from prep.storage.files import Manifest, hash_file, manifest_path, open_atomic, read_manifest, write_manifest
+from prep.storage.atomic import open_atomic
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import Manifest, manifest_path, read_manifest, write_manifest
 from tests.support.convert_runs import convert
 from tests.support.shapes import medical_rows, tool_rows, write_jsonl
 
