@@ -15,6 +15,9 @@ UV := $(VENV)-uv/bin/uv
 AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
 
+# What the package is built from, besides Python.
+BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch])
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format clean
 
@@ -46,10 +49,10 @@ $(BIN)/python: $(UV)
 	UV_PYTHON_DOWNLOADS=never $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	@touch $@ 2>/dev/null || true
 
-$(VENV)/.train: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/convert/kernel.c
+$(VENV)/.train: $(BIN)/python $(BUILT)
 	$(INSTALL) -e '.[train]'
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt hatch_build.py prep/convert/kernel.c
+$(VENV)/.dev: $(BIN)/python $(BUILT)
 	$(INSTALL) -e '.[train,dev]'
 	@touch $@ $(VENV)/.train

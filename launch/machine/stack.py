@@ -22,7 +22,7 @@ from typing import Any, Literal
 import prep
 from launch.machine.command import find_llamafactory_cli, find_stack_python
 from launch.machine.gpus import GpuReport, read_gpus
-from prep.convert.kernel import load_kernel
+from prep.convert.kernel import has_kernel
 from prep.errors import StackError
 from prep.storage.os_errors import describe_os_error
 
@@ -288,16 +288,16 @@ def check_disk(folder: Path) -> Iterator[Finding]:
 
 def check_kernel() -> Iterator[Finding]:
     """Was the fast half of conversion compiled when this tool was installed?"""
-    if load_kernel() is not None:
+    if has_kernel():
         yield Finding("conversion", "ok", "the kernel is compiled")
         return
     checkout = Path(prep.__file__).parent.parent
     is_checkout = (checkout / "pyproject.toml").is_file()
-    what = f'-e "{checkout}"' if is_checkout else "--force-reinstall llamafactory-companion"
+    what = f'-e "{checkout}"' if is_checkout else "--force-reinstall --no-cache-dir llamafactory-companion"
     yield Finding(
         "conversion",
         "warning",
-        "the kernel is not compiled, so that large datasets take several times longer: it needs gcc or clang",
+        "the kernel is not compiled, so that large datasets take several times longer: it needs a C compiler",
         f"{sys.executable} -m pip install --no-deps {what}",
     )
 

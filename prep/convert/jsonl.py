@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
-from prep.convert.kernel import LineForm, LineKernel, escape_json, load_kernel
+from prep.convert.kernel import LineForm, LineKernel, escape_json, has_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
@@ -82,9 +82,8 @@ class LineConverter:
 
     def _make_kernel(self, data: bytes) -> LineKernel | None:
         """Return what converts lines like a block's first one; None when there is no such thing."""
-        library = load_kernel()
         plan = self._plan
-        if library is None or plan.source != "medical-cot" or plan.where or plan.length_limit is not None:
+        if not has_kernel() or plan.source != "medical-cot" or plan.where or plan.length_limit is not None:
             return None
         row = next(islice(parse_lines(data, 1), 1), None)
         if not isinstance(row, SourceRow):
@@ -97,7 +96,7 @@ class LineConverter:
         if set(mapping) != set(_TEXTS):
             return None
         form = self._describe_form(columns, [columns.index(mapping[text]) for text in _TEXTS])
-        return LineKernel(library, form, len(data))
+        return LineKernel(form, len(data))
 
     def _describe_form(self, columns: list[str], places: list[int]) -> LineForm:
         thinks = self._plan.policy is not ThinkPolicy.STRIP

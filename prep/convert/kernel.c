@@ -5,51 +5,26 @@
  * of the ordinary. Both functions stop before the first row that is not; Python converts that one and goes on, so
  * that every fault is told of in one place. A plain row's line is the very bytes that Python would have written.
  *
- * Nothing here allocates. It is safe by itself, whatever the caller asks for: every write is checked against the end
+ * Nothing here allocates or knows Python (that is `_kernelmodule.c`). It is safe by itself, whatever the caller asks for: every write is checked against the end
  * of the buffer that it was given, every index of the job and every offset against what it leads into. Sizes are
  * compared with what is left, never added up, so that no check can wrap.
  */
 
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
 
-#ifdef _WIN32
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-
-/* Which source this was made from; prep/convert/kernel.py asks. */
-#ifndef SOURCE_SHA256
-#define SOURCE_SHA256 ""
-#endif
-EXPORT extern const char lfc_source_sha256[];
-const char lfc_source_sha256[] = SOURCE_SHA256;
-
-typedef uint8_t byte;
+#include "kernel.h"
 
 /* Up to sixteen bytes are copied at a time: buffers end this much before what was allocated. */
-enum { SLACK = 32, MAX_COLUMNS = 64, MAX_TURNS = 512, NUMBER_BYTES = 20 };
-
-typedef struct {
-    const byte *at;
-    size_t size;
-} Piece;
+enum { SLACK = 32, MAX_TURNS = 512, NUMBER_BYTES = 20 };
 
 typedef struct {
     byte *at;
     byte *end;
     int full;
 } Writer;
-
-/* What a call did: from how much of the input, and into how many bytes of the output. */
-typedef struct {
-    uint64_t bytes_read, rows, records, with_system, with_history, bytes_written;
-} Done;
 
 /* ---- texts ---- */
 
@@ -372,18 +347,6 @@ static void put_number(Writer *out, uint64_t number) {
 
 /* ---- JSONL of question, think, answer ---- */
 
-enum { QUESTION, THOUGHT, ANSWER, TEXTS };
-
-/* How lines are read and written: `names` are the columns that each line has, in their order and as JSON writes
- * them; `places` says which of them are the question, the thought and the answer. */
-typedef struct {
-    const Piece *names;
-    uint64_t columns;
-    uint64_t places[TEXTS];
-    uint64_t writes_thought;
-    Piece before_question, before_thought, before_answer, after_answer;
-} LinesJob;
-
 static const byte *skip_blank(const byte *at, const byte *end) {
     while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
     return at;
@@ -487,9 +450,8 @@ static int is_sound(const LinesJob *job) {
     return place[QUESTION] != place[THOUGHT] && place[THOUGHT] != place[ANSWER] && place[QUESTION] != place[ANSWER];
 }
 
-/* Convert lines until one is not plain or the output is full; `row` is the first one's number. */
-EXPORT void lfc_convert_lines(const LinesJob *job, const byte *data, size_t size, uint64_t row, byte *out,
-                              size_t out_size, Done *done) {
+void lfc_convert_lines(const LinesJob *job, const byte *data, size_t size, uint64_t row, byte *out, size_t out_size,
+                       Done *done) {
     Writer writer;
     memset(done, 0, sizeof *done);
     if (!data || !is_sound(job) || !open_writer(&writer, out, out_size)) return;
@@ -512,22 +474,6 @@ EXPORT void lfc_convert_lines(const LinesJob *job, const byte *data, size_t size
 }
 
 /* ---- ShareGPT columns ---- */
-
-enum { SYSTEM = 1, USER, ASSISTANT };
-enum { EXPAND, ALL, FIRST, LAST };
-
-/* Arrow's buffers: row r's turns are offsets[r] to offsets[r + 1], turn t's text is texts[text_offsets[t]] to
- * texts[text_offsets[t + 1]], its role likewise. There are `rows` + 1 offsets of rows and `all_turns` + 1 of turns;
- * what stands in them is not trusted. `role_codes` says what each of `role_names` is, 0 for no plain one. `system` is
- * for rows without one of their own. */
-typedef struct {
-    const byte *offsets, *text_offsets, *role_offsets, *texts, *roles;
-    uint64_t rows, all_turns, texts_size, roles_size;
-    const Piece *role_names;
-    const uint64_t *role_codes;
-    uint64_t role_count, turns;
-    Piece system, before_question, before_answer, before_system, before_history, before_origin, line_end;
-} TurnsJob;
 
 /* A part of what offsets lead into: from `first` to `last`, without it. */
 typedef struct {
@@ -655,10 +601,8 @@ static int put_row(const TurnsJob *job, uint64_t index, uint64_t number, Writer 
            are_others_plain(&row, out);
 }
 
-/* Convert rows `first` to `last`, without it, until one is not plain or the output is full; row 0 has the number
- * `number`. */
-EXPORT void lfc_convert_turns(const TurnsJob *job, uint64_t first, uint64_t last, uint64_t number, byte *out,
-                              size_t out_size, Done *done) {
+void lfc_convert_turns(const TurnsJob *job, uint64_t first, uint64_t last, uint64_t number, byte *out, size_t out_size,
+                       Done *done) {
     Writer writer;
     memset(done, 0, sizeof *done);
     if (!job->offsets || !job->text_offsets || !job->role_offsets || !job->texts || !job->roles) return;

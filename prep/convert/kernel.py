@@ -1,61 +1,15 @@
-"""The compiled half of conversion: `kernel.c`, called without the GIL.
+"""Plain rows → lines by the compiled half of conversion, which works without the GIL.
 
 It is compiled when the package is installed, if there is a C compiler. Without it every row takes the slow path,
 to the same bytes and several times slower.
 """
 
-import ctypes
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from prep.formats.turns import TURN_CHOICES
-
-_SOURCE, _LIBRARY = "kernel.c", "libkernel.so"
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
-_SYSTEM, _USER, _ASSISTANT = 1, 2, 3
-
-
-class _Piece(ctypes.Structure):
-    _fields_ = (("at", ctypes.c_char_p), ("size", ctypes.c_size_t))
-
-
-class _Done(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in ("bytes_read", "rows", "records", "with_system", "with_history", "bytes_written")
-    )
-
-
-class _LinesJob(ctypes.Structure):
-    _fields_ = (
-        ("names", ctypes.POINTER(_Piece)),
-        ("columns", ctypes.c_uint64),
-        ("places", ctypes.c_uint64 * 3),
-        ("writes_thought", ctypes.c_uint64),
-        *((name, _Piece) for name in ("before_question", "before_thought", "before_answer", "after_answer")),
-    )
-
-
-class _TurnsJob(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("offsets", "text_offsets", "role_offsets", "texts", "roles")),
-        *((name, ctypes.c_uint64) for name in ("rows", "all_turns", "texts_size", "roles_size")),
-        ("role_names", ctypes.POINTER(_Piece)),
-        ("role_codes", ctypes.POINTER(ctypes.c_uint64)),
-        ("role_count", ctypes.c_uint64),
-        ("turns", ctypes.c_uint64),
-        *(
-            (name, _Piece)
-            for name in (
-                *("system", "before_question", "before_answer", "before_system"),
-                *("before_history", "before_origin", "line_end"),
-            )
-        ),
-    )
 
 
 class Converted(NamedTuple):
@@ -100,88 +54,104 @@ class TurnForm(NamedTuple):
 
 
 class TurnBuffers(NamedTuple):
-    """The addresses of Arrow's buffers of conversations; whoever made them keeps them alive.
+    """Arrow's buffers of conversations.
 
     Shape: `rows` + 1 offsets of rows, `all_turns` + 1 of texts and of roles, all int32; the kernel checks what
     stands in them, against `all_turns` and the bytes of `texts` and `roles`.
     """
 
-    offsets: int
-    text_offsets: int
-    role_offsets: int
-    texts: int
-    roles: int
+    offsets: Any
+    text_offsets: Any
+    role_offsets: Any
+    texts: Any
+    roles: Any
     rows: int
     all_turns: int
-    texts_size: int
-    roles_size: int
 
 
 @cache
-def load_kernel() -> ctypes.CDLL | None:
-    """Return the compiled functions, None when they were not compiled, or from another source than is here."""
-    source, path = Path(__file__).with_name(_SOURCE), Path(__file__).with_name(_LIBRARY)
+def has_kernel() -> bool:
+    """Whether the compiled half was made for this Python and is here."""
     try:
-        library = ctypes.CDLL(str(path))
-        digest = ctypes.c_char * 64
-        made_from = digest.in_dll(library, "lfc_source_sha256").value.decode()
-        if made_from != hashlib.sha256(source.read_bytes()).hexdigest():
-            return None
-    except (OSError, ValueError):
-        # Not there, made for another platform, or not ours.
-        return None
-    size, number, buffer = ctypes.c_size_t, ctypes.c_uint64, ctypes.c_void_p
-    done = ctypes.POINTER(_Done)
-    lines, turns = library.lfc_convert_lines, library.lfc_convert_turns
-    lines.argtypes = [ctypes.POINTER(_LinesJob), buffer, size, number, buffer, size, done]
-    turns.argtypes = [ctypes.POINTER(_TurnsJob), number, number, number, buffer, size, done]
-    lines.restype = turns.restype = None
-    return library
+        from prep.convert import _kernel  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 class LineKernel:
-    """Converts plain lines of JSONL, in blocks of about this size."""
+    """Converts plain lines of JSONL, in blocks of about this size; only where there is a kernel."""
 
-    def __init__(self, library: ctypes.CDLL, form: LineForm, block_bytes: int) -> None:
-        names = [f'"{column}"'.encode() for column in form.columns]
+    def __init__(self, form: LineForm, block_bytes: int) -> None:
+        from prep.convert import _kernel
+
         self.columns = form.columns
-        self._call = library.lfc_convert_lines
-        self._job = _LinesJob(
-            (_Piece * len(names))(*map(_as_piece, names)),
-            len(names),
-            (ctypes.c_uint64 * 3)(*form.places),
-            form.writes_thought,
-            *(_as_piece(text) for text in form[3:]),
-        )
+        self._call = _kernel.convert_lines
+        self._names = tuple(f'"{column}"'.encode() for column in form.columns)
+        self._form = form
+        question, thought, answer = form.places
+        self._places = (question, thought, answer)
         # A folder may hold thousands of small files.
-        self._output = ctypes.create_string_buffer(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
+        self._output = bytearray(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
 
     def convert(self, data: bytes, start: int, row: int) -> Converted:
         """Convert lines from an offset in a block on, the first of this number, until one is not plain."""
-        done = _Done()
-        address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
-        self._call(self._job, address + start, len(data) - start, row, self._output, len(self._output), done)
-        return _describe(done, self._output)
+        form = self._form
+        made = self._call(
+            self._names,
+            self._places,
+            form.writes_thought,
+            form.before_question,
+            form.before_thought,
+            form.before_answer,
+            form.after_answer,
+            data,
+            start,
+            row,
+            self._output,
+        )
+        return Converted._make(made)
 
 
 class TurnKernel:
-    """Converts plain conversations of Arrow's columns."""
+    """Converts plain conversations of Arrow's columns; only where there is a kernel."""
 
-    def __init__(self, library: ctypes.CDLL, form: TurnForm) -> None:
-        codes = {"system": _SYSTEM, "human": _USER, "gpt": _ASSISTANT}
-        roles = [(name.encode(), codes[role]) for name, role in form.roles.items() if role in codes]
-        self._call = library.lfc_convert_turns
-        self._names = (_Piece * len(roles))(*(_as_piece(name) for name, _ in roles))
-        self._codes = (ctypes.c_uint64 * len(roles))(*(code for _, code in roles))
-        self._rest = (len(roles), TURN_CHOICES.index(form.turns), *(_as_piece(text) for text in form[2:]))
-        self._output = ctypes.create_string_buffer(_OUTPUT_BYTES)
+    def __init__(self, form: TurnForm) -> None:
+        from prep.convert import _kernel
+
+        codes = {"system": _kernel.SYSTEM, "human": _kernel.USER, "gpt": _kernel.ASSISTANT}
+        choices = {
+            "expand": _kernel.EXPAND,
+            "all": _kernel.ALL,
+            "first": _kernel.FIRST,
+            "last": _kernel.LAST,
+        }
+        self._call = _kernel.convert_turns
+        self._roles = tuple((name.encode(), codes[role]) for name, role in form.roles.items() if role in codes)
+        self._turns = choices[form.turns]
+        self._form = form
+        self._output = bytearray(_OUTPUT_BYTES)
 
     def convert(self, buffers: TurnBuffers, rows: range, first_number: int) -> Converted:
         """Convert these rows of a batch, whose row 0 has this number, until one is not plain."""
-        done = _Done()
-        job = _TurnsJob(*buffers, self._names, self._codes, *self._rest)
-        self._call(job, rows.start, rows.stop, first_number, self._output, _OUTPUT_BYTES, done)
-        return _describe(done, self._output)
+        form = self._form
+        made = self._call(
+            self._roles,
+            self._turns,
+            form.system,
+            form.before_question,
+            form.before_answer,
+            form.before_system,
+            form.before_history,
+            form.before_origin,
+            form.line_end,
+            buffers,
+            rows.start,
+            rows.stop,
+            first_number,
+            self._output,
+        )
+        return Converted._make(made)
 
 
 def escape_json(text: str) -> bytes:
@@ -189,12 +159,3 @@ def escape_json(text: str) -> bytes:
     import orjson
 
     return orjson.dumps(text)[1:-1]
-
-
-def _as_piece(text: bytes) -> _Piece:
-    return _Piece(text, len(text))
-
-
-def _describe(done: _Done, output: Any) -> Converted:
-    lines = ctypes.string_at(output, done.bytes_written)
-    return Converted(lines, done.bytes_read, done.rows, done.records, done.with_system, done.with_history)

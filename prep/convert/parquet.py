@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from prep.convert.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, load_kernel
+from prep.convert.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, has_kernel
 from prep.convert.memory import limit_memory
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.convert.where import condition_columns
@@ -163,8 +163,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
     """Return what converts plain ShareGPT rows, None when it is not there or the plan asks for more."""
-    library = load_kernel()
-    if library is None or plan.source != "sharegpt" or plan.where or plan.length_limit is not None:
+    if not has_kernel() or plan.source != "sharegpt" or plan.where or plan.length_limit is not None:
         return None
 
     thought = EMPTY_THOUGHT if plan.policy is ThinkPolicy.TAGGED else ""
@@ -179,7 +178,7 @@ def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
         before_origin=b'],"origin":"' + escape_json(f"{name_origin(plan, label)}:"),
         line_end=b'"}\n',
     )
-    return TurnKernel(library, form)
+    return TurnKernel(form)
 
 
 def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
@@ -209,8 +208,7 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
     items = ((offsets, len(lists)), (text_offsets, len(texts)), (role_offsets, len(roles)))
     if any(buffer.size < _OFFSET_BYTES * (count + 1) for buffer, count in items) or len(texts) != len(roles):
         return None
-    addresses = [buffer.address for buffer in buffers]
-    return TurnBuffers._make([*addresses, len(lists), len(texts), text_data.size, role_data.size])
+    return TurnBuffers(*buffers, rows=len(lists), all_turns=len(texts))
 
 
 def _convert_batch(

@@ -1,10 +1,6 @@
 """The kernel: whatever it is given, its bytes, counts and rejects are those of the slow path."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -15,17 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prep.convert.jsonl import LineConverter
-from prep.convert.kernel import load_kernel
+from prep.convert.kernel import has_kernel
 from prep.convert.parquet import convert_parquet
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
 from prep.rows.readers import BadRow, InputFile, SourceRow
 from prep.rows.thinking import ThinkPolicy
 
-pytest.importorskip("hatchling")
-from hatch_build import compile_kernel
-
-SOURCE = Path("prep", "convert", "kernel.c").resolve()
-NEEDS_KERNEL = pytest.mark.skipif(load_kernel() is None, reason="the kernel was not compiled: no C compiler")
+NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
 # What str.strip() and JSON treat in ways of their own, and what may stop the kernel.
 ODD = [
     *" \n\t\r\f\x7f\x85\xa0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\u3002\ufeff\ud7ff",
@@ -100,8 +92,8 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
         patch.setattr("prep.convert.shard.ShardBuilder.add", count)
         fast = convert()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prep.convert.jsonl.load_kernel", lambda: None)
-        patch.setattr("prep.convert.parquet.load_kernel", lambda: None)
+        patch.setattr("prep.convert.jsonl.has_kernel", lambda: False)
+        patch.setattr("prep.convert.parquet.has_kernel", lambda: False)
         return fast, convert(), left
 
 
@@ -237,66 +229,3 @@ def test_many_turns_and_many_columns_take_the_slow_path(tmp_path: Path) -> None:
     row = {"question": "q", "think": "t", "answer": "a"} | {f"column {place}": place for place in range(70)}
     fast, general, left = both_ways(lambda: convert_lines(json.dumps(row).encode()))
     assert (fast, left) == (general, 1)
-
-
-def test_a_library_made_from_another_source_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = Path(shutil.copy(SOURCE, tmp_path / "kernel.c"))
-    if compile_kernel(source, tmp_path / "libkernel.so"):
-        pytest.skip("there is no C compiler")
-    monkeypatch.setattr("prep.convert.kernel.__file__", str(tmp_path / "kernel.py"))
-    uncached = load_kernel.__wrapped__
-    assert uncached() is not None
-    source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert uncached() is None
-    # Not written over: it is loaded.
-    (tmp_path / "libkernel.so").unlink()
-    assert uncached() is None
-    (tmp_path / "libkernel.so").write_bytes(b"not a library")
-    assert uncached() is None
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the fake compiler is a shell script")
-def test_a_compiler_that_is_missing_or_fails_leaves_no_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = tmp_path / "libkernel.so"
-    for compiler, fault in (("lfc-no-such-compiler", "lfc-no-such-compiler"), ("false", "")):
-        library.write_bytes(b"old")
-        monkeypatch.setenv("CC", compiler)
-        assert fault in compile_kernel(SOURCE, library)
-        assert list(tmp_path.iterdir()) == []
-    monkeypatch.delenv("CC")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert compile_kernel(SOURCE, library) == "there is no C compiler"
-
-
-@NEEDS_KERNEL
-@pytest.mark.skipif(sys.platform != "linux", reason="the sanitizer is loaded as Linux does it")
-@pytest.mark.parametrize("processor", ["", "-U__SSE2__"], ids=["this-processor", "any-processor"])
-def test_no_input_makes_the_kernel_leave_its_buffers(
-    processor: str, tmp_path: Path, full: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not full:
-        pytest.skip("with --full")
-    folder = tmp_path / "sanitized" / "prep"
-    shutil.copytree(SOURCE.parent, folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    monkeypatch.setenv("CC", f"gcc -g -fsanitize=address,undefined -fno-sanitize-recover=all {processor}")
-    if fault := compile_kernel(folder / "kernel.c", folder / "libkernel.so"):
-        pytest.skip(fault)
-    asked = ["gcc", "-print-file-name=libasan.so"]
-    runtime = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    for name in ("tests", "hatch_build.py", "pyproject.toml"):
-        (folder.parent / name).symlink_to(Path(__file__).parents[3] / name)
-    # Python's own allocator would hide where a buffer ends.
-    watched = {"PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(folder.parent)}
-    tests = ("-q", "-p", "no:cacheprovider", "-k", "slow_path", "tests/prep/convert/test_kernel.py")
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", *tests],
-        cwd=folder.parent,
-        env={**os.environ, **watched, "LD_PRELOAD": runtime},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "5 passed" in result.stdout

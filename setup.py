@@ -1,0 +1,40 @@
+"""Compile the kernel, which may fail, and take constraints.txt along; all else is in pyproject.toml."""
+
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+# A Python without the lock has no limited API.
+HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+MAKES_FOR_MSVC = sysconfig.get_platform().startswith("win")
+SOURCES = Path("prep", "convert")
+
+
+class BuildWithConstraints(build_py):
+    """`lfc doctor` compares an environment with the set that was seen to train, which stands in the root."""
+
+    def run(self) -> None:
+        """Copy the modules, and constraints.txt to where an installed package looks for it."""
+        super().run()
+        if not self.editable_mode:
+            self.copy_file("constraints.txt", str(Path(self.build_lib, "llamafactory_configs", "constraints.txt")))
+
+
+KERNEL = Extension(
+    "prep.convert._kernel",
+    [str(SOURCES / name) for name in ("_kernelmodule.c", "kernel.c")],
+    depends=[str(SOURCES / "kernel.h")],
+    define_macros=[("Py_LIMITED_API", "0x030B0000")] if HAS_LIMITED_API else [],
+    extra_compile_args=["/std:c11", "/O2"] if MAKES_FOR_MSVC else ["-std=c11", "-O3", "-fvisibility=hidden"],
+    py_limited_api=HAS_LIMITED_API,
+    # Without it every row takes the general way, to the same bytes.
+    optional=True,
+)
+
+setup(
+    ext_modules=[KERNEL],
+    cmdclass={"build_py": BuildWithConstraints},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
+)
