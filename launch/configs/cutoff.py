@@ -9,7 +9,7 @@ from prep.errors import UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
 from prep.tokens.cutoff import CutoffAdvice
-from prep.tokens.encoder import TemplateOptions
+from prep.tokens.turns import TemplateOptions
 
 # Some seconds of measuring; what is larger is for `lfc prep stats`, which shows how far it is.
 _MAX_MEASURED_BYTES = 64 << 20

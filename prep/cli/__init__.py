@@ -709,7 +709,7 @@ def stats(
     from prep.quality.stats import StatsOptions, collect_stats
     from prep.registry.dataset import find_dataset
     from prep.storage.files import explain_os_error, write_text
-    from prep.tokens.encoder import TemplateOptions
+    from prep.tokens.turns import TemplateOptions
 
     dataset = find_dataset(target, dataset_dir)
     thinks = {

@@ -10,7 +10,9 @@ from prep.registry.dataset import Dataset, align_row
 from prep.rows.records import AlpacaRecord, ToolRecord
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.files import hash_file
-from prep.tokens.encoder import RowEncoder, TemplateOptions, find_tokenizer_file
+from prep.tokens.encoder import RowEncoder
+from prep.tokens.tokenizer import find_tokenizer_file
+from prep.tokens.turns import TemplateOptions
 
 CHOICES = ("drop", "reject", "keep")
 _ALPACA, _SHAREGPT = Dataset(()), Dataset((), formatting="sharegpt")

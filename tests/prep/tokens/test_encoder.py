@@ -15,15 +15,9 @@ from prep.registry.dataset import Dataset, align_row
 from prep.rows.conversation import Conversation, Message
 from prep.rows.thinking import EMPTY_THOUGHT, join_thought
 from prep.tokens.cutoff import IGNORE_INDEX, replay_row, truncate_turns
-from prep.tokens.encoder import (
-    LengthTable,
-    RowEncoder,
-    TemplateOptions,
-    TurnLengths,
-    count_tokens,
-    load_tokenizer,
-    plan_turns,
-)
+from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, count_tokens
+from prep.tokens.tokenizer import load_tokenizer
+from prep.tokens.turns import TemplateOptions, plan_turns
 
 THOUGHTS = ("", "Add them.", "先看症状\n\n再看检查。", "x </ think> y")
 ANSWERS = ("Four.", "  four\n\n", "是的，建议复查。\n- a\n- b", "é ́ <tool_call> 🙂")
@@ -86,20 +80,28 @@ TOOL_ROWS = [
 def test_a_chat_row_gets_an_empty_thought_that_is_trained_on_when_thinking_is_enabled() -> None:
     row = Conversation("", [(Message.USER, "hi"), (Message.ASSISTANT, "ans")])
     turn = plan_turns(row, TemplateOptions(enable_thinking=True))[0]
-    assert turn == (("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",), "ans<|im_end|>\n", False, True)
-    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0][2:] == (True, False)
-    assert plan_turns(row, TemplateOptions(template="qwen3_nothink"))[0][2:] == (False, False)
+    assert turn[:2] == (("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",), ("ans<|im_end|>\n",))
+    assert turn[2:4] == (False, True)
+    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0][2:4] == (True, False)
+    assert plan_turns(row, TemplateOptions(template="qwen3_nothink"))[0][2:4] == (False, False)
 
 
 def test_enable_thinking_false_removes_a_thought_and_null_keeps_it() -> None:
     row = Conversation("", [(Message.USER, "hi"), (Message.ASSISTANT, join_thought("T", "ans"))])
-    assert plan_turns(row, TemplateOptions(enable_thinking=False))[0].target == "ans<|im_end|>\n"
-    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0].target.startswith("<think>\nT\n</think>")
+    assert plan_turns(row, TemplateOptions(enable_thinking=False))[0].target == ("ans<|im_end|>\n",)
+    assert (
+        plan_turns(row, TemplateOptions(enable_thinking=None))[0]
+        .target[0]
+        .startswith(  # type: ignore[union-attr]
+            "<think>\nT\n</think>"
+        )
+    )
 
 
-def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="the tokens of template 'llama3' are not known here; known are qwen3, "):
-        TemplateOptions(template="llama3")
+def test_an_unknown_template_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="the tokens of template 'qwen_3' are not known here; ") as caught:
+        TemplateOptions(template="qwen_3", version="0.9.5")
+    assert caught.value.hint == "--template qwen3"
 
 
 def test_lengths_are_those_of_the_encoded_ids(qwen3_folder: Path) -> None:
