@@ -3,7 +3,6 @@
 The data is LLaMA-Factory's own, written by `lfc launch config schema --refresh` (docs/new-llamafactory.md).
 """
 
-import importlib.metadata
 import json
 import os
 import re
@@ -87,6 +86,8 @@ def find_release(version: str) -> str:
 
 
 def _find_installed() -> str:
+    import importlib.metadata
+
     for name in ("llamafactory", "llamafactory-kt"):
         try:
             return importlib.metadata.version(name)

@@ -39,6 +39,7 @@ def measure_datasets(values: Mapping[str, Any], notes: list[str]) -> dict[str, C
                 str(values.get("template", "")),
                 values.get("enable_thinking", True),
                 bool(values.get("mask_history")),
+                values.get("preserve_thinking"),
             )
             advice = collect_stats(dataset, StatsOptions(model=model, template=options)).advice
         except UserError as error:

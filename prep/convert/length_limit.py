@@ -45,7 +45,7 @@ class LengthLimit:
 
 
 class LengthMeter:
-    """Measures written rows through LLaMA-Factory's qwen3 template, as their think policy will train them.
+    """Measures written rows through LLaMA-Factory's default template here, as their think policy will train them.
 
     `mask_history` is on: it is what a config of rows with history gets, and no other row differs by it.
     """
@@ -69,4 +69,4 @@ class LengthMeter:
 @lru_cache(maxsize=1)
 def _load_encoder(tokenizer: str, sha256: str, enable_thinking: bool | None) -> RowEncoder:
     """Load a tokenizer once for all shards of a process; `sha256` tells a file that was replaced from it."""
-    return RowEncoder(Path(tokenizer), TemplateOptions("qwen3", enable_thinking, mask_history=True))
+    return RowEncoder(Path(tokenizer), TemplateOptions(enable_thinking=enable_thinking, mask_history=True))

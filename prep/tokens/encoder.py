@@ -157,7 +157,9 @@ class RowEncoder:
             text = self._find_special(part)
         found = None if text is None else self._tokenizer.token_to_id(text)
         if found is None and part is not Special.BOS:
-            raise InputError(f"{self._path} has no {text or 'eos_token'}, which template {self._template.name} writes")
+            raise InputError(
+                f"{self._path} has no {text or 'eos_token'}, which template {self._template.name} writes"
+            )
         return [] if found is None else [found]
 
     def _find_special(self, part: Special) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.configs.document import Fault
-from launch.configs.presets import find_template
+from launch.configs.models import find_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
 from launch.configs.rules.rows import count_rows, is_file_dataset, read_manifests
 from prep.errors import UserError

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from launch.configs.config import check_values
-from launch.configs.presets import Preset, find_preset, find_template, list_presets
+from launch.configs.models import find_template
+from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.rules import Machine, choose_machine
 from launch.configs.schema import guess_kind
 from prep.errors import ConfigError
