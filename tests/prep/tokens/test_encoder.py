@@ -189,6 +189,25 @@ def test_ids_and_labels_equal_llamafactorys_processor(
 
 
 @pytest.mark.stack
+@pytest.mark.parametrize("template", ["qwen", "qwen3_5", "qwen3_6", "chatml", "default", "empty", "fewshot"])
+@pytest.mark.parametrize("mask_history", [True, False])
+def test_ids_and_labels_of_other_templates_equal_llamafactorys_processor(
+    qwen3_folder: Path, template: str, mask_history: bool
+) -> None:
+    options = TemplateOptions(template, enable_thinking=True, mask_history=mask_history)
+    encoder = RowEncoder(qwen3_folder, options)
+    for cutoff_len in (61, 401, 100_000):
+        encode = build_llamafactory_encoder(qwen3_folder, options, cutoff_len)
+        for row in make_alpaca_rows(40):
+            turns = encoder.encode_turns(align_row(row, Dataset(())))
+            end = encoder.end_of_row
+            ours = truncate_turns(turns, cutoff_len, mask_history=mask_history, end_of_row=end)
+            assert ours == encode(row, "alpaca")
+            lengths = next(encoder.measure_rows([align_row(row, Dataset(()))]))
+            assert [(turn.source, turn.target) for turn in lengths] == [(len(one), len(two)) for one, two in turns]
+
+
+@pytest.mark.stack
 def test_packing_takes_one_token_from_the_cutoff_and_drops_no_row(qwen3_folder: Path) -> None:
     from llamafactory.hparams import DataArguments
 
