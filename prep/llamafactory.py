@@ -72,7 +72,7 @@ def find_version_facts(version: str = "") -> VersionFacts:
         if find_release(asked) not in shipped:
             raise UserError(
                 f"LLaMA-Factory {asked} is not known here; known are {', '.join(shipped)}",
-                hint=f"--llamafactory-version {shipped[-1]}",
+                hint=f"set {_VARIABLE}={shipped[-1]}, or unset it",
             )
         return VersionFacts(find_release(asked))
     installed = find_release(_find_installed())

@@ -238,6 +238,7 @@ def build_llamafactory_encoder(
 ) -> Any:
     """Return a function from a row to the (input_ids, labels) of LLaMA-Factory's own processor."""
     from llamafactory.data.converter import AlpacaDatasetConverter, SharegptDatasetConverter
+    from llamafactory.data.mm_plugin import get_mm_plugin
     from llamafactory.data.parser import DatasetAttr
     from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
     from llamafactory.data.template import get_template_and_fix_tokenizer
@@ -248,6 +249,8 @@ def build_llamafactory_encoder(
         template=options.template, enable_thinking=options.enable_thinking, mask_history=options.mask_history
     )
     template = get_template_and_fix_tokenizer(tokenizer, arguments)
+    # Text alone needs no image processor, which a template of a vision model asks for.
+    template.mm_plugin = get_mm_plugin("base")
     rule = SimpleNamespace(
         cutoff_len=cutoff_len, mask_history=options.mask_history, train_on_prompt=False, neat_packing=False
     )

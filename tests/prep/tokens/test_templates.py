@@ -196,4 +196,4 @@ def test_tools_in_a_format_that_is_not_proved_are_an_error_that_says_so() -> Non
 def test_a_version_that_is_not_known_is_refused_with_those_that_are() -> None:
     with pytest.raises(UserError, match=r"LLaMA-Factory 0.8.1 is not known here; known are 0.9.5, 0.9.6") as caught:
         find_version_facts("0.8.1")
-    assert caught.value.hint == "--llamafactory-version 0.9.6"
+    assert caught.value.hint == "set LFC_LLAMAFACTORY_VERSION=0.9.6, or unset it"
