@@ -19,7 +19,7 @@ INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/py
 BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -38,6 +38,9 @@ lint: $(VENV)/.dev ## Run ruff and mypy
 format: $(VENV)/.dev ## Sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+facts: $(VENV)/.dev ## Write the installed LLaMA-Factory's schemas, templates and models anew (ARGS=FOLDER: an unpacked one's)
+	$(BIN)/python scripts/write_facts.py $(ARGS)
 
 clean: ## Remove the venv and the caches
 	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

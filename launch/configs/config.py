@@ -19,12 +19,14 @@ from launch.configs.document import (
     parse_value,
     show_value,
 )
-from launch.configs.presets import Preset, find_preset, find_template, list_presets
+from launch.configs.models import find_model_template
+from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.configs.schema import Kind, find_schema_faults, guess_kind, read_schema, read_schema_text, schema_name
 from launch.machine.variables import is_enabled
 from prep.errors import ConfigError
+from prep.llamafactory import find_version_facts
 from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
 from prep.storage.atomic import refuse_existing, write_text
@@ -172,7 +174,7 @@ def new_config(
     if dataset_dir is not None:
         derived["dataset_dir"] = dataset_dir.as_posix()
     merged = {**values, **derived}
-    for key, value in {**_follow_model(merged), **_follow_dataset(merged, notes)}.items():
+    for key, value in {**_follow_model(merged, preset, overrides), **_follow_dataset(merged, notes)}.items():
         derived.setdefault(key, value)
     cutoffs = _follow_lengths(values, derived, notes) if kind == "train" else {}
     if "output_dir" in values:
@@ -267,9 +269,24 @@ def _read_either(name: str) -> Document:
     return find_preset(name).document
 
 
-def _follow_model(values: Mapping[str, Any]) -> dict[str, Any]:
-    template = find_template(str(values.get("model_name_or_path", "")))
-    return {"template": template} if template else {}
+def _follow_model(values: Mapping[str, Any], preset: Preset, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model's template; the preset's stays where its model stays, or where the model's family has it.
+
+    Raises: ConfigError when the template is not known: a wrong one trains without a word.
+    """
+    model = str(values.get("model_name_or_path") or "")
+    found = find_model_template(model)
+    if found.template:
+        return {"template": found.template}
+    kept = values.get("template")
+    is_presets = model == str(preset.values.get("model_name_or_path") or "")
+    if "template" in overrides or kept is None or is_presets or kept in found.candidates:
+        return {}
+    told = f"; it may be {' or '.join(found.candidates)}" if found.candidates else ""
+    raise ConfigError(
+        f"LLaMA-Factory {find_version_facts().version} names no template for {show_value(model)}{told}",
+        hint=f"template={found.candidates[0] if found.candidates else 'NAME'}",
+    )
 
 
 def _follow_dataset(values: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

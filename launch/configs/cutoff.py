@@ -9,7 +9,7 @@ from prep.errors import UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
 from prep.tokens.cutoff import CutoffAdvice
-from prep.tokens.encoder import TemplateOptions
+from prep.tokens.turns import TemplateOptions
 
 # Some seconds of measuring; what is larger is for `lfc prep stats`, which shows how far it is.
 _MAX_MEASURED_BYTES = 64 << 20
@@ -39,6 +39,7 @@ def measure_datasets(values: Mapping[str, Any], notes: list[str]) -> dict[str, C
                 str(values.get("template", "")),
                 values.get("enable_thinking", True),
                 bool(values.get("mask_history")),
+                values.get("preserve_thinking"),
             )
             advice = collect_stats(dataset, StatsOptions(model=model, template=options)).advice
         except UserError as error:

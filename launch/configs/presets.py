@@ -1,4 +1,4 @@
-"""Find, list and show the presets that llamafactory_configs/ ships, and name a model's template."""
+"""Find, list and show the presets that llamafactory_configs/ ships."""
 
 import re
 from dataclasses import dataclass
@@ -13,19 +13,6 @@ from prep.errors import ConfigError
 _SCHEMA_LINE = "# yaml-language-server:"
 _TRAILING_COMMENT = re.compile(r"^(?P<key>\w+):[^#]*\s# (?P<comment>.+)$")
 _SECTION = re.compile(r"^# (?P<section>[a-z].*)$")
-
-# LLaMA-Factory's own table (0.9.5, extras/constants.py), by what a model's name holds; the first that fits.
-# Qwen3.6 has a template of its own and no entry in that table.
-_TEMPLATES = (
-    (re.compile(r"qwen3[._]6"), "qwen3_6"),
-    (re.compile(r"qwen3[._]5"), "qwen3_5"),
-    (re.compile(r"qwen3-omni.*thinking"), "qwen3_omni"),
-    (re.compile(r"qwen3-omni"), "qwen3_omni_nothink"),
-    (re.compile(r"qwen3-vl.*instruct"), "qwen3_vl_nothink"),
-    (re.compile(r"qwen3-vl"), "qwen3_vl"),
-    (re.compile(r"qwen3.*instruct"), "qwen3_nothink"),
-    (re.compile(r"qwen3"), "qwen3"),
-)
 
 
 @dataclass(frozen=True)
@@ -101,13 +88,3 @@ def find_preset(name: str) -> Preset:
             hint=near[0] if near else "lfc launch config ls",
         )
     return presets[name]
-
-
-def find_template(model_name_or_path: str) -> str | None:
-    """Return the LLaMA-Factory template of a Qwen3 model's name or folder, None for another model.
-
-    >>> find_template("Qwen/Qwen3-4B-Instruct-2507")
-    'qwen3_nothink'
-    """
-    base = re.split(r"[/\\]", model_name_or_path.rstrip("/\\"))[-1].lower()
-    return next((template for pattern, template in _TEMPLATES if pattern.search(base)), None)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from launch.configs.document import Fault, format_value, show_value, suggest_names
 from prep.errors import StackError
+from prep.llamafactory import find_release, find_version_facts
 from prep.storage.atomic import encode_json, open_atomic
 
 Kind = Literal["train", "infer"]
@@ -23,7 +24,6 @@ OTHER_SCHEMAS = {
     "recipe": "recipe.schema.json",
     "sweep": "sweep.schema.json",
 }
-LLAMAFACTORY_VERSION = "0.9.5"
 _INTROSPECT_TIMEOUT_S = 300
 
 _LISTS = {"strings": "string", "numbers": "number"}
@@ -47,9 +47,9 @@ _WORDS = {
 }
 
 
-def schema_name(kind: Kind, version: str = LLAMAFACTORY_VERSION) -> str:
-    """The file name of a kind's schema."""
-    return f"llamafactory-{version}-{kind}.schema.json"
+def schema_name(kind: Kind, version: str = "") -> str:
+    """The file name of a kind's schema; "" is the version that is installed, else the oldest known."""
+    return f"llamafactory-{version or find_version_facts().version}-{kind}.schema.json"
 
 
 def read_schema(kind: Kind) -> dict[str, Any]:
@@ -84,16 +84,17 @@ def _file_name(kind: str) -> str:
     return OTHER_SCHEMAS.get(kind) or schema_name("infer" if kind == "infer" else "train")
 
 
-def introspect_stack(python: Path) -> dict[str, Any]:
-    """Ask the LLaMA-Factory of another interpreter for its arguments, in a child process.
+def introspect_stack(python: Path, unpacked: Path | None = None) -> dict[str, Any]:
+    """Ask the LLaMA-Factory of another interpreter for what it knows, in a child process.
 
+    Shape: the answer is that of guest/describe_arguments.py; `unpacked` is a folder that holds another
+    llamafactory, to be asked instead of the installed one.
     Raises: StackError when it has none, or it cannot be imported.
     """
     script = files("launch") / "guest" / "describe_arguments.py"
+    command = [str(python), "-I", str(script), *([str(unpacked)] if unpacked else [])]
     try:
-        result = subprocess.run(
-            [str(python), "-I", str(script)], capture_output=True, timeout=_INTROSPECT_TIMEOUT_S, check=True
-        )
+        result = subprocess.run(command, capture_output=True, timeout=_INTROSPECT_TIMEOUT_S, check=True)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise StackError(f"{python} could not be asked for LLaMA-Factory's arguments: {error}") from error
     except subprocess.CalledProcessError as error:
@@ -108,10 +109,26 @@ def write_schemas(described: Mapping[str, Any], folder: Path) -> list[Path]:
     paths = []
     kinds: tuple[Kind, ...] = ("train", "infer")
     for kind in kinds:
-        path = folder / schema_name(kind, described["versions"]["llamafactory"])
+        path = folder / schema_name(kind, find_release(described["versions"]["llamafactory"]))
         with open_atomic(path) as out:
             out.write(encode_json(build_schema(described, kind)))
         paths.append(path)
+    return paths
+
+
+def write_facts(described: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write an introspected LLaMA-Factory's templates and models into the folder of its version."""
+    told = folder / find_release(described["versions"]["llamafactory"])
+    told.mkdir(parents=True, exist_ok=True)
+    contents = {
+        "templates": {key: described[key] for key in ("templates", "tool_prompts", "strips_lone_tools")},
+        "models": described["models"],
+    }
+    paths = []
+    for name, content in contents.items():
+        with open_atomic(told / f"{name}.json") as out:
+            out.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        paths.append(told / f"{name}.json")
     return paths
 
 
@@ -120,7 +137,7 @@ def build_schema(described: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     versions = described["versions"]
     fields = [item for item in described["fields"] if kind == "train" or item["infer"]]
     properties = {item["name"]: _build_property(item) for item in fields}
-    properties["template"]["anyOf"] = [{"enum": described["templates"]}, {"type": "null"}]
+    properties["template"]["anyOf"] = [{"enum": sorted(described["templates"])}, {"type": "null"}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"LLaMA-Factory {versions['llamafactory']}: {kind}",

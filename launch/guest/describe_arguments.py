@@ -1,9 +1,12 @@
-"""Run by another interpreter, LLaMA-Factory's own: print its arguments as JSON. Imports nothing of ours.
+"""Run by another interpreter, LLaMA-Factory's own: print what it knows as JSON. Imports nothing of ours.
 
-`python -I introspect.py` prints {"versions": {...}, "templates": [...], "fields": [{name, group, infer,
-types, choices, default, help}]}; `types` are JSON Schema's names, "strings" and "numbers" are lists of them.
+`python -I describe_arguments.py [FOLDER]` prints {"versions": {...}, "fields": [...], "templates": {...},
+"models": [...], …}; FOLDER holds an unpacked LLaMA-Factory, to be asked instead of the installed one.
+A field is {name, group, infer, types, choices, default, help}; `types` are JSON Schema's names, "strings" and
+"numbers" are lists of them. A template is what register_template was given, a model an entry of SUPPORTED_MODELS.
 """
 
+import ast
 import dataclasses
 import enum
 import importlib.metadata
@@ -81,9 +84,83 @@ def describe_field(group: type, item: Any, hint: Any) -> dict[str, Any]:
     }
 
 
+def describe_slots(slots: list[Any]) -> list[Any]:
+    """Return a formatter's slots: texts as they are, {"special": "bos_token"} and {"token": …} for the rest."""
+    return [{"special": min(slot)} if isinstance(slot, set) else slot for slot in slots]
+
+
+def describe_template(template: Any) -> dict[str, Any]:
+    """Return what a template writes and how: its class, its slots, and what differs from the defaults."""
+    parts = ("prefix", "system", "user", "observation", "assistant", "function")
+    written = {part: describe_slots(getattr(template, f"format_{part}").slots) for part in parts}
+    names = ("default_system", "stop_words", "thought_words", "tool_call_words", "efficient_eos", "replace_eos")
+    values = {name: getattr(template, name, None) for name in (*names, "enable_thinking", "preserve_thinking")}
+    return {
+        "kind": type(template).__name__,
+        **{key: value for key, value in (*written.items(), *values.items()) if value not in (None, "", [], False)},
+        "tool_format": template.format_tools.tool_format,
+        "call_format": template.format_function.tool_format,
+        "multimodal": type(template.mm_plugin).__name__ != "BasePlugin",
+    }
+
+
+class EchoTokenizer:
+    """A tokenizer whose ids are the texts themselves: a template's `_encode` tells with it what it writes."""
+
+    bos_token_id, eos_token_id = "<bos>", "<eos>"
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[str]:
+        """Return the text as the only id."""
+        return [text]
+
+    def convert_tokens_to_ids(self, token: str) -> str:
+        """Return the token as its id."""
+        return token
+
+
+def strips_lone_tools(template: Any) -> bool:
+    """Whether a tools prompt without a system prompt loses the line ends before it; tried, as it is no setting."""
+    row = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    tools = '[{"name": "f", "parameters": {"properties": {}}}]'
+    return "\n\n# Tools" not in "".join(template._encode(EchoTokenizer(), row, "", tools)[0])
+
+
+def read_group_templates(source: str) -> dict[str, str]:
+    """Return each model's group's template: a base model has none in DEFAULT_TEMPLATE, and its group names one."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "register_model_group":
+            given = {keyword.arg: keyword.value for keyword in node.keywords}
+            models, template = given.get("models"), given.get("template")
+            if isinstance(models, ast.Dict) and isinstance(template, ast.Constant):
+                names = [str(key.value) for key in models.keys if isinstance(key, ast.Constant)]
+                found.update(dict.fromkeys(names, str(template.value)))
+    return found
+
+
+def describe_models() -> list[dict[str, Any]]:
+    """Return LLaMA-Factory's models: name, hub names of every hub, template, its group's template, multimodal."""
+    from llamafactory.extras import constants
+
+    groups = read_group_templates(pathlib.Path(constants.__file__).read_text(encoding="utf-8"))
+    return [
+        {
+            "name": name,
+            "hubs": sorted(set(hubs.values())),
+            # None for a base model, of which only the group knows one.
+            "template": constants.DEFAULT_TEMPLATE.get(name) or None,
+            "group": groups.get(name),
+            "multimodal": name in constants.MULTIMODAL_SUPPORTED_MODELS,
+        }
+        for name, hubs in constants.SUPPORTED_MODELS.items()
+    ]
+
+
 def describe_arguments() -> dict[str, Any]:
     """Return every argument that a train or an inference YAML may hold, in LLaMA-Factory's order."""
+    from llamafactory.data import tool_utils
     from llamafactory.data.template import TEMPLATES
+    from llamafactory.extras.env import VERSION
     from llamafactory.hparams import parser
 
     fields = {}
@@ -94,16 +171,27 @@ def describe_arguments() -> dict[str, Any]:
                 fields[item.name] = describe_field(group, item, hints[item.name])
     for field in fields.values():
         field["infer"] = field["group"] != "training"
-    names = ("llamafactory", "transformers")
     return {
-        "versions": {name: importlib.metadata.version(name) for name in names},
-        "templates": sorted(TEMPLATES),
+        # Its own word: the package's metadata is another's where a fork or a checkout stands in front.
+        "versions": {"llamafactory": VERSION, "transformers": importlib.metadata.version("transformers")},
+        "templates": {name: describe_template(template) for name, template in sorted(TEMPLATES.items())},
+        "models": describe_models(),
+        "tool_prompts": {
+            name.removesuffix("_TOOL_PROMPT").lower(): text
+            for name, text in sorted(vars(tool_utils).items())
+            if name.endswith("_TOOL_PROMPT")
+        },
+        "strips_lone_tools": strips_lone_tools(TEMPLATES["qwen3"]),
         "fields": list(fields.values()),
     }
 
 
 if __name__ == "__main__":
     # What the packages print while they load must not mix with the answer.
+    if len(sys.argv) > 1:
+        # Another LLaMA-Factory, unpacked and not installed: what it asks of other packages is no matter here.
+        sys.path.insert(0, sys.argv[1])
+        os.environ["DISABLE_VERSION_CHECK"] = "1"
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     json.dump(describe_arguments(), answer, default=str)

@@ -32,6 +32,7 @@ from launch.runs.process import Poll
 from launch.runs.run import run_llamafactory
 from prep.errors import ConfigError, InputError
 from prep.storage.atomic import write_json, write_text
+from prep.tokens.templates import look_up_template
 
 COMPARISON_FILE = "comparison.json"
 # No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
@@ -111,8 +112,9 @@ def write_prediction_config(
 
 
 def _thinks(training: Mapping[str, Any]) -> bool:
-    """Tell whether a model is asked to think: a template such as qwen3_nothink never does."""
-    return training.get("enable_thinking") is not False and not str(training.get("template")).endswith("_nothink")
+    """Tell whether a model is asked to think: a template such as qwen3_nothink or llama3 never does."""
+    template = look_up_template(training.get("template"))
+    return training.get("enable_thinking") is not False and (template is None or template.thinks)
 
 
 def list_trained(configs: Mapping[str, Mapping[str, Any]], adapters: Sequence[Path] = ()) -> dict[str, str]:

@@ -668,7 +668,7 @@ def _report_findings(
 @click.argument("target", metavar="FILE|NAME")
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", default="qwen3", show_default=True, help="LLaMA-Factory's template.")
+@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
 @click.option(
     "--enable-thinking",
     type=click.Choice(["true", "false", "null"]),
@@ -686,7 +686,7 @@ def stats(
     target: str,
     dataset_dir: Path,
     model: Path | None,
-    template: str,
+    template: str | None,
     enable_thinking: str | None,
     mask_history: bool,
     packing: bool,
@@ -710,8 +710,10 @@ def stats(
     from prep.registry.dataset import find_dataset
     from prep.storage.atomic import write_text
     from prep.storage.os_errors import explain_os_error
-    from prep.tokens.encoder import TemplateOptions
+    from prep.tokens.templates import DEFAULT_TEMPLATE
+    from prep.tokens.turns import TemplateOptions
 
+    template = template or DEFAULT_TEMPLATE
     dataset = find_dataset(target, dataset_dir)
     thinks = {
         "true": True,

@@ -10,7 +10,9 @@ from prep.registry.dataset import Dataset, align_row
 from prep.rows.records import AlpacaRecord, ToolRecord
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
-from prep.tokens.encoder import RowEncoder, TemplateOptions, find_tokenizer_file
+from prep.tokens.encoder import RowEncoder
+from prep.tokens.tokenizer import find_tokenizer_file
+from prep.tokens.turns import TemplateOptions
 
 CHOICES = ("drop", "reject", "keep")
 _ALPACA, _SHAREGPT = Dataset(()), Dataset((), formatting="sharegpt")
@@ -43,7 +45,7 @@ class LengthLimit:
 
 
 class LengthMeter:
-    """Measures written rows through LLaMA-Factory's qwen3 template, as their think policy will train them.
+    """Measures written rows through LLaMA-Factory's default template here, as their think policy will train them.
 
     `mask_history` is on: it is what a config of rows with history gets, and no other row differs by it.
     """
@@ -67,4 +69,4 @@ class LengthMeter:
 @lru_cache(maxsize=1)
 def _load_encoder(tokenizer: str, sha256: str, enable_thinking: bool | None) -> RowEncoder:
     """Load a tokenizer once for all shards of a process; `sha256` tells a file that was replaced from it."""
-    return RowEncoder(Path(tokenizer), TemplateOptions("qwen3", enable_thinking, mask_history=True))
+    return RowEncoder(Path(tokenizer), TemplateOptions(enable_thinking=enable_thinking, mask_history=True))

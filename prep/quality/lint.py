@@ -28,7 +28,7 @@ from prep.rows.thinking import (
     find_output_fault,
 )
 from prep.storage.os_errors import explain_read_error
-from prep.tokens.encoder import TemplateOptions, plan_turns
+from prep.tokens.turns import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
 _SHAREGPT_COLUMNS = ("messages", "system", "tools")

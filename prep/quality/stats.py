@@ -13,7 +13,8 @@ from prep.registry.dataset import Dataset, align_row, read_dataset_rows
 from prep.rows.conversation import Conversation
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
-from prep.tokens.encoder import LengthTable, RowEncoder, TemplateOptions, TurnLengths, make_measurer
+from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, make_measurer
+from prep.tokens.turns import TemplateOptions
 
 KINDS = ("reasoning", "chat", "empty thought")
 PERCENTS = (50, 90, 95, 99)
@@ -86,7 +87,7 @@ def collect_stats(
     Raises: InputError at the first row that cannot be read, with file and line.
     """
     reader = _Reader(dataset, on_rows)
-    table = LengthTable()
+    table = LengthTable(options.template.rules.row_tokens)
     if options.model is None:
         totals = [
             len(row.system) + sum(len(content) for _, content in row.messages)
@@ -101,7 +102,13 @@ def collect_stats(
     ordered = sorted(totals)
     cutoffs = options.cutoff_lens or _choose_cutoffs(ordered[-1])
     replays = [
-        replay_cutoff(table, cutoff, mask_history=options.template.mask_history, packing=options.packing)
+        replay_cutoff(
+            table,
+            cutoff,
+            mask_history=options.template.mask_history,
+            packing=options.packing,
+            row_tokens=options.template.rules.row_tokens,
+        )
         for cutoff in (cutoffs if options.model else ())
     ]
     shown = replays[0].rows_cut[:_SHOWN_LINES] if len(options.cutoff_lens) == 1 and replays else []

@@ -13,9 +13,6 @@ from typing import NamedTuple
 from prep.tokens.encoder import EncodedTurn, TurnLengths
 
 IGNORE_INDEX = -100
-# The last two tokens of every answer under Qwen3's templates: <|im_end|> and the line end after it.
-_LINE_END = 1
-_END_OF_TURN = 2
 
 
 @dataclass(frozen=True)
@@ -91,23 +88,31 @@ def keep_lengths(source: int, target: int, room: int) -> tuple[int, int]:
 
 
 def truncate_turns(
-    turns: Sequence[EncodedTurn], cutoff_len: int, *, mask_history: bool
+    turns: Sequence[EncodedTurn], cutoff_len: int, *, mask_history: bool, end_of_row: int | None = None
 ) -> tuple[list[int], list[int]]:
-    """Return (input_ids, labels) of a row under a cutoff, as LLaMA-Factory's supervised processor makes them."""
+    """Return (input_ids, labels) of a row under a cutoff, as LLaMA-Factory's supervised processor makes them.
+
+    `end_of_row` stands after the last turn and is trained before each later turn, as an answer's end.
+    """
     input_ids: list[int] = []
     labels: list[int] = []
+    end = [] if end_of_row is None else [end_of_row]
+    cutoff_len -= len(end)
     for place, turn in enumerate(reversed(turns) if mask_history else turns):
         if len(input_ids) >= cutoff_len:
             break
         kept_source, kept_target = keep_lengths(len(turn.source), len(turn.target), cutoff_len - len(input_ids))
         source, target = turn.source[:kept_source], turn.target[:kept_target]
         is_trained = not (mask_history and place)
-        turn_labels = [IGNORE_INDEX] * len(source) + (target if is_trained else [IGNORE_INDEX] * len(target))
+        source_labels = [IGNORE_INDEX] * len(source)
+        if end and place:
+            source_labels = end + source_labels[1:]
+        turn_labels = source_labels + (target if is_trained else [IGNORE_INDEX] * len(target))
         if mask_history:
             input_ids, labels = source + target + input_ids, turn_labels + labels
         else:
             input_ids, labels = input_ids + source + target, labels + turn_labels
-    return input_ids, labels
+    return input_ids + end, labels + end
 
 
 def replay_row(turns: Sequence[TurnLengths], cutoff_len: int, *, mask_history: bool) -> RowLoss:
@@ -127,16 +132,21 @@ def replay_row(turns: Sequence[TurnLengths], cutoff_len: int, *, mask_history: b
 
 
 def replay_cutoff(
-    rows: Iterable[Sequence[TurnLengths]], cutoff_len: int, *, mask_history: bool, packing: bool = False
+    rows: Iterable[Sequence[TurnLengths]],
+    cutoff_len: int,
+    *,
+    mask_history: bool,
+    packing: bool = False,
+    row_tokens: int = 0,
 ) -> CutoffReplay:
-    """Return what a cutoff takes from each row of a dataset.
+    """Return what a cutoff takes from each row of a dataset; `row_tokens` stand after each row's last turn.
 
     With packing LLaMA-Factory 0.9.5 takes one token from the cutoff and then cuts rows in the same way: under
-    these templates it drops none.
+    Qwen3's templates it drops none.
     """
     losses = dict.fromkeys(RowLoss._fields, 0)
     rows_cut = []
-    room = cutoff_len - packing
+    room = cutoff_len - packing - row_tokens
     for place, turns in enumerate(rows):
         if sum(turn.source + turn.target for turn in turns) <= room:
             continue
@@ -149,7 +159,7 @@ def replay_cutoff(
 def _compare_turn(turn: TurnLengths, source: int, target: int) -> RowLoss:
     return RowLoss(
         prompt=source < turn.source,
-        answer=target < turn.target - _END_OF_TURN,
-        end_of_turn=target < turn.target - _LINE_END,
+        answer=target < turn.target - turn.tail,
+        end_of_turn=turn.tail > 0 and target < turn.target - turn.after,
         close=turn.close >= 0 and target <= turn.close,
     )

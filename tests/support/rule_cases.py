@@ -62,8 +62,17 @@ CASES = [
     Case("thinking_follows_the_policy", {"enable_thinking": False}, {"enable_thinking": True}, parser=False),
     Case("thinking_follows_the_policy", {"dataset": "masked"}, {"enable_thinking": None}, parser=False),
     Case("history_loses_its_thoughts", {"dataset": "turns"}, {"mask_history": True}, parser=False, fatal=False),
-    Case("template_is_the_models", {"template": ...}, {"template": "qwen3"}, parser=False, fatal=False),
-    Case("template_is_the_models", {"template": "qwen3_nothink"}, {"template": "qwen3"}, parser=False, fatal=False),
+    *(
+        Case(
+            "template_is_the_models",
+            {"template": wrong, "model_name_or_path": "Qwen/Qwen3-0.6B"},
+            {"template": "qwen3"},
+            parser=False,
+            runs="nowhere",
+            fatal=False,
+        )
+        for wrong in (..., "qwen3_nothink", "llama3")
+    ),
     Case("rows_are_cut_by_cutoff_len", {"max_length": 64}, {"max_length": ...}, parser=False, fatal=False),
     Case(
         "adapters_are_there",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.configs.document import Fault
-from launch.configs.presets import find_template
+from launch.configs.models import find_model_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
 from launch.configs.rules.rows import count_rows, is_file_dataset, read_manifests
 from prep.errors import UserError
@@ -160,14 +160,16 @@ def history_loses_its_thoughts(setting: Setting) -> Iterator[Fault]:
 @any_rule
 def template_is_the_models(setting: Setting) -> Iterator[Fault]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
-    expected = find_template(str(setting["model_name_or_path"] or ""))
+    model = str(setting["model_name_or_path"] or "")
+    found = find_model_template(model)
+    allowed = (found.template,) if found.template else found.candidates
     seen = setting["template"]
-    if expected and seen != expected:
+    if allowed and seen not in allowed:
         message = "is missing" if seen is None else f"is {seen}"
         yield Fault(
             "template",
-            f"{message}, and {Path(setting['model_name_or_path']).name} uses {expected}",
-            f"template: {expected}",
+            f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
+            f"template: {allowed[0]}",
             fatal=False,
         )
 

@@ -1,4 +1,4 @@
-"""The shipped presets and the table of templates."""
+"""The shipped presets."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.configs.config import check_values
-from launch.configs.presets import Preset, find_preset, find_template, list_presets
+from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.rules import Machine, choose_machine
 from launch.configs.schema import guess_kind
 from prep.errors import ConfigError
@@ -57,28 +57,6 @@ def test_changing_a_presets_values_leaves_the_preset_alone() -> None:
     preset = find_preset("cpu-smoke")
     preset.values["stage"] = "dpo"
     assert preset.values["stage"] == "sft"
-
-
-@pytest.mark.parametrize(
-    ("model", "template"),
-    [
-        ("Qwen/Qwen3-4B", "qwen3"),
-        ("Qwen/Qwen3-0.6B-Base", "qwen3"),
-        ("Qwen/Qwen3-0.6B", "qwen3"),
-        ("Qwen/Qwen3-4B-Thinking-2507", "qwen3"),
-        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3_nothink"),
-        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "qwen3_nothink"),
-        ("Qwen/Qwen3.5-9B", "qwen3_5"),
-        ("Qwen/Qwen3.6-27B", "qwen3_6"),
-        ("Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl_nothink"),
-        ("Qwen/Qwen3-VL-8B-Thinking", "qwen3_vl"),
-        ("models/tiny-qwen3/", "qwen3"),
-        (r"D:\models\Qwen3-8B", "qwen3"),
-        ("Qwen/Qwen2.5-7B-Instruct", None),
-    ],
-)
-def test_a_models_name_gives_its_template(model: str, template: str | None) -> None:
-    assert find_template(model) == template
 
 
 PARSE = """

@@ -15,7 +15,8 @@ from prep.registry.dataset import Dataset, align_row
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import read_manifest
-from prep.tokens.encoder import RowEncoder, TemplateOptions
+from prep.tokens.encoder import RowEncoder
+from prep.tokens.turns import TemplateOptions
 from tests.support.shapes import SHAPES, sharegpt_rows, tool_rows, write_jsonl, write_parquet
 
 # <|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\na<|im_end|>\n

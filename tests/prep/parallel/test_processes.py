@@ -14,7 +14,8 @@ from prep.parallel.processes import WorkerPool
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
 from prep.rows.conversation import Conversation
-from prep.tokens.encoder import TemplateOptions, make_measurer
+from prep.tokens.encoder import make_measurer
+from prep.tokens.turns import TemplateOptions
 from tests.prep.quality.test_stats import write_rows
 from tests.support.processes import is_running
 

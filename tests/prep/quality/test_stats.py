@@ -13,7 +13,7 @@ from prep.quality.stats_page import render_page
 from prep.registry.dataset import find_dataset
 from prep.rows.thinking import join_thought
 from prep.tokens.cutoff import CutoffAdvice
-from prep.tokens.encoder import TemplateOptions
+from prep.tokens.turns import TemplateOptions
 
 
 def write_rows(path: Path, *outputs: str) -> Path:

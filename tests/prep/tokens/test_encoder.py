@@ -15,15 +15,9 @@ from prep.registry.dataset import Dataset, align_row
 from prep.rows.conversation import Conversation, Message
 from prep.rows.thinking import EMPTY_THOUGHT, join_thought
 from prep.tokens.cutoff import IGNORE_INDEX, replay_row, truncate_turns
-from prep.tokens.encoder import (
-    LengthTable,
-    RowEncoder,
-    TemplateOptions,
-    TurnLengths,
-    count_tokens,
-    load_tokenizer,
-    plan_turns,
-)
+from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, count_tokens
+from prep.tokens.tokenizer import load_tokenizer
+from prep.tokens.turns import TemplateOptions, plan_turns
 
 THOUGHTS = ("", "Add them.", "先看症状\n\n再看检查。", "x </ think> y")
 ANSWERS = ("Four.", "  four\n\n", "是的，建议复查。\n- a\n- b", "é ́ <tool_call> 🙂")
@@ -86,20 +80,28 @@ TOOL_ROWS = [
 def test_a_chat_row_gets_an_empty_thought_that_is_trained_on_when_thinking_is_enabled() -> None:
     row = Conversation("", [(Message.USER, "hi"), (Message.ASSISTANT, "ans")])
     turn = plan_turns(row, TemplateOptions(enable_thinking=True))[0]
-    assert turn == (("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",), "ans<|im_end|>\n", False, True)
-    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0][2:] == (True, False)
-    assert plan_turns(row, TemplateOptions(template="qwen3_nothink"))[0][2:] == (False, False)
+    assert turn[:2] == (("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",), ("ans<|im_end|>\n",))
+    assert turn[2:4] == (False, True)
+    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0][2:4] == (True, False)
+    assert plan_turns(row, TemplateOptions(template="qwen3_nothink"))[0][2:4] == (False, False)
 
 
 def test_enable_thinking_false_removes_a_thought_and_null_keeps_it() -> None:
     row = Conversation("", [(Message.USER, "hi"), (Message.ASSISTANT, join_thought("T", "ans"))])
-    assert plan_turns(row, TemplateOptions(enable_thinking=False))[0].target == "ans<|im_end|>\n"
-    assert plan_turns(row, TemplateOptions(enable_thinking=None))[0].target.startswith("<think>\nT\n</think>")
+    assert plan_turns(row, TemplateOptions(enable_thinking=False))[0].target == ("ans<|im_end|>\n",)
+    assert (
+        plan_turns(row, TemplateOptions(enable_thinking=None))[0]
+        .target[0]
+        .startswith(  # type: ignore[union-attr]
+            "<think>\nT\n</think>"
+        )
+    )
 
 
-def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="the tokens of template 'llama3' are not known here; known are qwen3, "):
-        TemplateOptions(template="llama3")
+def test_an_unknown_template_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="the tokens of template 'qwen_3' are not known here; ") as caught:
+        TemplateOptions(template="qwen_3", version="0.9.5")
+    assert caught.value.hint == "--template qwen3"
 
 
 def test_lengths_are_those_of_the_encoded_ids(qwen3_folder: Path) -> None:
@@ -187,6 +189,25 @@ def test_ids_and_labels_equal_llamafactorys_processor(
 
 
 @pytest.mark.stack
+@pytest.mark.parametrize("template", ["qwen", "qwen3_5", "qwen3_6", "chatml", "default", "empty", "fewshot"])
+@pytest.mark.parametrize("mask_history", [True, False])
+def test_ids_and_labels_of_other_templates_equal_llamafactorys_processor(
+    qwen3_folder: Path, template: str, mask_history: bool
+) -> None:
+    options = TemplateOptions(template, enable_thinking=True, mask_history=mask_history)
+    encoder = RowEncoder(qwen3_folder, options)
+    for cutoff_len in (61, 401, 100_000):
+        encode = build_llamafactory_encoder(qwen3_folder, options, cutoff_len)
+        for row in make_alpaca_rows(40):
+            turns = encoder.encode_turns(align_row(row, Dataset(())))
+            end = encoder.end_of_row
+            ours = truncate_turns(turns, cutoff_len, mask_history=mask_history, end_of_row=end)
+            assert ours == encode(row, "alpaca")
+            lengths = next(encoder.measure_rows([align_row(row, Dataset(()))]))
+            assert [(turn.source, turn.target) for turn in lengths] == [(len(one), len(two)) for one, two in turns]
+
+
+@pytest.mark.stack
 def test_packing_takes_one_token_from_the_cutoff_and_drops_no_row(qwen3_folder: Path) -> None:
     from llamafactory.hparams import DataArguments
 
@@ -217,6 +238,7 @@ def build_llamafactory_encoder(
 ) -> Any:
     """Return a function from a row to the (input_ids, labels) of LLaMA-Factory's own processor."""
     from llamafactory.data.converter import AlpacaDatasetConverter, SharegptDatasetConverter
+    from llamafactory.data.mm_plugin import get_mm_plugin
     from llamafactory.data.parser import DatasetAttr
     from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
     from llamafactory.data.template import get_template_and_fix_tokenizer
@@ -227,6 +249,8 @@ def build_llamafactory_encoder(
         template=options.template, enable_thinking=options.enable_thinking, mask_history=options.mask_history
     )
     template = get_template_and_fix_tokenizer(tokenizer, arguments)
+    # Text alone needs no image processor, which a template of a vision model asks for.
+    template.mm_plugin = get_mm_plugin("base")
     rule = SimpleNamespace(
         cutoff_len=cutoff_len, mask_history=options.mask_history, train_on_prompt=False, neat_packing=False
     )

@@ -1,0 +1,171 @@
+"""A model's template is LLaMA-Factory's own, or a question: never a wrong one."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.configs.config import check_values, new_config
+from launch.configs.models import ModelTemplate, find_model_template, find_template
+from launch.configs.presets import find_preset
+from launch.configs.rules import Machine
+from launch.configs.schema import introspect_stack, write_facts
+from prep.errors import ConfigError
+from prep.llamafactory import find_version_facts, list_versions
+
+QWEN3 = "{% if tools %}<tools></tools><tool_call>{% endif %}<|im_start|>user\n<|im_end|>"
+HYBRID = "{%- if add_generation_prompt %}<|im_start|>assistant{% if enable_thinking is false %}<think>{% endif %}{% endif %}"
+THINKS = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+PLAIN = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+R1 = "{{'<｜User｜>'}}{% set content = content.split('</think>')[-1] %}{% if add_generation_prompt %}<｜Assistant｜><think>\\n"
+TOKENS = {"llama3": "<|start_header_id|>user<|end_header_id|>\n\n<|eot_id|>", "vision": "<|vision_start|>"}
+# What stands in config.json, the chat_template, and the template: None where a user must be asked.
+FOLDERS: tuple[tuple[str, str, str | None], ...] = (
+    ("qwen2", "You are Qwen, created by Alibaba Cloud." + QWEN3 + PLAIN, "qwen"),
+    ("qwen2", "You are a helpful assistant" + QWEN3 + PLAIN, None),
+    ("qwen2", QWEN3 + THINKS, None),
+    ("qwen2", R1, "deepseekr1"),
+    ("llama", R1, "deepseekr1"),
+    ("qwen3", R1, "deepseekr1"),
+    ("qwen3", QWEN3 + HYBRID, "qwen3"),
+    ("qwen3_moe", QWEN3 + THINKS, "qwen3"),
+    ("qwen3", "{%- if '</think>' in content %}" + QWEN3 + PLAIN, "qwen3_nothink"),
+    ("qwen3_next", QWEN3 + PLAIN, "qwen3_nothink"),
+    ("qwen3_moe", "<function=example>" + QWEN3 + PLAIN, None),
+    ("qwen3", "<|im_start|>user\n<|im_end|>" + PLAIN, None),
+    ("qwen3_vl", TOKENS["vision"] + QWEN3 + PLAIN, "qwen3_vl_nothink"),
+    ("qwen3_vl", TOKENS["vision"] + QWEN3 + THINKS, "qwen3_vl"),
+    ("qwen2_5_vl", TOKENS["vision"] + QWEN3 + PLAIN, "qwen2_vl"),
+    ("qwen3_5", QWEN3 + HYBRID, None),
+    ("llama", TOKENS["llama3"], "llama3"),
+    ("llama", "[INST] <<SYS>>", "llama2"),
+    ("llama", "<|im_start|>user\n<|im_end|>", None),
+    ("gemma2", "<start_of_turn>user\n<end_of_turn>", "gemma2"),
+    ("gemma3_text", "<start_of_turn>user\n<end_of_turn>", None),
+    ("mistral", "[INST] [/INST]", None),
+    ("glm4", "[gMASK]<sop><|user|><|observation|>", "glm4"),
+    ("deepseek_v3", "<｜User｜><｜Assistant｜>", "deepseek3"),
+    ("gpt_oss", "<|start|>assistant<|channel|>final", "gpt_oss"),
+    ("never_heard_of", "<|im_start|>user\n<|im_end|>", None),
+)
+
+
+@pytest.mark.parametrize("version", list_versions())
+def test_every_hub_name_has_llamafactorys_own_template(version: str) -> None:
+    models = find_version_facts(version).models
+    assert len(models) > 600
+    told = {hub: model["template"] for model in models for hub in model["hubs"]}
+    assert {hub: find_template(hub, version) for hub in told} == told
+
+
+@pytest.mark.parametrize("version", list_versions())
+def test_a_folder_named_as_a_model_has_its_template_or_is_asked_about(version: str) -> None:
+    told = {hub: model["template"] for model in find_version_facts(version).models for hub in model["hubs"]}
+    for hub, template in told.items():
+        owner, name = hub.split("/")
+        paths = (f"models/{name}", f"D:\\models\\{name.upper()}\\", f"{owner}/{name.replace('.', '___')}")
+        cached = f"hub/models--{owner}--{name}/snapshots/0123abcd"
+        assert {find_template(path, version) for path in (*paths, cached)} <= {template, None}
+
+
+@pytest.mark.parametrize(
+    ("model", "template"),
+    [
+        ("Qwen/Qwen3-4B", "qwen3"),
+        ("qwen/qwen3-4b-thinking-2507", "qwen3"),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3_nothink"),
+        ("unsloth/Qwen3-4B-Instruct-2507-unsloth-bnb-4bit", "qwen3_nothink"),
+        ("unsloth/Qwen3-14B-bnb-4bit", "qwen3"),
+        ("Qwen/Qwen3.5-9B", "qwen3_5"),
+        ("Qwen/Qwen3.6-27B", "qwen3_6"),
+        ("Qwen/Qwen2.5-7B-Instruct", "qwen"),
+        ("Qwen/QwQ-32B", "qwen"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "deepseekr1"),
+        ("google/gemma-4-31B-it", "gemma4"),
+        ("models/tiny-qwen3/", None),
+        ("me/Qwen3-8B-medical", None),
+        ("", None),
+    ],
+)
+def test_a_models_name_gives_its_template(model: str, template: str | None) -> None:
+    assert find_template(model, "0.9.5") == template
+
+
+def test_qwen3_8_is_in_the_table_from_0_9_6_on() -> None:
+    assert find_template("Qwen/Qwen3.8-27B", "0.9.5") is None
+    assert find_template("Qwen/Qwen3.8-27B", "0.9.6") == "qwen3_8"
+
+
+def test_a_base_model_has_no_template_and_its_family_one_to_choose() -> None:
+    assert find_model_template("Qwen/Qwen3-0.6B-Base", "0.9.5") == ModelTemplate(None, ("qwen3",))
+
+
+def write_model(folder: Path, kind: str, chat_template: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": chat_template}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "chat_template", "template"), FOLDERS)
+def test_a_nameless_folder_has_the_right_template_or_is_asked_about(
+    tmp_path: Path, kind: str, chat_template: str, template: str | None
+) -> None:
+    folder = write_model(tmp_path / "model", kind, chat_template)
+    assert find_template(str(folder), "0.9.5") == template
+    (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+    (folder / "tokenizer_config.json").unlink()
+    assert find_template(str(folder), "0.9.5") == template
+
+
+def test_a_name_and_a_folder_that_say_different_things_are_asked_about(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "Qwen3-4B-Instruct-2507", "llama", TOKENS["llama3"])
+    assert find_model_template(str(folder)) == ModelTemplate(None, ("qwen3_nothink", "llama3"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"model_type": ["x"]}', '{"model_type": {}}', "[" * 100_000, "\udcff"]
+)
+def test_a_broken_config_json_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [1, {"name": "default"}]}', encoding="utf-8")
+    assert find_model_template(str(tmp_path)) == ModelTemplate()
+
+
+def test_config_new_asks_for_the_template_of_an_unknown_model(tmp_path: Path) -> None:
+    unknown = {"model_name_or_path": "me/mine", "dataset": None}
+    with pytest.raises(ConfigError, match=r"names no template for me/mine$") as caught:
+        new_config(find_preset("medical-hybrid"), tmp_path / "a.yaml", unknown)
+    assert caught.value.hint == "template=NAME"
+    assert not (tmp_path / "a.yaml").exists()
+    given = new_config(find_preset("medical-hybrid"), tmp_path / "a.yaml", {**unknown, "template": "chatml"})
+    assert given.values["template"] == "chatml"
+
+
+def test_config_new_keeps_the_presets_template_where_the_models_family_has_it(tmp_path: Path) -> None:
+    base = {"model_name_or_path": "Qwen/Qwen3-8B-Base", "dataset": None}
+    assert new_config(find_preset("medical-hybrid"), tmp_path / "a.yaml", base).values["template"] == "qwen3"
+    other = {"model_name_or_path": "meta-llama/Meta-Llama-3-8B", "dataset": None}
+    with pytest.raises(ConfigError, match=r"it may be llama3$") as caught:
+        new_config(find_preset("medical-hybrid"), tmp_path / "b.yaml", other)
+    assert caught.value.hint == "template=llama3"
+
+
+def test_naming_a_template_takes_a_few_milliseconds() -> None:
+    start = time.process_time()
+    for _ in range(20):
+        find_template("Qwen/Qwen3-4B")
+        check_values({"model_name_or_path": "Qwen/Qwen3-4B", "template": "qwen3"}, "infer", Machine())
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.stack
+def test_the_shipped_facts_are_the_installed_llamafactorys(tmp_path: Path) -> None:
+    import sys
+
+    described = introspect_stack(Path(sys.executable))
+    for path in write_facts(described, tmp_path):
+        shipped = Path(__file__).parents[3] / "llamafactory_configs" / "versions" / path.parent.name / path.name
+        assert path.read_bytes() == shipped.read_bytes()
