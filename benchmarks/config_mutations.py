@@ -173,6 +173,7 @@ def find_bases(folder: Path) -> list[dict[str, Any]]:
             continue
         values.update(dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), bf16=False)
         values.update({key: "mini" for key in ("dataset", "eval_dataset") if key in values})
+        values.update({key: str(folder / "adapter") for key in ("adapter_name_or_path",) if key in values})
         values.update({key: False for key in ("use_unsloth",) if key in values})
         bases.append(values)
     return bases
@@ -186,6 +187,13 @@ def write_dataset(folder: Path) -> None:
     row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": []}
     (folder / "mini.jsonl").write_text((json.dumps(row) + "\n") * 40, encoding="utf-8")
     register_dataset(folder / "mini.jsonl", "mini", folder)
+
+
+def write_adapter(folder: Path) -> None:
+    """Write what a training leaves: the adapter's config, and weights of no layer."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}', encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
 
 
 def judge_by_parser(path: Path) -> str:
@@ -283,6 +291,7 @@ def compare(count: int, seed: int, model: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_dataset(folder / "data")
+        write_adapter(folder / "adapter")
         bases = find_bases(folder)
         path = folder / "mutated.yaml"
         for base in bases:
