@@ -1,5 +1,6 @@
 """How long a config's rows are in its model's own tokens, for the cutoff_len that they need."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def measure_datasets(values: Mapping[str, Any], notes: list[str]) -> dict[str, C
 
     Only a model folder on this machine has a tokenizer to measure with.
     """
-    model = Path(str(values.get("model_name_or_path", ""))).expanduser()
+    model = Path(os.path.expanduser(str(values.get("model_name_or_path", ""))))  # noqa: PTH111
     if not (model / "tokenizer.json").is_file():
         return {}
     measured = {}

@@ -1,6 +1,7 @@
 """Which template a model needs: LLaMA-Factory's own table by name, else what the model's folder says of itself."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -95,7 +96,8 @@ def find_model_template(model_name_or_path: str, version: str = "") -> ModelTemp
     """
     version = find_version_facts(version).version
     named = _find_by_name(model_name_or_path, version)
-    folder = Path(model_name_or_path).expanduser()
+    # Path.expanduser raises RuntimeError for a user whom nobody knows.
+    folder = Path(os.path.expanduser(model_name_or_path))  # noqa: PTH111
     told = _find_by_folder(folder, version) if model_name_or_path else ModelTemplate()
     if named is None:
         return told
