@@ -3,6 +3,7 @@
 The client moves the bytes (resume, retries, parallel files); what it believes too readily is checked around it.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -173,16 +174,12 @@ def _are_unknown_there(error: Any) -> bool:
 
 def _import_client() -> Any:
     """Import modelscope_hub without its own progress bars, and without its log on the terminal."""
-    earlier = os.environ.get("TQDM_DISABLE")
-    # Read once, when tqdm is imported; restored, because a training started later wants its bars.
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        import modelscope_hub
-    finally:
-        if earlier is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = earlier
+    import modelscope_hub
+    from modelscope_hub import _download
+
+    # TQDM_DISABLE would be read when tqdm is first imported, perhaps long before, and be for all of it.
+    if not isinstance(_download.tqdm, functools.partial):
+        _download.tqdm = functools.partial(_download.tqdm, disable=True)
     if not os.environ.get("MODELSCOPE_LOG_LEVEL"):
         # All that it logs comes back as an error, which is shown once and in one line.
         logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)

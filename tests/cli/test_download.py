@@ -1,7 +1,6 @@
 """`lfc prep download` and `lfc prep sources`, with the real client against a hub on 127.0.0.1."""
 
 import errno
-import functools
 import json
 import os
 import shutil
@@ -28,8 +27,6 @@ def _hurry(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     import modelscope_hub._download as client
 
     monkeypatch.setattr(client, "DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0)
-    # lfc turns the client's bars off when it is the first to import tqdm; here another test may have been.
-    monkeypatch.setattr(client, "tqdm", functools.partial(client.tqdm, disable=True))
 
 
 def invoke(*arguments: str) -> Result:

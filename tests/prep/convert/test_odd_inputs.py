@@ -86,11 +86,13 @@ def test_an_odd_row_is_a_reject_with_its_reason(case: str, tmp_path: Path) -> No
     assert len(reject["reason"]) <= 1_001
 
 
-def test_the_last_of_two_equal_keys_counts_as_everywhere(tmp_path: Path) -> None:
+def test_a_key_that_stands_twice_is_a_reject(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"question": "x", "question": "q", "answer": "a"}\n', encoding="utf-8")
-    assert convert(path, tmp_path / "out.jsonl").exit_code == 0
-    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["instruction"] == "q"
+    result = convert(path, tmp_path / "out.jsonl")
+    assert result.exit_code == 1
+    assert "names 'question' twice: one of the two would be lost" in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 # ---- tables
