@@ -42,6 +42,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "padded": {"use_unsloth": False},
     "boost": {"boost": []},
     "boost-off": {"boost": ["--checkpointing", "off"]},
+    # Too much for the card without checkpointing, on the 4B shape.
+    "boost-large": {"boost": [], "per_device_train_batch_size": 24},
     "boost-keep": {"boost": ["--checkpointing", "keep"]},
     "boost-4bit": {"boost": [], "quantization_bit": 4},
     "preset-4bit": {"quantization_bit": 4},
