@@ -162,6 +162,9 @@ def train(options: Options, report: Report) -> None:
     Raises: RefusedError, NotTheSameError, and OtherOptionsError when what auto chose does not work.
     """
     boostable.check_surroundings(os.environ)
+    if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & set(os.environ):
+        # Batches of ever other lengths leave holes in memory that nothing fits into.
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     report.versions = boostable.read_versions()
     tuner = importlib.import_module("llamafactory.train.tuner")
     boostable.check_devices()
@@ -255,15 +258,17 @@ def change_trainer(trainer_class: Any, options: Options, report: Report, model_a
             compiled = options.compile == "on" or (options.compile == "auto" and pays_to_compile(self, model_args))
             # LLaMA-Factory itself sets use_unsloth to false for a model that Unsloth does not know.
             for_unsloth = model_args.use_unsloth
-            with starts_anew_without_compiling(options, compiled=compiled):
+            with starts_anew_with_less(options, compiled=compiled):
                 compare_losses(
                     self, flat, report, lambda: install(self.model, report, for_unsloth, compiled=compiled)
                 )
-            rehearse(self, flat, options, report)
+        with replaced(self, "data_collator", flat):
+            loader = get_dataloader(self)
+        if not report.active:
+            rehearse(self, flat, loader, options, report)
             report.active = True
             report.write()
-        with replaced(self, "data_collator", flat):
-            return get_dataloader(self)
+        return loader
 
     def compute_boosted_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return compute_loss(self, model, padding_free.ignore_first_labels(inputs), *args, **kwargs)
@@ -276,10 +281,14 @@ def change_trainer(trainer_class: Any, options: Options, report: Report, model_a
 
 
 @contextlib.contextmanager
-def starts_anew_without_compiling(options: Options, *, compiled: bool) -> Iterator[None]:
-    """Let the training start anew when layers that auto chose to compile do not run, or compute something else."""
+def starts_anew_with_less(options: Options, *, compiled: bool) -> Iterator[None]:
+    """Let the training start anew when what auto chose does not fit, does not run, or computes something else."""
     try:
         yield
+    except importlib.import_module("torch").OutOfMemoryError as error:
+        if options.checkpointing != "auto":
+            raise
+        raise OtherOptionsError(replace(options, checkpointing="keep"), f"the first batches: {error}") from error
     except Exception as error:
         if not compiled or options.compile != "auto":
             raise
@@ -289,7 +298,7 @@ def starts_anew_without_compiling(options: Options, *, compiled: bool) -> Iterat
         ) from error
 
 
-def rehearse(trainer: Any, flat: Any, options: Options, report: Report) -> None:
+def rehearse(trainer: Any, flat: Any, loader: Any, options: Options, report: Report) -> None:
     """Measure the largest batch; raises OtherOptionsError when it needs the checkpointing that auto took away."""
     if not hasattr(trainer.train_dataset, "__len__"):
         if options.checkpointing == "auto" and is_checkpointing_off(options):
@@ -297,7 +306,7 @@ def rehearse(trainer: Any, flat: Any, options: Options, report: Report) -> None:
             raise OtherOptionsError(replace(options, checkpointing="keep"), reason)
         return
     try:
-        measured = rehearsal.rehearse(trainer, flat)
+        measured = rehearsal.rehearse(trainer, flat, loader)
     except rehearsal.TooLargeError as error:
         if options.checkpointing == "auto":
             raise OtherOptionsError(replace(options, checkpointing="keep"), str(error)) from error

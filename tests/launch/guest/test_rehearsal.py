@@ -47,17 +47,17 @@ def test_what_fits_leaves_some_of_the_memory_free(peak: int, fits: bool) -> None
 def test_a_batch_that_fills_the_gpu_brings_checkpointing_back_where_auto_took_it(
     monkeypatch: pytest.MonkeyPatch, report: boost.Report, checkpointing: str, peak: int, again: str | None
 ) -> None:
-    monkeypatch.setattr(rehearsal, "rehearse", lambda trainer, flat: measured(peak * GIB))
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: measured(peak * GIB))
     options = replace(OPTIONS, checkpointing=checkpointing)
     if again is None:
-        boost.rehearse(make_trainer(), None, options, report)
+        boost.rehearse(make_trainer(), None, None, options, report)
         assert report.rehearsal is not None
         assert (report.rehearsal["tokens"], report.rehearsal["fits"]) == (9_000, peak < 70)
         return
     with pytest.raises(
         boost.OtherOptionsError, match=r"without gradient checkpointing [\d,]+ bytes of [\d,]+"
     ) as error:
-        boost.rehearse(make_trainer(), None, options, report)
+        boost.rehearse(make_trainer(), None, None, options, report)
     assert error.value.options == replace(OPTIONS, checkpointing=again)
 
 
@@ -67,12 +67,12 @@ def test_a_batch_that_fills_the_gpu_brings_checkpointing_back_where_auto_took_it
 def test_out_of_memory_is_an_answer_for_auto_and_an_error_else(
     monkeypatch: pytest.MonkeyPatch, report: boost.Report, checkpointing: str, raised: type[Exception]
 ) -> None:
-    def fail(trainer: Any, flat: Any) -> None:
+    def fail(*_: Any) -> None:
         raise rehearsal.TooLargeError("8 of the longest rows do not fit: CUDA out of memory")
 
     monkeypatch.setattr(rehearsal, "rehearse", fail)
     with pytest.raises(raised, match="CUDA out of memory"):
-        boost.rehearse(make_trainer(), None, replace(OPTIONS, checkpointing=checkpointing), report)
+        boost.rehearse(make_trainer(), None, None, replace(OPTIONS, checkpointing=checkpointing), report)
 
 
 def test_rows_that_are_streamed_keep_their_checkpointing(
@@ -81,27 +81,57 @@ def test_rows_that_are_streamed_keep_their_checkpointing(
     monkeypatch.setattr(boost, "is_checkpointing_off", lambda options: options.checkpointing != "keep")
     trainer = SimpleNamespace(train_dataset=iter(()))
     with pytest.raises(boost.OtherOptionsError, match="the rows are streamed") as error:
-        boost.rehearse(trainer, None, OPTIONS, report)
-    boost.rehearse(trainer, None, error.value.options, report)
+        boost.rehearse(trainer, None, None, OPTIONS, report)
+    boost.rehearse(trainer, None, None, error.value.options, report)
     assert report.rehearsal is None
 
 
 def test_without_a_gpu_nothing_is_measured_or_changed(report: boost.Report) -> None:
     trainer = make_trainer(device=SimpleNamespace(type="cpu"))
-    boost.rehearse(trainer, None, OPTIONS, report)
+    boost.rehearse(trainer, None, None, OPTIONS, report)
     assert report.rehearsal is None
     assert boost.is_checkpointing_off(replace(OPTIONS, checkpointing="keep")) is False
     assert boost.is_checkpointing_off(replace(OPTIONS, checkpointing="off")) is True
 
 
-def test_the_longest_rows_are_found() -> None:
-    class Rows(list[Any]):
-        def __getitem__(self, key: Any) -> Any:
-            return [row["input_ids"] for row in self] if key == "input_ids" else super().__getitem__(key)
+class Rows(list[Any]):
+    """Rows as a dataset gives them: one by its place, or a whole column."""
 
-    rows = Rows([{"input_ids": [0] * count} for count in (3, 9, 1, 7, 9, 2)])
-    assert [len(row["input_ids"]) for row in rehearsal.find_longest_rows(rows, 3)] == [9, 9, 7]
-    assert len(rehearsal.find_longest_rows(rows, 40)) == 6
+    def __getitem__(self, key: Any) -> Any:
+        return [row["input_ids"] for row in self] if key == "input_ids" else super().__getitem__(key)
+
+
+@pytest.mark.parametrize("epochs", [1.0, 2.5])
+def test_the_largest_batch_is_that_of_the_trainings_own_order(epochs: float) -> None:
+    torch = pytest.importorskip("torch")
+    data_loader = pytest.importorskip("accelerate.data_loader")
+    rows = Rows({"input_ids": [0] * (1 + (place * 37) % 101)} for place in range(60))
+    sampler = data_loader.SeedableRandomSampler(rows, data_seed=5)
+    loader = torch.utils.data.DataLoader(rows, batch_size=8, sampler=sampler)
+    trainer = make_trainer(num_train_epochs=epochs)
+    trainer.train_dataset = rows
+    found = sum(len(row["input_ids"]) for row in rehearsal.find_largest_batch(trainer, loader))
+    # The sampler itself goes on from epoch to epoch, as in a training.
+    totals = [
+        sum(len(rows[place]["input_ids"]) for place in batch)
+        for _ in range(-int(-epochs // 1))
+        for batch in loader.batch_sampler
+    ]
+    assert found == max(totals)
+
+
+def test_rows_in_an_order_that_nobody_knows_are_measured_by_the_longest() -> None:
+    trainer = make_trainer(per_device_train_batch_size=3)
+    trainer.train_dataset = Rows([{"input_ids": [0] * count} for count in (3, 9, 1, 7, 9, 2)])
+    found = rehearsal.find_largest_batch(trainer, SimpleNamespace(batch_sampler=None))
+    assert [len(row["input_ids"]) for row in found] == [9, 9, 7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"), [({}, 3), ({"num_train_epochs": 2.1}, 3), ({"max_steps": 10}, 2), ({"max_steps": 6}, 1)]
+)
+def test_the_epochs_of_a_run_are_counted(changes: dict[str, Any], epochs: int) -> None:
+    assert rehearsal.count_epochs(make_trainer(**changes), 100) == epochs
 
 
 @pytest.mark.parametrize(("optim", "size"), [("adamw_torch", 800), ("paged_adamw_8bit", 200)])
@@ -139,10 +169,10 @@ def test_layers_that_do_not_compile_are_not_compiled_where_auto_chose_it(
 ) -> None:
     with (
         pytest.raises(raised, match="no compiler"),
-        boost.starts_anew_without_compiling(replace(OPTIONS, compile=choice), compiled=True),
+        boost.starts_anew_with_less(replace(OPTIONS, compile=choice), compiled=True),
     ):
         raise RuntimeError("no compiler\nand a long story")
-    with pytest.raises(RuntimeError), boost.starts_anew_without_compiling(OPTIONS, compiled=False):
+    with pytest.raises(RuntimeError), boost.starts_anew_with_less(OPTIONS, compiled=False):
         raise RuntimeError("another fault")
 
 
