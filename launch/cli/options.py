@@ -1,18 +1,17 @@
 """What several commands take, and the checks that they share."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.output import echo
+from prep.cli.output import echo, print_findings
 from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
-    from launch.configs.document import Fault
 
 
 cli_option = click.option(
@@ -82,14 +81,6 @@ def find_cli(given: str | None) -> Path:
     return find_llamafactory_cli(given)
 
 
-def print_faults(what: str, faults: "Iterable[Fault]") -> None:
-    """Print faults and their fixes to stderr; `what` names the config that they are of."""
-    for fault in faults:
-        echo(f"{what}: {'error' if fault.fatal else 'warning'}: {fault.describe()}", err=True)
-        if fault.mend:
-            echo(f"  Try: {fault.mend}", err=True)
-
-
 def refuse_faults(
     ctx: click.Context,
     path: Path,
@@ -110,7 +101,7 @@ def refuse_faults(
     refuse_other_purpose(action, path, config.values)
     machine = read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
-    print_faults(str(path), faults)
-    if any(fault.fatal for fault in faults):
+    print_findings(faults, err=True)
+    if any(fault.is_error for fault in faults):
         echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
         ctx.exit(1)
