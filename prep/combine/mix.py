@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.errors import InputError, UserError
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_file import LineFile
 from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.records import KINDS, TrainingRow
@@ -23,6 +24,7 @@ Progress = Callable[[int], None]
 # Above any file's number of rows: a position in the mix is its part's number times this, plus its row.
 _PART = 1 << 40
 _ALL_POINTS = 100
+_BATCH_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,15 @@ def _drop_duplicates(
     for name, file in files.items():
         kept = array("Q")
         lines = []
-        for index, row in enumerate(file.read_rows()):
-            first = duplicates.find_first(row)
-            if first is None:
-                kept.append(index)
-            else:
-                lines.append(duplicates.describe(row, first))
+        rows = file.read_rows()
+        start = 0
+        while batch := list(islice(rows, _BATCH_ROWS)):
+            for index, (row, first) in enumerate(zip(batch, duplicates.find_firsts(batch), strict=True), start):
+                if first is None:
+                    kept.append(index)
+                else:
+                    lines.append(duplicates.describe(row, first))
+            start += len(batch)
         measured[name].indices = kept
         gone[name] = b"".join(lines)
     return gone

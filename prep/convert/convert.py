@@ -25,7 +25,7 @@ from prep.convert.where import all_hold, parse_condition
 from prep.errors import InputError, RecordError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.parallel.threads import WorkAhead
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy

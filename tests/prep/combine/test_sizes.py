@@ -12,7 +12,7 @@ from prep.combine.draw import PartRows, Wish, draw_rows
 from prep.combine.hold_out import assign_sides
 from prep.combine.split import _refuse_size
 from prep.errors import InputError, UserError
-from prep.rows.duplicates import DuplicateFilter
+from prep.rows.duplicates.copies import DuplicateFilter
 from prep.rows.line_file import LineFile
 from prep.rows.questions import list_facts
 from prep.rows.records import read_record
@@ -142,7 +142,7 @@ def find_copies(kind: str, texts: list[tuple[str, str]]) -> list[bool]:
         }
         for number, (text, system) in enumerate(texts)
     ]
-    return [duplicates.find_first(read_record(row)) is not None for row in rows]
+    return [first is not None for first in duplicates.find_firsts([read_record(row) for row in rows])]
 
 
 LONG = "The patient has had a fever for {} days and complains of pain in the upper right abdomen since then. " * 2
@@ -166,7 +166,6 @@ LONG = "The patient has had a fever for {} days and complains of pain in the upp
     ],
 )
 def test_rows_that_differ_in_a_number_unit_or_negation_are_not_near_copies(one: str, other: str) -> None:
-    pytest.importorskip("rensa")
     assert find_copies("near", [(LONG.replace("{}", text, 1), "") for text in (one, other, one)]) == [
         False,
         False,
@@ -175,7 +174,6 @@ def test_rows_that_differ_in_a_number_unit_or_negation_are_not_near_copies(one: 
 
 
 def test_near_copies_share_four_fifths_of_their_pieces_and_their_context() -> None:
-    pytest.importorskip("rensa")
     reworded = LONG.replace("complains", "speaks", 1)
     other = "Something else entirely, about the weather of the last days."
     assert find_copies("near", [(LONG, ""), (reworded, ""), (other, ""), (LONG, "Be brief.")]) == [
