@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.convert_runs import measure
+from tests.support.lfc_runs import measure
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
 MOST_MIB = 400

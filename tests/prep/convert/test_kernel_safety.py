@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.convert_runs import convert
+from tests.support.lfc_runs import convert
 from tests.support.shapes import write_jsonl, write_parquet
 
 FUZZ = Path(__file__).parents[2] / "support" / "kernel_fuzz.c"

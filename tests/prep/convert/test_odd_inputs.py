@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from prep.errors import InputError
 from prep.storage.manifests import manifest_path, read_manifest
-from tests.support.convert_runs import ROOT, convert
+from tests.support.lfc_runs import ROOT, convert
 from tests.support.shapes import medical_rows, sharegpt_rows, write_jsonl
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX links, pipes and bytes in names")

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from launch.cli import lfc
 from prep.hub.client_errors import describe_client_error
+from tests.support.lfc_runs import measure
 from tests.support.modelscope_server import Hub
 
 ROOT = Path(__file__).parents[3]
@@ -117,17 +118,12 @@ def test_an_answer_without_bounds_is_one_line_in_little_memory_and_time(
 ) -> None:
     hub.add("o/set", {"a": b"a"})
     hub.fail("list", answer=answer)
-    command = [sys.executable, "-m", "launch", "prep", "download", f"{hub.prefix}o/set", "--to", str(tmp_path)]
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    stderr = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 1
-    assert stderr.splitlines()[0] == f"Error: {message.format(hub=hub.endpoint)}"
-    assert len(stderr.splitlines()) == 2
-    # In KiB on Linux, in bytes on macOS.
-    assert usage.ru_maxrss * (1024 if sys.platform == "linux" else 1) < 400 << 20
+    done = measure("download", f"{hub.prefix}o/set", "--to", tmp_path)
+    assert done.code == 1
+    assert done.said.splitlines()[0] == f"Error: {message.format(hub=hub.endpoint)}"
+    assert len(done.said.splitlines()) == 2
+    assert done.peak_mib < 400
     assert time.monotonic() - started < 120
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from prep.errors import InputError, OutputError
 from prep.storage.atomic import open_atomic
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, manifest_path, read_manifest, write_manifest
-from tests.support.convert_runs import convert
+from tests.support.lfc_runs import convert
 from tests.support.shapes import medical_rows, tool_rows, write_jsonl
 
 ROOT = Path(__file__).parents[3]

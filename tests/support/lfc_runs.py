@@ -1,4 +1,4 @@
-"""`lfc prep convert`, run here or in a process whose memory is measured."""
+"""`lfc prep convert` run here, or any `lfc prep` command in a process whose memory is measured."""
 
 import os
 import subprocess
