@@ -27,7 +27,14 @@ _SUFFIXES = {
 }
 # What hubs and this tool write beside data; a folder's data files are all the others.
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json", "configuration.json", "config.json")
-_NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl")
+_NOT_DATA_ENDS = (
+    ".manifest.json",
+    ".index",
+    ".rejects.jsonl",
+    ".duplicates.jsonl",
+    ".too-long.jsonl",
+    ".contaminated.jsonl",
+)
 _MAX_FIELDS = 1_000_000
 _SHOWN_CHARACTERS = 300
 _NEEDLESS = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")

@@ -1,19 +1,25 @@
 """Rows that stand twice: the first stays, the others go into a file that says of whom they are copies."""
 
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
 from prep.rows.duplicates.near import NearIndex, NearText
-from prep.rows.questions import hash_question, hash_text
+from prep.rows.indexing import RowFacts, describe_line
 from prep.rows.records import TrainingRow, has_thought, read_record
+from prep.storage.row_index import RowIndex
 
-KINDS = ("exact", "question", "near")
+# The key of the row index by which rows are copies.
+KEYS: Final = {"exact": "exact", "question": "asked"}
+KINDS = (*KEYS, "near")
 DUPLICATES_SUFFIX = ".duplicates.jsonl"
+_ORIGIN = b',"origin":"'
+_BATCH_ROWS = 500
 
 
-class DuplicateFilter:
-    """Tells copies from first rows, in the order in which they come.
+class CopyFinder:
+    """Tells copies from first rows, in the order in which they come; rows are counted from 0 over all that came.
 
     `exact`: all fields but the origin are equal. `question`: the normalised question is, in the same context:
     system prompt, tools, earlier turns, images. `near`: in the same context, question and answer have the same
@@ -21,61 +27,92 @@ class DuplicateFilter:
     """
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._origins: dict[bytes, str] = {}
+        self._firsts: dict[bytes, int] = {}
+        self._rows = 0
         self._near = NearIndex() if kind == "near" else None
-        self._near_origins: list[str] = []
+        self._key = KEYS.get(kind, "")
 
-    def filter_lines(self, lines: bytes) -> tuple[bytes, bytes, Counter[str]]:
-        """Return the lines that stay, a line for each that goes, and what the counts lose by them."""
+    def find_in_index(self, index: RowIndex) -> list[int | None]:
+        """Return for each row of a file the number of the earlier one that it copies, None for one that stays."""
+        return self._find_keys(index.column(self._key).tolist())
+
+    def find_in_facts(self, facts: Sequence[RowFacts]) -> list[int | None]:
+        """Do the same for rows whose index is being made."""
+        return self._find_keys([getattr(row, self._key) for row in facts])
+
+    def find_in_rows(self, rows: Iterable[TrainingRow]) -> list[int | None]:
+        """Do the same for near copies, which need the rows themselves."""
+        found: list[int | None] = []
+        coming = iter(rows)
+        while self._near is not None and (batch := list(islice(coming, _BATCH_ROWS))):
+            texts = [NearText(f"{row.question}\n{row.answer}", _name_context(row)) for row in batch]
+            found += self._near.find_copies(texts)
+        return found
+
+    def _find_keys(self, keys: Iterable[bytes]) -> list[int | None]:
+        found: list[int | None] = []
+        for number, key in enumerate(keys, self._rows):
+            first = self._firsts.setdefault(key, number)
+            found.append(None if first == number else first)
+        self._rows += len(found)
+        return found
+
+
+class Filtered(NamedTuple):
+    """Lines that stay, with what the index says of them where that is known; lines that tell of those that go."""
+
+    kept: bytes
+    facts: list[RowFacts] | None
+    gone: bytes
+    lost: Counter[str]
+
+
+class DuplicateFilter:
+    """Takes the copies out of lines on their way into a file."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._finder = CopyFinder(kind)
+        self._origins: list[str] = []
+
+    def filter_lines(self, lines: bytes) -> Filtered:
+        """Return what stays, what goes, and what the counts lose by that."""
         import orjson
 
-        whole = lines.splitlines(keepends=True)
-        rows = [read_record(orjson.loads(line)) for line in whole]
-        kept: list[bytes] = []
+        whole = lines.split(b"\n")[:-1]
+        facts = [describe_line(line) for line in whole] if self.kind in KEYS else None
+        if facts is not None:
+            copied = self._finder.find_in_facts(facts)
+        else:
+            copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
+        self._origins += map(_read_origin, whole)
         gone: list[bytes] = []
         lost: Counter[str] = Counter()
-        for line, row, first in zip(whole, rows, self.find_firsts(rows), strict=True):
-            if first is None:
-                kept.append(line)
-                continue
-            gone.append(self.describe(row, first))
-            lost.update(_count_row(row))
-        return b"".join(kept), b"".join(gone), lost
-
-    def find_firsts(self, rows: Sequence[TrainingRow]) -> list[str | None]:
-        """Return for each row the origin of the earlier row that it copies, None for one that stays."""
-        if self._near is None:
-            return [self._find_first(row) for row in rows]
-        copied = self._near.find_copies(
-            [NearText(f"{row.question}\n{row.answer}", _name_context(row)) for row in rows]
-        )
-        self._near_origins += [row.origin for row in rows]
-        return [None if number is None else self._near_origins[number] for number in copied]
-
-    def _find_first(self, row: TrainingRow) -> str | None:
-        key = _hash_row(row) if self.kind == "exact" else hash_question(row) + _hash_context(row)
-        if key in self._origins:
-            return self._origins[key]
-        self._origins[key] = row.origin
-        return None
-
-    def describe(self, row: TrainingRow, first: str) -> bytes:
-        """Return the line that tells of a row that went, and of which row it is a copy."""
-        import orjson
-
-        entry = {"origin": row.origin, "duplicate_of": first, "kind": self.kind, "row": row.values}
-        return orjson.dumps(entry) + b"\n"
+        for line, first in zip(whole, copied, strict=True):
+            if first is not None:
+                row = read_record(orjson.loads(line))
+                gone.append(describe_copy(row, self._origins[first], self.kind))
+                lost.update(_count_row(row))
+        stays = [first is None for first in copied]
+        kept = b"".join(line + b"\n" for line, stay in zip(whole, stays, strict=True) if stay)
+        facts = facts and [row for row, stay in zip(facts, stays, strict=True) if stay]
+        return Filtered(kept, facts, b"".join(gone), lost)
 
 
-def _hash_row(row: TrainingRow) -> bytes:
-    values = {name: value for name, value in row.values.items() if name != "origin"}
-    return hash_text(json.dumps(values, sort_keys=True))
+def describe_copy(row: TrainingRow, first: str, kind: str) -> bytes:
+    """Return the line that tells of a row that went, and of which row it is a copy."""
+    import orjson
+
+    return orjson.dumps({"origin": row.origin, "duplicate_of": first, "kind": kind, "row": row.values}) + b"\n"
 
 
-def _hash_context(row: TrainingRow) -> bytes:
-    """The same question after another history is another question; "go on" stands in many conversations."""
-    return hash_text(row.context) if row.context else b""
+def _read_origin(line: bytes) -> str:
+    """Return the origin of a line that convert wrote."""
+    import orjson
+
+    start = line.rfind(_ORIGIN) + len(_ORIGIN)
+    origin = line[start : line.find(b'"', start)]
+    return str(orjson.loads(line)["origin"]) if b"\\" in origin else origin.decode()
 
 
 def _name_context(row: TrainingRow) -> str:
