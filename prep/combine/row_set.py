@@ -66,7 +66,7 @@ class RowSet:
             on_rows(len(lines))
         sizes = columns["size"].astype(np.uint64) + np.uint64(1)
         columns["start"] = np.uint64(start) + np.cumsum(sizes) - sizes
-        writer.add_index(columns, codes, self.datasets)
+        writer.add_index(columns, codes.tolist(), self.datasets)
 
     def _read_lines(self, owners: Any, own: Any) -> list[bytes]:
         numbers = set(owners.tolist())

@@ -18,7 +18,7 @@ from prep.storage.row_index import IndexWriter, RowIndex, make_batch
 ROW_KINDS = ("alpaca", "sharegpt")
 WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT = 1, 2, 4, 8
 _FLAGS = (WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT)
-_BATCH_ROWS = 1 << 15
+_BATCH_ROWS = 1 << 13
 # A plain line, as convert writes it: these stand between its texts, and cannot stand inside one, where a quote has
 # a backslash before it.
 _START, _INPUT, _OUTPUT = b'{"instruction":"', b'","input":"","output":"', b'","system":"","history":[],"origin":"'
@@ -151,7 +151,7 @@ def count_kinds(flags: Any, places: Sequence[int]) -> dict[str, int]:
 class IndexBuilder:
     """Gathers what the index says of rows, in their order; `take` gets each full batch."""
 
-    def __init__(self, take: Callable[[Any, Any, Sequence[str]], None]) -> None:
+    def __init__(self, take: Callable[[Mapping[str, Any], Sequence[int], Sequence[str]], None]) -> None:
         self._take = take
         self._codes: dict[str, int] = {}
         self._begin()
@@ -166,24 +166,22 @@ class IndexBuilder:
 
     def flush(self) -> None:
         """Hand on what was gathered."""
-        import numpy as np
-
         if not self._facts:
             return
         question, asked, exact, conversation, characters, kind, flags, dataset = zip(*self._facts, strict=True)
         columns = {
-            "start": np.frombuffer(self._starts, np.uint64),
-            "size": np.frombuffer(self._sizes, np.uint32),
-            "question": np.frombuffer(b"".join(question), "V16"),
-            "asked": np.frombuffer(b"".join(asked), "V16"),
-            "exact": np.frombuffer(b"".join(exact), "V16"),
-            "conversation": np.array(conversation, dtype=np.uint64),
-            "characters": np.array(characters, dtype=np.uint32),
-            "kind": np.array(kind, dtype=np.uint8),
-            "flags": np.array(flags, dtype=np.uint8),
+            "start": self._starts,
+            "size": self._sizes,
+            "question": b"".join(question),
+            "asked": b"".join(asked),
+            "exact": b"".join(exact),
+            "conversation": array("Q", conversation),
+            "characters": array("I", characters),
+            "kind": bytes(kind),
+            "flags": bytes(flags),
         }
         codes = [self._codes.setdefault(name, len(self._codes)) for name in dataset]
-        self._take(columns, np.array(codes, dtype=np.int32), list(self._codes))
+        self._take(columns, codes, list(self._codes))
         self._begin()
 
     def _begin(self) -> None:
@@ -209,7 +207,7 @@ class RowWriter:
             self._builder.add(start, len(line), facts[number] if facts is not None else describe_line(line))
             start += len(line) + 1
 
-    def add_index(self, columns: Mapping[str, Any], codes: Any, datasets: Sequence[str]) -> None:
+    def add_index(self, columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> None:
         """Take the index of rows whose lines went into `file` by themselves."""
         self._builder.flush()
         self._add(columns, codes, datasets)
@@ -222,7 +220,7 @@ class RowWriter:
             self._is_open = False
         return describe_output(self.file, formatting, self._index_file)
 
-    def _add(self, columns: Mapping[str, Any], codes: Any, datasets: Sequence[str]) -> None:
+    def _add(self, columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> None:
         self._open_writer().add(columns, codes, datasets)
 
     def _open_writer(self) -> IndexWriter:

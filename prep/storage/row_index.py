@@ -4,12 +4,15 @@ It is an Arrow file. The manifest of the data file has its sha256: an index that
 other bytes is not believed, and whoever needs one makes it anew from the rows.
 """
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
 from prep.errors import InputError
+from prep.storage.arrow import without_needless
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest
 
@@ -88,13 +91,14 @@ class IndexWriter:
     """Writes an index batch by batch through a function that takes bytes."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        import pyarrow as pa
+        with without_needless():
+            import pyarrow as pa
 
         self._schema = make_schema()
         self._writer = pa.ipc.new_file(pa.PythonFile(_Sink(write), mode="w"), self._schema)
 
-    def add(self, columns: Mapping[str, Any], codes: Any, datasets: Sequence[str]) -> None:
-        """Write the next rows: an array for each of COLUMNS, and which of `datasets` each row is of."""
+    def add(self, columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> None:
+        """Write the next rows: a buffer for each of COLUMNS, and which of `datasets` each row is of."""
         self._writer.write_batch(make_batch(columns, codes, datasets))
 
     def close(self) -> None:
@@ -112,25 +116,23 @@ def make_schema() -> Any:
     return pa.schema(fields, metadata={_VERSION_KEY: _VERSION})
 
 
-def make_batch(columns: Mapping[str, Any], codes: Any, datasets: Sequence[str]) -> Any:
-    """Return rows of an index as one Arrow batch, without a copy of the columns."""
-    import numpy as np
-    import pyarrow as pa
+def make_batch(columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> Any:
+    """Return rows of an index as one Arrow batch, without a copy of the columns, which may be any buffers."""
+    with without_needless():
+        import pyarrow as pa
 
     schema = make_schema()
     rows = len(codes)
     # `pa.array` would import pandas.
     arrays = [
-        pa.Array.from_buffers(
-            schema.field(name).type, rows, [None, pa.py_buffer(np.ascontiguousarray(columns[name]))]
-        )
+        pa.Array.from_buffers(schema.field(name).type, rows, [None, pa.py_buffer(columns[name])])
         for name in COLUMNS
     ]
     names = [name.encode("utf-8", "replace") for name in datasets]
-    ends = np.cumsum(np.array([len(name) for name in names] or [0], dtype=np.int32)[codes], dtype=np.int32)
-    offsets = np.concatenate((np.zeros(1, np.int32), ends))
-    texts = b"".join([names[code] for code in codes.tolist()])
-    arrays.append(pa.Array.from_buffers(pa.string(), rows, [None, pa.py_buffer(offsets), pa.py_buffer(texts)]))
+    texts = [names[code] for code in codes]
+    ends = array("i", accumulate(map(len, texts), initial=0))
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+    arrays.append(pa.Array.from_buffers(pa.string(), rows, buffers))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -139,7 +141,8 @@ def read_index(output: Path, manifest: Manifest | None) -> RowIndex | None:
 
     What is torn, of another version or does not fit is none: it is no error, only slower.
     """
-    import pyarrow as pa
+    with without_needless():
+        import pyarrow as pa
 
     recorded = manifest.output.get("index_sha256") if manifest else None
     path = index_path(output)
