@@ -245,4 +245,4 @@ def test_a_conversion_loads_little(tmp_path: Path) -> None:
     loaded = set(json.loads(result.stdout.splitlines()[-1]))
     ours = {name for name in loaded if name.startswith("launch")}
     assert ours == {"launch", "launch.cli", "launch.cli.root"}
-    assert loaded & {"rich", "subprocess", "logging", "concurrent.futures"} == set()
+    assert loaded & {"rich", "subprocess", "concurrent.futures", "pandas"} == set()
