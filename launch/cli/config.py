@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.root import launch, lfc
-from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_findings, print_result
 from prep.secrets import mask_values
 
