@@ -13,7 +13,7 @@ from prep.storage.row_index import RowIndex
 # The key of the row index by which rows are copies.
 KEYS: Final = {"exact": "exact", "question": "asked"}
 KINDS = (*KEYS, "near")
-DUPLICATES_SUFFIX = ".duplicates.jsonl"
+DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
 _BATCH_ROWS = 500
 
@@ -32,9 +32,10 @@ class CopyFinder:
         self._near = NearIndex() if kind == "near" else None
         self._key = KEYS.get(kind, "")
 
-    def find_in_index(self, index: RowIndex) -> list[int | None]:
-        """Return for each row of a file the number of the earlier one that it copies, None for one that stays."""
-        return self._find_keys(index.column(self._key).tolist())
+    def find_in_index(self, index: RowIndex, places: Sequence[int]) -> list[int | None]:
+        """Return for each row the number of the earlier one that it copies, None for one that stays."""
+        keys = index.column(self._key)
+        return self._find_keys((keys if len(places) == len(index) else keys[list(places)]).tolist())
 
     def find_in_facts(self, facts: Sequence[RowFacts]) -> list[int | None]:
         """Do the same for rows whose index is being made."""
@@ -92,7 +93,7 @@ class DuplicateFilter:
             if first is not None:
                 row = read_record(orjson.loads(line))
                 gone.append(describe_copy(row, self._origins[first], self.kind))
-                lost.update(_count_row(row))
+                lost.update(count_row(row))
         stays = [first is None for first in copied]
         kept = b"".join(line + b"\n" for line, stay in zip(whole, stays, strict=True) if stay)
         facts = facts and [row for row, stay in zip(facts, stays, strict=True) if stay]
@@ -120,7 +121,8 @@ def _name_context(row: TrainingRow) -> str:
     return row.context if row.formatting == "alpaca" else f"{row.formatting} {row.context}"
 
 
-def _count_row(row: TrainingRow) -> Counter[str]:
+def count_row(row: TrainingRow) -> Counter[str]:
+    """Return what the counts of a conversion lose by a row that goes."""
     if row.formatting == "sharegpt":
         return Counter(tool_records=1, tool_records_with_history=row.has_history)
     counts = Counter(records=1, with_system=bool(row.values["system"]), with_history=row.has_history)
