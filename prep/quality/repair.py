@@ -1,4 +1,4 @@
-"""Mending Alpaca rows: spoiled rows in, what convert would have written out."""
+"""Fixing Alpaca rows: spoiled rows in, what convert would have written out."""
 
 from collections import Counter
 from collections.abc import Callable
