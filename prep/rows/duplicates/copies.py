@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from prep.rows.duplicates.near import NearIndex, NearText
-from prep.rows.indexing import RowFacts, describe_line
+from prep.rows.indexing import RowFacts, describe_lines
 from prep.rows.records import TrainingRow, has_thought, read_record
 from prep.storage.row_index import RowIndex
 
@@ -63,7 +63,7 @@ class Filtered(NamedTuple):
     """Lines that stay, with what the index says of them where that is known; lines that tell of those that go."""
 
     kept: bytes
-    facts: list[RowFacts] | None
+    facts: list[tuple[int, RowFacts]] | None
     gone: bytes
     lost: Counter[str]
 
@@ -81,9 +81,9 @@ class DuplicateFilter:
         import orjson
 
         whole = lines.split(b"\n")[:-1]
-        facts = [describe_line(line) for line in whole] if self.kind in KEYS else None
+        facts = list(describe_lines(lines)) if self.kind in KEYS else None
         if facts is not None:
-            copied = self._finder.find_in_facts(facts)
+            copied = self._finder.find_in_facts([row for _, row in facts])
         else:
             copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
         self._origins += map(_read_origin, whole)
