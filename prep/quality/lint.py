@@ -11,11 +11,11 @@ from prep.quality.findings import Finding, LintRule, OnFinding, Where
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
 from prep.registry.dataset import Dataset, align_row, find_own_index
-from prep.registry.dataset_info import ALPACA_COLUMNS
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
+from prep.rows.kinds import ALPACA_COLUMNS, MEDIA
 from prep.rows.line_blocks import BOM, read_blocks
-from prep.rows.records import MEDIA, is_text_pair
+from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
 from prep.rows.thinking import (
     CLOSE_TAG,
