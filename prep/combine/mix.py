@@ -14,6 +14,7 @@ from prep.combine.row_set import RowSet
 from prep.errors import UserError
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
+from prep.rows.kinds import Form
 from prep.rows.origins import explain_broken_way
 from prep.rows.row_file import RowFile
 from prep.storage.fingerprints import hash_file
@@ -97,8 +98,8 @@ def mix_files(
         policy = check_same_policy(parts)
         files = {name: stack.enter_context(RowFile(path, is_input=True)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
+        form = _check_same_form(files)
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
-        form = _check_same_formatting(measured)
         dropped = dict.fromkeys(gone, 0)
         for path, drop in gone.items():
             if drop is not None:
@@ -120,8 +121,8 @@ def mix_files(
             options=_describe_options(options, renamed),
             think_policy=policy,
             inputs=[{"name": name, **file.entry} for name, file in files.items()],
-            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order)},
-            output=out.describe(form),
+            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order, form.kind)},
+            output=out.describe(form.formatting),
         )
         for file in files.values():
             file.check_unchanged()
@@ -147,10 +148,9 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
 
 @dataclass
 class _Measured(PartRows):
-    """A part's rows, the sources that they name and the formatting that they have."""
+    """A part's rows, and the sources that they name."""
 
     sources: set[str]
-    formatting: str
 
 
 def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
@@ -185,7 +185,6 @@ def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
 
 
 def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured:
-    formatting = file.kind
     if options.by == "tokens" and options.model is not None:
         from prep.tokens.encoder import count_tokens
 
@@ -199,15 +198,20 @@ def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured
         sizes = array("Q", file.index.column("characters").tolist())
     else:
         sizes = array("Q", [1]) * len(file)
-    return _Measured(sizes, range(len(file)), set(file.index.datasets), formatting)
+    return _Measured(sizes, range(len(file)), set(file.index.datasets))
 
 
-def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
-    """Return the formatting of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
-    if len({part.formatting for part in measured.values()}) > 1:
-        seen = ", ".join(f"{name} is {part.formatting}" for name, part in measured.items())
-        raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
-    return next(iter(measured.values())).formatting
+def _check_same_form(files: Mapping[str, RowFile]) -> Form:
+    """Return the form of all parts' rows; raises UserError when some are of another kind than others."""
+    forms = {name: file.form for name, file in files.items()}
+    seen = {name: file.describe_form(0) for name, file in files.items()}
+    if len(set(seen.values())) > 1:
+        told = ", ".join(f"{name} is {form}" for name, form in seen.items())
+        raise UserError(
+            f"the parts are of different kinds: {told}; LLaMA-Factory trains on one kind in one form",
+            hint="register each as a dataset of its own; a YAML names several of one kind: dataset: a,b",
+        )
+    return next(iter(forms.values()))
 
 
 def _drop_contaminated(

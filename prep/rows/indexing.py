@@ -9,17 +9,28 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from prep.rows.kinds import MEDIA, Form, Kind, get_form
 from prep.rows.origins import Origin
 from prep.rows.questions import hash_text, normalise_question
-from prep.rows.records import MEDIA, AlpacaRecord, TrainingRow, read_record
+from prep.rows.records import AlpacaRecord, TrainingRow, read_record
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.storage.outputs import OutputSet, describe_output
 from prep.storage.row_index import IndexWriter, RowIndex, make_batch
 
-# What `kind` counts in: LLaMA-Factory's formatting.
-ROW_KINDS = ("alpaca", "sharegpt")
+# What the column `kind` counts in; a new one comes last, as files hold the numbers.
+ROW_FORMS = (
+    get_form(Kind.SFT, "alpaca"),
+    get_form(Kind.SFT, "sharegpt"),
+    get_form(Kind.PREFERENCE, "alpaca"),
+    get_form(Kind.PREFERENCE, "sharegpt"),
+    get_form(Kind.KTO, "alpaca"),
+    get_form(Kind.KTO, "sharegpt"),
+    get_form(Kind.TEXT, "alpaca"),
+)
 WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT = 1, 2, 4, 8
 _FLAGS = (WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT)
+# The media columns that a row has, empty or not.
+MEDIA_FLAGS: Final = {name: 16 << place for place, name in enumerate(MEDIA)}
 _BATCH_ROWS = 1 << 13
 # A record that the compiled half writes: see _indexer.c.
 _RECORD = struct.Struct("@16s16sQIIIIIBB2x")
@@ -51,7 +62,7 @@ def describe_row(row: TrainingRow) -> RowFacts:
         _hash_exactly(_write_values(row.values)),
         hash_conversation(origin.conversation) if origin is not None and origin.answer else 0,
         _count_characters(row),
-        ROW_KINDS.index(row.formatting),
+        ROW_FORMS.index(row.form),
         _flag(row),
         origin.source if origin else "",
     )
@@ -123,7 +134,8 @@ def _count_characters(row: TrainingRow) -> int:
 
 
 def _flag(row: TrainingRow) -> int:
-    flags = WITH_SYSTEM * bool(row.values["system"]) + WITH_HISTORY * row.has_history
+    flags = WITH_SYSTEM * bool(row.values.get("system")) + WITH_HISTORY * row.has_history
+    flags += sum(flag for name, flag in MEDIA_FLAGS.items() if name in row.values)
     if OPEN_TAG not in row.answer:
         return flags
     thought = row.answer.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
@@ -135,15 +147,21 @@ def hash_conversation(name: str) -> int:
     return int.from_bytes(hash_text(name)[:8], "little") | 1
 
 
-def count_kinds(flags: Any, places: Sequence[int]) -> dict[str, int]:
-    """Return how many of the rows at these places are of each of the kinds that manifests count."""
+def describe_form(form: Form, flags: int) -> str:
+    """Return what rows are, for a message: `sft (alpaca, with images)`."""
+    media = [name for name, flag in MEDIA_FLAGS.items() if flags & flag]
+    return f"{form.kind} ({form.formatting}{', with ' if media else ''}{' and '.join(media)})"
+
+
+def count_kinds(flags: Any, places: Sequence[int], kind: Kind) -> dict[str, int]:
+    """Return how many of the rows at these places, all of one kind, are of each that manifests count."""
     import numpy as np
 
-    counts = np.bincount(flags[np.asarray(places, dtype=np.int64)], minlength=1 << 4)
+    counts = np.bincount(flags[np.asarray(places, dtype=np.int64)])
     has = {flag: sum(int(count) for value, count in enumerate(counts) if value & flag) for flag in _FLAGS}
     return {
         "reasoning": has[WITH_THOUGHT],
-        "chat": len(places) - has[WITH_THOUGHT],
+        "chat": 0 if kind is Kind.TEXT else len(places) - has[WITH_THOUGHT],
         "with_system": has[WITH_SYSTEM],
         "with_history": has[WITH_HISTORY],
     }

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from prep.rows.duplicates.near import NearIndex, NearText
 from prep.rows.indexing import RowFacts, describe_lines
-from prep.rows.records import TrainingRow, has_thought, read_record
+from prep.rows.records import TrainingRow, read_record
 from prep.storage.row_index import RowIndex
 
 # The key of the row index by which rows are copies.
@@ -125,6 +125,4 @@ def count_row(row: TrainingRow) -> Counter[str]:
     """Return what the counts of a conversion lose by a row that goes."""
     if row.formatting == "sharegpt":
         return Counter(tool_records=1, tool_records_with_history=row.has_history)
-    counts = Counter(records=1, with_system=bool(row.values["system"]), with_history=row.has_history)
-    counts["reasoning" if has_thought(row.answer) else "chat"] += 1
-    return counts
+    return Counter(records=1) + row.kinds
