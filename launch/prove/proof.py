@@ -1,0 +1,212 @@
+"""Whether LLaMA-Factory's template writes what the model's own chat template writes, conversation by conversation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launch.prove.cases import Case, write_chat
+from launch.prove.chat_template import ChatTemplate, Rendered, Request, render_chats
+from prep.errors import InputError, UserError
+from prep.tokens.templates import Special, Template, Token, find_template, list_templates
+from prep.tokens.turns import PlannedTurn, TemplateOptions, plan_turns
+
+# What `enable_thinking` may be when a chat is rendered; None leaves it unset.
+MODES: tuple[bool | None, ...] = (True, False, None)
+# The keys that decide how a row is written, and what each is tried with.
+_TRIED: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"mask_history": True},
+    {"mask_history": False},
+    {"enable_thinking": True},
+    {"enable_thinking": None},
+    {"preserve_thinking": True},
+    {"preserve_thinking": False},
+    {"mask_history": True, "enable_thinking": True},
+    {"mask_history": True, "enable_thinking": None},
+    {"mask_history": True, "preserve_thinking": True},
+    {"mask_history": True, "preserve_thinking": False},
+)
+Encode = Callable[[str], Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two texts part: the `offset` of the first byte that differs, and what stands there on each side.
+
+    `tokens_only`: the texts are equal, and their tokens are not, as LLaMA-Factory encodes each part by itself.
+    `error`: one side refuses the conversation.
+    """
+
+    offset: int = 0
+    trained: str = ""
+    served: str = ""
+    tokens_only: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one case: no `difference` when both sides are equal, else what would make it so, None: nothing."""
+
+    case: Case
+    difference: Difference | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The verdicts of a template's cases, and of the user's own rows."""
+
+    template: str
+    version: str
+    cases: list[Verdict]
+    rows: list[Verdict]
+
+    @property
+    def differing_rows(self) -> list[Verdict]:
+        """The user's rows that are not written as the model's own template writes them."""
+        return [verdict for verdict in self.rows if verdict.difference]
+
+
+class TextWriter:
+    """Writes a conversation as LLaMA-Factory does, with a model's own special tokens."""
+
+    def __init__(self, options: TemplateOptions, tokens: Mapping[str, str]) -> None:
+        self.options = options
+        self._tokens = tokens
+
+    def write(self, case: Case) -> list[str]:
+        """Return the texts that are encoded one by one; raises InputError as LLaMA-Factory would refuse."""
+        return [part for turn in self.write_turns(case) for side in turn for part in side]
+
+    def write_turns(self, case: Case) -> list[tuple[list[str], list[str]]]:
+        """Return each turn's prompt and answer, in the texts that are encoded one by one."""
+        return [self._spell_turn(plan) for plan in plan_turns(case.conversation, self.options)]
+
+    def _spell_turn(self, plan: PlannedTurn) -> tuple[list[str], list[str]]:
+        empty = [self.options.rules.empty_thought]
+        return (
+            [*self.spell(plan.source), *(empty if plan.source_ends_with_empty_thought else [])],
+            [*(empty if plan.target_begins_with_empty_thought else []), *self.spell(plan.target)],
+        )
+
+    def spell(self, parts: Iterable[Any]) -> list[str]:
+        """Return parts as texts, special tokens as the model spells them."""
+        return [text for part in parts if (text := self._spell_part(part))]
+
+    def _spell_part(self, part: Any) -> str:
+        template = self.options.rules
+        if part is Special.EOS and template.replace_eos:
+            return template.stop_words[0]
+        if isinstance(part, Special):
+            return self._tokens.get(part.value, "")
+        return part.text if isinstance(part, Token) else str(part)
+
+
+def prove(
+    chat: ChatTemplate,
+    options: TemplateOptions,
+    cases: Sequence[Case],
+    rows: Sequence[Case] = (),
+    encode: Encode | None = None,
+) -> Proof:
+    """Compare LLaMA-Factory's template with a model's own, case by case; by tokens too where `encode` is given.
+
+    Raises: InputError when the chat template cannot be rendered at all.
+    """
+    everything = [*cases, *rows]
+    served = _render_modes(chat, options.rules, everything)
+    judge = _Judge(chat, encode)
+    verdicts = [judge.judge(case, options, texts) for case, texts in zip(everything, served, strict=True)]
+    return Proof(options.template, options.rules.version, verdicts[: len(cases)], verdicts[len(cases) :])
+
+
+class _Judge:
+    def __init__(self, chat: ChatTemplate, encode: Encode | None) -> None:
+        self._chat = chat
+        self._encode = encode
+
+    def judge(self, case: Case, options: TemplateOptions, served: Mapping[bool | None, Rendered]) -> Verdict:
+        difference = self.compare(case, options, served)
+        if difference is None:
+            return Verdict(case)
+        for tried, changed in self._try_settings(options):
+            if changed and self.compare(case, tried, served) is None:
+                return Verdict(case, difference, changed)
+        return Verdict(case, difference)
+
+    def compare(
+        self, case: Case, options: TemplateOptions, served: Mapping[bool | None, Rendered]
+    ) -> Difference | None:
+        rendered = served[choose_mode(case, options)]
+        if rendered.error:
+            return Difference(error=f"the chat template refuses it: {rendered.error}")
+        try:
+            parts = TextWriter(options, self._chat.tokens).write(case)
+        except InputError as error:
+            return Difference(error=f"LLaMA-Factory refuses it: {error}")
+        text = "".join(parts)
+        if text != rendered.text:
+            return find_difference(text, rendered.text)
+        if self._encode is None or [token for part in parts for token in self._encode(part)] == list(
+            self._encode(text)
+        ):
+            return None
+        return Difference(tokens_only=True)
+
+    def _try_settings(self, options: TemplateOptions) -> Iterator[tuple[TemplateOptions, dict[str, Any]]]:
+        """Yield other settings with what they change: first of this template, then every other template."""
+        names = [options.template, *list_templates(options.version)]
+        for name in dict.fromkeys(names):
+            template = find_template(name, options.version)
+            for tried in _TRIED if template.thinks else ({},):
+                changed = {key: value for key, value in tried.items() if getattr(options, key) != value}
+                if len(changed) == len(tried):
+                    told = {"template": name, **changed} if name != options.template else changed
+                    yield replace(options, template=name, **changed), told
+
+
+def choose_mode(case: Case, options: TemplateOptions) -> bool | None:
+    """Return the `enable_thinking` under which a row's answer would be asked for."""
+    if not options.rules.thinks:
+        return None
+    return case.thinks or bool(options.enable_thinking)
+
+
+def find_difference(trained: str, served: str) -> Difference:
+    """Return where two texts part, with what stands on both sides from a little before."""
+    length = min(len(trained), len(served))
+    first = next((place for place in range(length) if trained[place] != served[place]), length)
+    start = max(0, first - 20)
+    return Difference(
+        len(trained[:first].encode("utf-8", "surrogatepass")),
+        trained[start : first + 40],
+        served[start : first + 40],
+    )
+
+
+def _render_modes(
+    chat: ChatTemplate, template: Template, cases: Sequence[Case]
+) -> list[dict[bool | None, Rendered]]:
+    """Render every case in every mode; a case that no chat server takes has the reason for its text."""
+    requests: list[Request] = []
+    errors: dict[int, str] = {}
+    for index, case in enumerate(cases):
+        try:
+            messages, tools = write_chat(case, template, chat)
+        except UserError as error:
+            errors[index] = str(error)
+            continue
+        requests += [Request(messages, tools, options=describe_mode(mode)) for mode in MODES]
+    answers = iter(render_chats(chat, requests) if requests else [])
+    return [
+        dict.fromkeys(MODES, Rendered(error=errors[index]))
+        if index in errors
+        else {mode: next(answers) for mode in MODES}
+        for index in range(len(cases))
+    ]
+
+
+def describe_mode(mode: bool | None) -> dict[str, Any]:
+    """Return what a chat template is given for a mode."""
+    return {} if mode is None else {"enable_thinking": mode}
