@@ -1,8 +1,9 @@
-"""Run by a child interpreter with jinja2: render a model's chat template as transformers does. Imports nothing of ours.
+"""Run by a child interpreter with jinja2: render a model's chat template as transformers does.
 
 Reads from stdin {"templates": {name: text}, "variables": {...}, "requests": [{"messages", "tools", "prompts",
-"options"}], "most_bytes", "memory_bytes", "seconds"} and prints for each request {"text": …} or {"error": …}. What is
-rendered is untrusted: the sandbox keeps it from Python, the limits from eating the machine; who started this ends it.
+"options"}], "most_bytes", "memory_bytes", "seconds"} and prints for each request {"text": …} or {"error": …}.
+What is rendered is untrusted: the sandbox keeps it from Python, the limits from eating the machine; who started
+this process ends it. Imports nothing of ours.
 """
 
 import json
@@ -34,7 +35,7 @@ def build_environment() -> Any:
     class Generation(jinja2.ext.Extension):
         """`{% generation %}` marks what an assistant wrote; the text is that of its body."""
 
-        tags = {"generation"}
+        tags = frozenset({"generation"})  # type: ignore[assignment]
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
@@ -47,7 +48,9 @@ def build_environment() -> Any:
     def to_json(
         value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
     ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]

@@ -57,7 +57,8 @@ def make_cases(template: Template) -> list[Case]:
     """Return every mix of system prompt, history, thought and tools that a template has a place for."""
     cases = []
     uses = _TOOL_USES if template.takes_tools else ("",)
-    for use, has_system, has_history, thinks in product(uses, *[(False, True)] * 3):
+    either = (False, True)
+    for use, has_system, has_history, thinks in product(uses, either, either, either):
         if thinks and not template.thinks:
             continue
         words = ("system" if has_system else "", "history" if has_history else "", "think" if thinks else "", use)
@@ -69,7 +70,7 @@ def make_cases(template: Template) -> list[Case]:
 
 
 def read_cases(dataset: Dataset, template: Template, most: int) -> Iterator[Case]:
-    """Yield a dataset's rows as cases, spread over what is read first; a row that cannot be aligned is left to lint."""
+    """Yield a dataset's first rows as cases; a row that cannot be aligned is left to lint."""
     for path, number, row in islice(read_dataset_rows(dataset), most):
         try:
             conversation = align_row(row, dataset)
@@ -80,12 +81,14 @@ def read_cases(dataset: Dataset, template: Template, most: int) -> Iterator[Case
         yield Case(f"{path.name} line {number}", conversation, thinks)
 
 
-def write_chat(case: Case, template: Template, chat: ChatTemplate) -> tuple[list[dict[str, Any]], list[Any] | None]:
-    """Return a case as the messages and tools that a chat server is given.
+def write_chat(
+    case: Case, template: Template, chat: ChatTemplate, *, arguments_as_text: bool = False
+) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Return a case as the messages and tools that a chat server is given; a call's arguments as text on demand.
 
     Raises: InputError when a call or its tools are no JSON.
     """
-    writer = _ChatWriter(template, next(filter(chat.mentions, _THOUGHT_FIELDS), ""))
+    writer = _ChatWriter(template, next(filter(chat.mentions, _THOUGHT_FIELDS), ""), arguments_as_text)
     conversation = case.conversation
     messages = [{"role": "system", "content": conversation.system}] if conversation.system else []
     messages += [writer.write(role, content) for role, content in conversation.messages]
@@ -95,9 +98,10 @@ def write_chat(case: Case, template: Template, chat: ChatTemplate) -> tuple[list
 class _ChatWriter:
     """Writes turns as a chat server's messages; an observation is the answer to the call before it."""
 
-    def __init__(self, template: Template, thought_field: str) -> None:
+    def __init__(self, template: Template, thought_field: str, arguments_as_text: bool) -> None:
         self._template = template
         self._field = thought_field
+        self._arguments_as_text = arguments_as_text
         self._calls = 0
         self._called = ""
 
@@ -114,6 +118,8 @@ class _ChatWriter:
     def _write_call(self, name: Any, arguments: Any) -> dict[str, Any]:
         self._calls += 1
         self._called = str(name)
+        if self._arguments_as_text:
+            arguments = json.dumps(arguments, ensure_ascii=False)
         return {
             "type": "function",
             "id": self._name_call(),
@@ -160,7 +166,9 @@ def _read_tools(text: str) -> list[Any] | None:
         raise InputError("its tools text is not a JSON list of objects")
     # A chat server knows tools in their envelope alone; LLaMA-Factory adds it too.
     wrapped = [
-        tool if isinstance(tool, dict) and tool.get("type") == "function" else {"type": "function", "function": tool}
+        tool
+        if isinstance(tool, dict) and tool.get("type") == "function"
+        else {"type": "function", "function": tool}
         for tool in tools
     ]
     return wrapped or None

@@ -61,7 +61,7 @@ def read_chat_template(folder: Path) -> ChatTemplate:
     if not templates:
         raise InputError(
             f"{folder} has no chat template: neither chat_template.jinja nor tokenizer_config.json holds one",
-            hint="name the folder of the model as it was published; a base model has no chat template to compare with",
+            hint="name the model's folder as it was published; a base model may have none to compare with",
         )
     return ChatTemplate(templates, tokens)
 
@@ -97,7 +97,9 @@ def render_chats(chat: ChatTemplate, requests: Sequence[Request]) -> list[Render
             f"the model's chat template does not end within {_TIMEOUT_S} seconds", hint=_HINT_OF_A_BAD_TEMPLATE
         ) from None
     if result.returncode:
-        last = (result.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        last = (result.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {result.returncode}"])[
+            -1
+        ]
         if "No module named 'jinja2'" in last:
             raise StackError("chat templates need the package jinja2", hint="pip install 'jinja2>=3.1'")
         raise InputError(f"the model's chat template cannot be rendered: {last}", hint=_HINT_OF_A_BAD_TEMPLATE)
@@ -132,9 +134,7 @@ def _read_named(told: Any) -> dict[str, str]:
     return {
         entry["name"]: entry["template"]
         for entry in entries
-        if isinstance(entry, dict)
-        and isinstance(entry.get("name"), str)
-        and isinstance(entry.get("template"), str)
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("template"), str)
     }
 
 

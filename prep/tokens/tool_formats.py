@@ -60,7 +60,9 @@ def read_calls(content: str, template: Template) -> tuple[str, list[Call]]:
     before, calls_json = _part_calls(content, template)
     calls = _load_json(calls_json, "function_call")
     try:
-        return before, [(call["name"], call["arguments"]) for call in (calls if isinstance(calls, list) else [calls])]
+        return before, [
+            (call["name"], call["arguments"]) for call in (calls if isinstance(calls, list) else [calls])
+        ]
     except (KeyError, TypeError):
         raise InputError("a function_call has no 'name' and 'arguments'") from None
 
