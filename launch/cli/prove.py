@@ -134,10 +134,14 @@ def print_differences(verdicts: "list[Verdict]") -> None:
         if verdict.difference:
             kinds.setdefault(name_kind(verdict.difference), []).append(verdict)
     for same in kinds.values():
-        first = same[0]
         others = f", and {len(same) - 1} more" if len(same) > 1 else ""
+        difference = same[0].difference
+        if difference is None:
+            continue
         echo()
-        echo(f"{first.case.name}{others}: {format_difference(first.difference)}")
+        echo(f"{same[0].case.name}{others}: {difference.describe_place()}")
+        if difference.trained or difference.served:
+            echo(f"  trained {difference.trained!r}\n  model's {difference.served!r}")
 
 
 def name_kind(difference: "Difference") -> tuple[object, ...]:
@@ -153,20 +157,6 @@ def name_kind(difference: "Difference") -> tuple[object, ...]:
     around = 12
     sides = (difference.trained[length : length + around], difference.served[length : length + around])
     return (difference.error, difference.tokens_only, *sides)
-
-
-def format_difference(difference: "Difference | None") -> str:
-    """Return a difference as text: what is trained and what the model's template writes at the same byte."""
-    if difference is None:
-        return ""
-    if difference.error:
-        return difference.error
-    if difference.tokens_only:
-        return "the texts are equal, the tokens are not: the tokenizer joins letters over the end of a part"
-    where = "the prompt for the last answer differs" if difference.in_prompt else "differs"
-    return (
-        f"{where} from byte {difference.offset}\n  trained {difference.trained!r}\n  model's {difference.served!r}"
-    )
 
 
 def format_served(served: "list[Served]") -> list[tuple[str, ...]]:

@@ -48,6 +48,21 @@ class Difference:
     in_prompt: bool = False
     error: str = ""
 
+    def describe(self) -> str:
+        """Return what differs, in one line."""
+        if self.error or self.tokens_only:
+            return self.describe_place()
+        return f"{self.describe_place()}: trained {self.trained!r}, the model's {self.served!r}"
+
+    def describe_place(self) -> str:
+        """Return where it differs, without what stands there."""
+        if self.error:
+            return self.error
+        if self.tokens_only:
+            return "has equal texts and other tokens: the tokenizer joins letters over the end of a part"
+        where = "has another prompt for its last answer" if self.in_prompt else "differs"
+        return f"{where} from byte {self.offset}"
+
 
 @dataclass(frozen=True)
 class Chat:
