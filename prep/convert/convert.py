@@ -28,14 +28,15 @@ from prep.errors import InputError, RecordError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.parallel.threads import WorkAhead
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.indexing import RowWriter
 from prep.rows.kinds import Kind
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.atomic import AtomicFile
 from prep.storage.manifests import Manifest, read_manifest
-from prep.storage.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
+from prep.storage.outputs import OutputSet, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
@@ -340,7 +341,9 @@ class _Run:
             self._counts["too_long"] = 0
         self._first_reject = self._first_hint = ""
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
-        self._files: dict[Path, AtomicFile] = {path: outputs.stage(path) for path in names}
+        self._rows = {path: RowWriter(outputs, path) for path in (names.main, names.tools)}
+        self._files: dict[Path, AtomicFile] = {path: writer.file for path, writer in self._rows.items()}
+        self._files |= {path: outputs.stage(path) for path in names[2:]}
 
     def take(self, index: int, shard: ShardResult) -> None:
         """Write one shard; they come in the order of the output."""
@@ -387,13 +390,14 @@ class _Run:
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
+        facts = None
         if self._duplicates is not None and lines:
-            lines, gone, lost = self._duplicates.filter_lines(lines)
+            lines, facts, gone, lost = self._duplicates.filter_lines(lines)
             self._counts["duplicates"] += gone.count(b"\n")
             self._counts.subtract(lost)
             self._files[self._names.duplicates].write(gone)
         if lines:
-            self._files[path].write(lines)
+            self._rows[path].write(lines, facts)
 
     def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
         names = ", ".join(entry["path"] for entry in inputs)
@@ -410,7 +414,6 @@ class _Run:
         return {"records": counts["tool_records"], "with_history": counts["tool_records_with_history"]}
 
     def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
-        file = self._files[path]
         options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
         if plan.kind is not Kind.SFT:
             options["kind"] = plan.kind.value
@@ -432,5 +435,5 @@ class _Run:
             think_policy=plan.policy.value,
             inputs=inputs,
             counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
-            output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
+            output=self._rows[path].describe("sharegpt" if path == self._names.tools else "alpaca"),
         )
