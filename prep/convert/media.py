@@ -43,9 +43,7 @@ class MediaFolders:
     def _look(self, path: str) -> str:
         shown = path if len(path) <= 80 else f"{path[:79]}…"
         if _URL.match(path):
-            raise RecordError(
-                f"{shown} is on the network or inside the row: download it, and write the file's path"
-            )
+            raise RecordError(f"{shown} is no file on this disk", hint="save it, and write the file's path")
         if len(path) > _MAX_PATH_CHARACTERS or "\0" in path:
             raise RecordError(f"{shown} is no path")
         for folder in self.looked_in:

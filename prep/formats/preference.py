@@ -17,6 +17,7 @@ SYNONYMS = {
     "rejected": ("rejected_response", "response_rejected", "坏回答", "拒绝回答"),
     "system": ("system_prompt", "系统提示"),
 }
+METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("rejected_avg_rating",))
 Answered = Exchange | ToolExchange
 
 
