@@ -24,12 +24,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands in the table's order, which is that of the work."""
-        return list(self.table)
+        return [*self.table, *(name for name in self.commands if name not in self.table)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a command by its name, None when there is none."""
-        if cmd_name not in self.table:
-            return None
+        if cmd_name in self.commands or cmd_name not in self.table:
+            return super().get_command(ctx, cmd_name)
         module, _, attribute = self.table[cmd_name].target.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
