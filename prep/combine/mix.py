@@ -2,27 +2,31 @@
 
 import random
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
-from prep.errors import InputError, UserError
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
-from prep.rows.line_file import LineFile
-from prep.rows.origins import Origin, explain_broken_way
-from prep.rows.records import KINDS, TrainingRow
-from prep.storage.manifests import Manifest, describe_input, read_manifest
-from prep.storage.outputs import describe_output, open_outputs
+from prep.combine.row_set import RowSet
+from prep.errors import UserError
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
+from prep.rows.indexing import RowWriter, count_kinds
+from prep.rows.kinds import Form
+from prep.rows.origins import explain_broken_way
+from prep.rows.row_file import RowFile
+from prep.storage.fingerprints import hash_file
+from prep.storage.manifests import Manifest, read_manifest
+from prep.storage.outputs import open_outputs, refuse_inputs
 from prep.storage.paths import require_file, require_name
 
 Progress = Callable[[int], None]
-# Above any file's number of rows: a position in the mix is its part's number times this, plus its row.
-_PART = 1 << 40
+# Takes lines for a file of what was left out.
+Tell = Callable[[bytes], None]
 _ALL_POINTS = 100
+_BATCH_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class MixOptions:
     oversample: bool = False
     tolerance: float = 2.0
     dedup: str | None = None
+    decontaminate: tuple[Path, ...] = ()
     seed: int = 42
     force: bool = False
 
@@ -48,7 +53,8 @@ class MixOptions:
 class MixResult:
     """Rows taken from each part, in the order given, and what the shares are of.
 
-    `sizes` are what each part makes of the result in the unit of `by`; `duplicates` is what --dedup dropped.
+    `sizes` are what each part makes of the result in the unit of `by`; `duplicates` and `contaminated` are what
+    --dedup and --decontaminate dropped.
     """
 
     taken: dict[str, int]
@@ -57,6 +63,7 @@ class MixResult:
     by: str = "rows"
     sizes: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
+    contaminated: int = 0
 
     @property
     def rows(self) -> int:
@@ -77,47 +84,51 @@ def mix_files(
     require_name(output)
     for path in parts.values():
         require_file(path)
-    duplicates_path = output.with_name(f"{output.name}{DUPLICATES_SUFFIX}")
+    gone = {
+        output.with_name(f"{output.name}{suffix}"): drop if wanted else None
+        for suffix, drop, wanted in (
+            (CONTAMINATED_SUFFIX, _drop_contaminated, options.decontaminate),
+            (DUPLICATES_SUFFIX, _drop_duplicates, options.dedup),
+        )
+    }
     with ExitStack() as stack:
-        others = (duplicates_path,) if options.dedup else ()
+        others = [path for path, drop in gone.items() if drop]
         outputs = stack.enter_context(open_outputs(output, others, step="mix", force=options.force))
+        refuse_inputs((output, *gone), options.decontaminate)
         policy = check_same_policy(parts)
-        files = {name: stack.enter_context(LineFile(path)) for name, path in parts.items()}
+        files = {name: stack.enter_context(RowFile(path, is_input=True)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
+        form = _check_same_form(files)
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
-        form = _check_same_formatting(measured)
-        has_duplicates = False
-        if options.dedup:
-            dropped = outputs.stage(duplicates_path)
-            for name, gone in _drop_duplicates(files, measured, options.dedup).items():
-                dropped.write(gone)
-                available[name] = len(measured[name].indices)
-            has_duplicates = bool(dropped.bytes_written)
+        dropped = dict.fromkeys(gone, 0)
+        for path, drop in gone.items():
+            if drop is not None:
+                told = outputs.stage(path)
+                drop(files, measured, options, told.write)
+                dropped[path] = sum(available.values()) - sum(len(part.indices) for part in measured.values())
+                available = {name: len(part.indices) for name, part in measured.items()}
         draw, order = _choose_rows(measured, options)
-        out = outputs.stage(output)
+        out = RowWriter(outputs, output)
         renamed = _rename_sources(parts, measured)
-        counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-        names = list(files)
-        for number in order:
-            name, index = names[number // _PART], number % _PART
-            line = files[name].read_line(index)
-            out.write(_rename_source(line, renamed[name]) if name in renamed else line)
-            counts.update(files[name].read_row(index).kinds)
-            on_rows(1)
+        rows = RowSet(
+            list(files.values()),
+            {number: renamed[name] for number, name in enumerate(files) if name in renamed},
+        )
+        rows.copy(order, out, on_rows)
         taken = {name: len(indices) for name, indices in draw.indices.items()}
         manifest = Manifest(
             step="mix",
             options=_describe_options(options, renamed),
             think_policy=policy,
-            inputs=[{"name": name, **describe_input(path)} for name, path in parts.items()],
-            counts={"records": len(order), "taken": taken, **counts},
-            output=describe_output(out, form),
+            inputs=[{"name": name, **file.entry} for name, file in files.items()],
+            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order, form.kind)},
+            output=out.describe(form.formatting),
         )
         for file in files.values():
             file.check_unchanged()
-        outputs.publish({output: manifest}, without=() if has_duplicates else (duplicates_path,))
-    gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
-    return MixResult(taken, available, output, options.by, draw.sizes, gone_rows)
+        outputs.publish({output: manifest}, without=[path for path, rows in dropped.items() if not rows])
+    contaminated, duplicates = dropped.values()
+    return MixResult(taken, available, output, options.by, draw.sizes, duplicates, contaminated)
 
 
 def check_same_policy(parts: Mapping[str, Path]) -> str | None:
@@ -137,10 +148,9 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
 
 @dataclass
 class _Measured(PartRows):
-    """A part's rows, the sources that they name and the formatting that they have."""
+    """A part's rows, and the sources that they name."""
 
     sources: set[str]
-    formatting: str
 
 
 def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
@@ -174,59 +184,86 @@ def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
     return {name: share / total for name, share in ratio.items()}
 
 
-def _measure(file: LineFile, options: MixOptions, on_rows: Progress) -> _Measured:
-    sources: set[str] = set()
-    first = file.read_row(0).formatting
-
-    def read_rows() -> Iterator[TrainingRow]:
-        for index, row in enumerate(file.read_rows()):
-            if row.formatting != first:
-                raise InputError(
-                    f"{file.path} row {index + 1} is {row.formatting}, and row 1 is {first}",
-                    hint=f"lfc prep lint {file.path} tells all",
-                )
-            origin = Origin.parse(row.origin)
-            sources.add(origin.source if origin else "")
-            on_rows(1)
-            yield row
-
+def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured:
     if options.by == "tokens" and options.model is not None:
         from prep.tokens.encoder import count_tokens
 
-        sizes = array("Q", count_tokens(("\n".join(row.texts) for row in read_rows()), options.model))
+        def read_texts() -> Iterator[str]:
+            for row in file.read_rows():
+                on_rows(1)
+                yield "\n".join(row.texts)
+
+        sizes = array("Q", count_tokens(read_texts(), options.model))
     elif options.by == "characters":
-        sizes = array("Q", (sum(map(len, row.texts)) for row in read_rows()))
+        sizes = array("Q", file.index.column("characters").tolist())
     else:
-        sizes = array("Q", (1 for _ in read_rows()))
-    return _Measured(sizes, range(len(file)), sources, first)
+        sizes = array("Q", [1]) * len(file)
+    return _Measured(sizes, range(len(file)), set(file.index.datasets))
 
 
-def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
-    """Return the formatting of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
-    if len({part.formatting for part in measured.values()}) > 1:
-        seen = ", ".join(f"{name} is {part.formatting}" for name, part in measured.items())
-        raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
-    return next(iter(measured.values())).formatting
+def _check_same_form(files: Mapping[str, RowFile]) -> Form:
+    """Return the form of all parts' rows; raises UserError when some are of another kind than others."""
+    forms = {name: file.form for name, file in files.items()}
+    seen = {name: file.describe_form(0) for name, file in files.items()}
+    if len(set(seen.values())) > 1:
+        told = ", ".join(f"{name} is {form}" for name, form in seen.items())
+        raise UserError(
+            f"the parts are of different kinds: {told}; LLaMA-Factory trains on one kind in one form",
+            hint="register each as a dataset of its own; a YAML names several of one kind: dataset: a,b",
+        )
+    return next(iter(forms.values()))
+
+
+def _drop_contaminated(
+    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], options: MixOptions, tell: Tell
+) -> None:
+    """Take the rows that stand in a benchmark out of `indices`, and tell of them."""
+    from prep.rows.duplicates.contamination import Benchmarks, describe_contaminated
+
+    benchmarks = Benchmarks(options.decontaminate)
+    for name, file in files.items():
+        kept = array("Q")
+        rows, place = file.read_rows(), 0
+        while batch := list(islice(rows, _BATCH_ROWS)):
+            for row, match in zip(batch, benchmarks.find(batch), strict=True):
+                if match is None:
+                    kept.append(place)
+                else:
+                    tell(describe_contaminated(row, match))
+                place += 1
+        measured[name].indices = kept
 
 
 def _drop_duplicates(
-    files: Mapping[str, LineFile], measured: Mapping[str, _Measured], kind: str
-) -> dict[str, bytes]:
-    """Take the copies of earlier rows, in this part or one before it, out of `indices`."""
-    duplicates = DuplicateFilter(kind)
-    gone: dict[str, bytes] = {}
+    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], options: MixOptions, tell: Tell
+) -> None:
+    """Take the copies of earlier rows, in this part or one before it, out of `indices`, and tell of them."""
+    kind = options.dedup or ""
+    finder = CopyFinder(kind)
+    # The place of each row that was looked at, over all parts.
+    looked_at = array("Q")
+    start = 0
     for name, file in files.items():
-        kept = array("Q")
-        lines = []
-        for index, row in enumerate(file.read_rows()):
-            first = duplicates.find_first(row)
-            if first is None:
-                kept.append(index)
-            else:
-                lines.append(duplicates.describe(row, first))
-        measured[name].indices = kept
-        gone[name] = b"".join(lines)
-    return gone
+        places = measured[name].indices
+        looked_at.extend(start + place for place in places)
+        if kind in KEYS:
+            copied = finder.find_in_index(file.index, places)
+        else:
+            copied = finder.find_in_rows(file.read_rows(places))
+        copies = {place: first for place, first in zip(places, copied, strict=True) if first is not None}
+        measured[name].indices = array("Q", (place for place in places if place not in copies))
+        for row, first in zip(file.read_rows(copies), copies.values(), strict=True):
+            tell(describe_copy(row, _read_origin(files, looked_at[first]), kind))
+        start += len(file)
+
+
+def _read_origin(files: Mapping[str, RowFile], place: int) -> str:
+    """Return the origin of a row that is counted over all parts."""
+    for file in files.values():
+        if place < len(file):
+            return file.read_row(place).origin
+        place -= len(file)
+    raise IndexError(place)
 
 
 def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tuple[Draw, "array[int]"]:
@@ -243,8 +280,10 @@ def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tupl
         )
         draw = draw_rows(measured, wish, rng)
     order = array("Q")
-    for number, indices in enumerate(draw.indices.values()):
-        order.extend(number * _PART + index for index in indices)
+    start = 0
+    for name, indices in draw.indices.items():
+        order.extend(start + index for index in indices)
+        start += len(measured[name].sizes)
     rng.shuffle(order)
     return draw, order
 
@@ -277,21 +316,16 @@ def _origin_files(path: Path) -> dict[tuple[str, str], str]:
         }
 
 
-def _rename_source(line: bytes, names: Mapping[str, str]) -> bytes:
-    import orjson
-
-    record = orjson.loads(line)
-    source, slash, rest = str(record.get("origin", "")).partition("/")
-    record["origin"] = f"{names.get(source, source)}{slash}{rest}"
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-
-
 def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"ratio": dict(options.ratio) if options.ratio else None, "seed": options.seed}
     if options.ratio:
         described |= {"by": options.by, "oversample": options.oversample, "tolerance": options.tolerance}
     if options.dedup:
         described["dedup"] = options.dedup
+    if options.decontaminate:
+        described["decontaminate"] = [
+            {"path": path.as_posix(), "sha256": hash_file(path)} for path in options.decontaminate
+        ]
     if renamed:
         described["renamed_sources"] = dict(renamed)
     return described

@@ -10,12 +10,12 @@ from prep.errors import InputError, RecordError
 from prep.quality.findings import Finding, LintRule, OnFinding, Where
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.registry.dataset import Dataset, align_row
-from prep.registry.dataset_info import ALPACA_COLUMNS
+from prep.registry.dataset import Dataset, align_row, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
+from prep.rows.kinds import ALPACA_COLUMNS, MEDIA
 from prep.rows.line_blocks import BOM, read_blocks
-from prep.rows.records import MEDIA, is_text_pair
+from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
 from prep.rows.thinking import (
     CLOSE_TAG,
@@ -109,7 +109,11 @@ class _FileLinter:
     ) -> None:
         self.rows = 0
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
-        self._questions = QuestionBook() if looks_for_duplicates else None
+        index = find_own_index(dataset, path) if looks_for_duplicates else None
+        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        # None when nothing is to be added.
+        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns = dataset.columns
         self._names = tuple(columns.get(name, "") for name in ("prompt", "query", "response", "system", "history"))
@@ -129,7 +133,7 @@ class _FileLinter:
         if is_readable and not self.rows:
             self._add(0, LintRule.NO_ROWS, "the file has no rows")
         self._report_mixed_policy()
-        for line, first_line in self._questions.find_duplicates() if self._questions else ():
+        for line, first_line in self._book.find_duplicates() if self._looks_for_duplicates else ():
             self._add(line, LintRule.DUPLICATE, f"asks what line {first_line} asks")
         self._on_rows(self.rows % _PROGRESS_ROWS)
 

@@ -11,14 +11,13 @@ from prep.errors import InputError
 from prep.quality.findings import Finding, LintRule, Where
 from prep.registry.dataset import DEFAULT_COLUMNS, FORMATTINGS, list_entry_files
 from prep.registry.dataset_info import (
-    ALPACA_COLUMNS,
-    SHAREGPT_COLUMNS,
     SHAREGPT_TAGS,
     find_name_fault,
     read_registry_bytes,
     scan_members,
 )
 from prep.rows.json_rows import iter_json_rows
+from prep.rows.kinds import ALPACA_COLUMNS, SHAREGPT_COLUMNS
 from prep.rows.line_blocks import BOM
 from prep.storage.os_errors import describe_os_error
 

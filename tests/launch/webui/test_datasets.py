@@ -8,7 +8,7 @@ import pytest
 
 from launch.webui.datasets import check_datasets
 from prep.errors import RegistryError
-from prep.registry.dataset_info import ALPACA_COLUMNS
+from prep.rows.kinds import ALPACA_COLUMNS
 
 ROW = {"instruction": "q", "input": "", "output": "a", "system": "", "history": []}
 VALUES = {"dataset": "good", "dataset_dir": "data"}
