@@ -60,6 +60,15 @@ dedup_option = click.option(
     "context and with the same numbers, units and negations.",
 )
 
+decontaminate_option = click.option(
+    "--decontaminate",
+    type=INPUT_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
+    "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
+)
+
 
 @click.group("prep")
 def prep() -> None:
@@ -239,6 +248,7 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
 @click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
 @seed_option
 @dedup_option
+@decontaminate_option
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
@@ -283,6 +293,7 @@ def convert(
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
+      lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
     from prep.convert.convert import ConvertOptions, convert_files
@@ -304,6 +315,7 @@ def convert(
         "tools_output": result.tools_output,
         "rejects": result.rejects,
         "duplicates": result.duplicates,
+        "contaminated": result.contaminated,
         "too_long": result.too_long,
     }
     rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
@@ -352,6 +364,7 @@ def convert(
     help="Percentage points that a share may be off, as rows are whole; half a row is always allowed.",
 )
 @dedup_option
+@decontaminate_option
 @seed_option
 @force_option
 @json_option
@@ -382,8 +395,9 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
         )
         for name, count in result.taken.items()
     ]
-    if result.duplicates:
-        rows.append(("duplicates", f"{result.duplicates:,} rows dropped"))
+    for what, count in (("contaminated", result.contaminated), ("duplicates", result.duplicates)):
+        if count:
+            rows.append((what, f"{count:,} rows dropped"))
     print_result(
         {
             "taken": result.taken,
@@ -392,6 +406,7 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
             "by": result.by,
             "sizes": result.sizes,
             "duplicates": result.duplicates,
+            "contaminated": result.contaminated,
             "output": output.as_posix(),
         },
         rows,
