@@ -9,6 +9,7 @@ from prep.cli.options import (
     FOLDER,
     INPUT_FILE,
     OUTPUT_FILE,
+    decontaminate_option,
     dedup_option,
     force_option,
     json_option,
@@ -82,6 +83,7 @@ from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 @click.option("--sample", type=click.IntRange(min=1), help="Draw this many rows; they keep their order.")
 @seed_option
 @dedup_option
+@decontaminate_option
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
@@ -130,6 +132,7 @@ def convert(
       lfc prep convert raw/finetome/*.parquet -o data/chat.jsonl --think-policy masked
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
+      lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
       lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
       lfc prep convert votes.jsonl -o data/good.jsonl --label-is true
@@ -153,6 +156,7 @@ def convert(
         "tools_output": result.tools_output,
         "rejects": result.rejects,
         "duplicates": result.duplicates,
+        "contaminated": result.contaminated,
         "too_long": result.too_long,
     }
     rows = [("format", result.format if options.format else f"{result.format} (recognised)")]

@@ -52,3 +52,13 @@ def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
             raise click.UsageError(f"{what} names '{name}' twice")
         parsed[name] = value
     return parsed
+
+
+decontaminate_option = click.option(
+    "--decontaminate",
+    type=INPUT_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
+    "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
+)
