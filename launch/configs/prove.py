@@ -31,7 +31,6 @@ class Asked:
     datasets: tuple[str, ...] = ()
     dataset_dir: Path = Path("data")
     most_rows: int = 200
-    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,10 @@ def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> Tem
     """Return the keys that decide how rows are written: the options given, the config's, the model's."""
     template = asked.template or values.get("template")
     if not template:
-        found = find_model_template(asked.model, asked.version)
+        found = find_model_template(asked.model)
         candidates = found.candidates
         if found.template is None:
-            found = find_model_template(str(folder), asked.version)
+            found = find_model_template(str(folder))
         template = found.template
         if template is None:
             known = (
@@ -107,7 +106,6 @@ def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> Tem
         values.get("enable_thinking", True),
         bool(values.get("mask_history")),
         values.get("preserve_thinking"),
-        version=asked.version,
     )
 
 
