@@ -75,7 +75,7 @@ class VersionFacts:
 def list_versions() -> list[str]:
     """Return the versions whose data is shipped or kept, oldest first."""
     kept = [entry.parent.name for entry in KEPT.glob("*/templates.json")]
-    return sorted({*_list_shipped(), *(name for name in kept if _WHOLE_RELEASE.fullmatch(name))}, key=_number)
+    return sorted({*list_shipped(), *(name for name in kept if _WHOLE_RELEASE.fullmatch(name))}, key=_number)
 
 
 def find_version_facts(version: str = "") -> VersionFacts:
@@ -103,16 +103,17 @@ def find_unknown_release() -> str:
 
 
 def _find_known(release: str) -> VersionFacts | None:
-    if release in _list_shipped():
+    if release in list_shipped():
         return VersionFacts(release)
     folder = KEPT / release
     return VersionFacts(release, folder) if release and (folder / "templates.json").is_file() else None
 
 
 @cache
-def _list_shipped() -> tuple[str, ...]:
+def list_shipped() -> tuple[str, ...]:
+    """Return the versions whose data is shipped and proved."""
     folder = files("llamafactory_configs") / "versions"
-    return tuple(entry.name for entry in folder.iterdir() if entry.name[0].isdigit())
+    return tuple(sorted((entry.name for entry in folder.iterdir() if entry.name[0].isdigit()), key=_number))
 
 
 def find_release(version: str) -> str:

@@ -15,6 +15,7 @@ from launch.prove.chat_template import read_chat_template
 from launch.prove.proof import Encode, Proof, prove
 from launch.prove.served import Served, list_served
 from prep.errors import InputError, UserError
+from prep.llamafactory import find_version_facts, list_shipped
 from prep.registry.dataset import find_dataset
 from prep.tokens.turns import TemplateOptions
 
@@ -64,6 +65,12 @@ def answer(asked: Asked) -> Answer:
     notes: list[str] = []
     rows = _read_rows(asked, values, options, notes)
     encode = _load_encode(folder, notes)
+    facts = find_version_facts()
+    if facts.folder is not None:
+        notes.append(
+            f"LLaMA-Factory {facts.version} told its templates itself; how it fills them is held equal for "
+            f"{', '.join(list_shipped())} alone"
+        )
     proof = prove(chat, options, make_cases(options.rules), rows, encode)
     return Answer(folder, proof, list_served(chat, options), encode is not None, notes)
 
