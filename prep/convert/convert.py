@@ -63,7 +63,7 @@ class ConvertOptions:
     label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
     keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
-    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
+    than `max_tokens` tokens of `model` under `template` is dropped, rejected or kept, as `on_long` says.
     """
 
     format: str | None = None
@@ -85,6 +85,7 @@ class ConvertOptions:
     max_tokens: int | None = None
     model: Path | None = None
     on_long: str = "reject"
+    template: str = "qwen3"
     max_rejects: int = 0
     max_line_bytes: int = MAX_LINE_BYTES
     workers: int | None = None
@@ -179,7 +180,7 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
         return None
     from prep.convert.length_limit import LengthLimit, LengthMeter
 
-    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model)
+    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model, options.template)
     # A tokenizer that cannot be used is told of here, before other processes fail on it.
     LengthMeter(limit, options.policy)
     return limit
@@ -448,7 +449,7 @@ class _Run:
             options["seed"] = self._options.seed
         if limit := plan.length_limit:
             options |= {"max_tokens": limit.max_tokens, "on_long": limit.on_long}
-            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256}
+            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256, "template": limit.template}
         return Manifest(
             step="convert",
             options=options,
