@@ -10,7 +10,7 @@ from launch.configs.config import read_config
 from launch.configs.models import find_model_template
 from launch.configs.rules import split_names
 from launch.machine.network import find_cached_model
-from launch.prove.cases import Case, make_cases, read_cases
+from launch.prove.cases import Case, make_cases, make_image_cases, read_cases
 from launch.prove.chat_template import read_chat_template
 from launch.prove.proof import Encode, Proof, prove
 from launch.prove.served import Served, list_served
@@ -65,13 +65,14 @@ def answer(asked: Asked) -> Answer:
     notes: list[str] = []
     rows = _read_rows(asked, values, options, notes)
     encode = _load_encode(folder, notes)
+    cases = [*make_cases(options.rules), *make_image_cases(options.rules)]
     facts = find_version_facts()
     if facts.folder is not None:
         notes.append(
             f"LLaMA-Factory {facts.version} told its templates itself; how it fills them is held equal for "
             f"{', '.join(list_shipped())} alone"
         )
-    proof = prove(chat, options, make_cases(options.rules), rows, encode)
+    proof = prove(chat, options, cases, rows, encode)
     return Answer(folder, proof, list_served(chat, options), encode is not None, notes)
 
 

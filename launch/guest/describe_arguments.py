@@ -90,12 +90,23 @@ def describe_slots(slots: list[Any]) -> list[Any]:
     return [{"special": min(slot)} if isinstance(slot, set) else slot for slot in slots]
 
 
+def describe_image(plugin: Any) -> str:
+    """Return what stands for an image of one patch, "" where a plugin writes more than marks around patches."""
+    names = ("vision_bos_token", "vision_eos_token")
+    # A plugin may inherit the marks and write others.
+    written = inspect.getsource(type(plugin).process_messages)
+    if not plugin.image_token or not all(getattr(plugin, name, None) and name in written for name in names):
+        return ""
+    return str(plugin.image_token).join(getattr(plugin, name) for name in names)
+
+
 def describe_template(template: Any) -> dict[str, Any]:
     """Return what a template writes and how: its class, its slots, and what differs from the defaults."""
     parts = ("prefix", "system", "user", "observation", "assistant", "function")
     written = {part: describe_slots(getattr(template, f"format_{part}").slots) for part in parts}
     names = ("default_system", "stop_words", "thought_words", "tool_call_words", "efficient_eos", "replace_eos")
     values = {name: getattr(template, name, None) for name in (*names, "enable_thinking", "preserve_thinking")}
+    values["image"] = describe_image(template.mm_plugin)
     return {
         "kind": type(template).__name__,
         **{key: value for key, value in (*written.items(), *values.items()) if value not in (None, "", [], False)},

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any
 
@@ -15,6 +15,8 @@ from prep.tokens.tool_formats import read_calls
 
 # What models' chat templates call a thought beside the answer, as chat servers take it; else it stands in the text.
 _THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking")
+# What stands for an image in a row.
+_IMAGE = "<image>"
 _TAGS = ("<think>", "</think>")
 # Letters outside ASCII, and what HTML escapes: a template's tojson must leave both as they are.
 _TOOLS = [
@@ -69,6 +71,23 @@ def make_cases(template: Template) -> list[Case]:
     return cases
 
 
+def make_image_cases(template: Template) -> list[Case]:
+    """Return questions with images, of a template of which it is known what stands for one."""
+    asked = {"image": f"{_IMAGE}What is this?", "image after text": f"这是 {_IMAGE}{_IMAGE} 什么?"}
+    if not template.image:
+        return []
+    answers = [(Message.ASSISTANT, "A cat.")]
+    return [Case(name, Conversation("", [(Message.USER, text), *answers])) for name, text in asked.items()]
+
+
+def fill_images(conversation: Conversation, template: Template) -> Conversation:
+    """Return a conversation with what LLaMA-Factory writes for images of one patch in the place of `<image>`."""
+    if not template.image:
+        return conversation
+    messages = [(role, content.replace(_IMAGE, template.image)) for role, content in conversation.messages]
+    return replace(conversation, messages=messages)
+
+
 def read_cases(dataset: Dataset, template: Template, most: int) -> Iterator[Case]:
     """Yield a dataset's first rows as cases; a row that cannot be aligned is left to lint."""
     for path, number, row in islice(read_dataset_rows(dataset), most):
@@ -113,7 +132,10 @@ class _ChatWriter:
             message = self._part(before)
             message["tool_calls"] = [self._write_call(name, arguments) for name, arguments in calls]
             return message
-        return self._part(content) if role == Message.ASSISTANT else {"role": "user", "content": content}
+        if role == Message.ASSISTANT:
+            return self._part(content)
+        has_images = self._template.image and _IMAGE in content
+        return {"role": "user", "content": _split_images(content) if has_images else content}
 
     def _write_call(self, name: Any, arguments: Any) -> dict[str, Any]:
         self._calls += 1
@@ -138,6 +160,15 @@ class _ChatWriter:
                     thought, _, text = answer.lstrip().removeprefix(opening.strip()).partition(closing.strip())
                     return {"role": "assistant", "content": text.lstrip("\n"), self._field: thought.strip("\n")}
         return {"role": "assistant", "content": answer}
+
+
+def _split_images(content: str) -> list[dict[str, str]]:
+    """Return a question's texts and images as the parts that a chat server takes."""
+    texts = content.split(_IMAGE)
+    parts: list[dict[str, str]] = [{"type": "text", "text": texts[0]}]
+    for text in texts[1:]:
+        parts += [{"type": "image"}, {"type": "text", "text": text}]
+    return [part for part in parts if part.get("text") != ""]
 
 
 def _write_messages(template: Template, use: str, *, has_history: bool, thinks: bool) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from launch.prove.cases import Case, write_chat
+from launch.prove.cases import Case, fill_images, write_chat
 from launch.prove.chat_template import ChatTemplate, Rendered, Request, render_chats
 from prep.errors import InputError, UserError
 from prep.llamafactory import list_versions
@@ -112,7 +112,8 @@ class TextWriter:
 
     def write_turns(self, case: Case) -> list[tuple[list[str], list[str]]]:
         """Return each turn's prompt and answer, in the texts that are encoded one by one."""
-        return [self._spell_turn(plan) for plan in plan_turns(case.conversation, self.options)]
+        conversation = fill_images(case.conversation, self.options.rules)
+        return [self._spell_turn(plan) for plan in plan_turns(conversation, self.options)]
 
     def _spell_turn(self, plan: PlannedTurn) -> tuple[list[str], list[str]]:
         empty = [self.options.rules.empty_thought]

@@ -80,6 +80,8 @@ class Template:
     replace_eos: bool = False
     preserve_thinking: bool = False
     multimodal: bool = False
+    # What stands for an image of one patch, "" where that is not known.
+    image: str = ""
     strips_lone_tools: bool = False
     version: str = ""
 
@@ -183,6 +185,7 @@ def _build(name: str, version: str) -> Template | None:
         replace_eos=told.get("replace_eos", False),
         preserve_thinking=told.get("preserve_thinking", False),
         multimodal=told.get("multimodal", False),
+        image=told.get("image", ""),
         strips_lone_tools=facts.strips_lone_tools and kind is not Kind.LLAMA2,
         version=version,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from launch.prove import proof
-from launch.prove.cases import Case, make_cases
+from launch.prove.cases import Case, make_cases, make_image_cases
 from launch.prove.chat_template import ChatTemplate
 from launch.prove.proof import find_difference, prove
 from prep.rows.conversation import Conversation, Message
@@ -167,3 +167,18 @@ def test_a_call_is_given_as_text_to_a_template_that_takes_no_mapping() -> None:
 )
 def test_a_difference_is_told_by_its_first_byte(trained: str, served: str, offset: int) -> None:
     assert find_difference(trained, served).offset == offset
+
+
+def test_images_stand_where_the_chat_template_puts_them() -> None:
+    text = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for part in m.content %}{{ part.text if part.type == 'text' else IMAGE }}{% endfor %}{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    options = TemplateOptions("qwen3_vl_nothink")
+    cases = make_image_cases(options.rules)
+    assert [case.name for case in cases] == ["image", "image after text"]
+    for image, differs in (("<|vision_start|><|image_pad|><|vision_end|>", False), ("<|image_pad|>", True)):
+        chat = ChatTemplate({"default": text.replace("IMAGE", f"'{image}'")}, EOS)
+        assert [bool(verdict.difference) for verdict in prove(chat, options, cases).cases] == [differs, differs]
+    assert make_image_cases(TemplateOptions("qwen3_nothink").rules) == []
