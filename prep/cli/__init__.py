@@ -260,6 +260,29 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     help="The most bytes of one row; it bounds the memory that an input can take.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
+@click.option(
+    "--encoding",
+    default="",
+    metavar="NAME",
+    help="Of CSV and text: gb18030, utf-16 …; found out when it is certain.",
+)
+@click.option(
+    "--delimiter", default="", metavar="SIGN", help="Of CSV: comma, semicolon, tab, bar or a sign; found out."
+)
+@click.option("--sheet", default="", metavar="NAME", help="Of an Excel file; the first one without it.")
+@click.option(
+    "--split", default="", metavar="NAME", help="Of a hub's folder: train without it; all takes every file."
+)
+@click.option(
+    "--subset", default="", metavar="NAME", help="Of a hub's folder that has several; all takes every one."
+)
+@click.option(
+    "--split-text",
+    type=click.Choice(["line", "blank-line", "file"]),
+    default="line",
+    show_default=True,
+    help="What a row of a .txt is; LLaMA-Factory takes each line for one.",
+)
 @force_option
 @json_option
 def convert(
@@ -268,13 +291,21 @@ def convert(
     think_policy: str,
     column_map: tuple[str, ...],
     on_long: str | None,
+    max_line_bytes: int,
+    encoding: str,
+    delimiter: str,
+    sheet: str,
+    split: str,
+    subset: str,
+    split_text: str,
     as_json: bool,
     **rest: Any,
 ) -> None:
     """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
 
-    INPUTS are parquet, JSONL (also .gz and .zst), JSON and CSV files, folders of them, globs, or - for JSONL on
-    stdin. Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    INPUTS are parquet, JSONL, JSON, CSV, TSV, Excel, Arrow and .txt files (also packed as .gz or .zst), folders of
+    them, globs, or - for JSONL on stdin. How a file is really written is found out from it, and said. Rows that
+    cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
     Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
@@ -285,7 +316,9 @@ def convert(
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
     """
-    from prep.convert.convert import ConvertOptions, convert_files
+    from prep.convert.convert import convert_files
+    from prep.convert.options import ConvertOptions
+    from prep.inputs.reader import ReadOptions
     from prep.rows.thinking import ThinkPolicy
 
     if rest["max_tokens"] is None and (rest["model"] or on_long):
@@ -295,6 +328,7 @@ def convert(
         on_long=on_long or "reject",
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
+        reading=ReadOptions(encoding, delimiter, sheet, split, subset, split_text, max_line_bytes),
         **rest,
     )
     with show_progress("converting", "rows") as on_rows:
@@ -310,6 +344,7 @@ def convert(
     rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
+    rows += [("read", note) for note in result.notes]
     if result.left_out:
         rows.append(("files not used", ", ".join(path.name for path in result.left_out)))
     rows += [
@@ -323,6 +358,7 @@ def convert(
             "counts": result.counts,
             "unused_columns": result.unused_columns,
             "left_out": [path.as_posix() for path in result.left_out],
+            "notes": result.notes,
             **{name: path.as_posix() if path else None for name, path in outputs.items()},
         },
         rows,

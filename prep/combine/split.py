@@ -10,12 +10,13 @@ from typing import Any
 
 from prep.combine.hold_out import SIDES, assign_sides
 from prep.errors import InputError, UserError
+from prep.inputs.formats import read_rows
+from prep.inputs.reader import SourceRow
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
 from prep.registry.dataset_info import FILE_NAME, read_registry
 from prep.rows.line_file import LineFile
 from prep.rows.origins import Origin
 from prep.rows.questions import hash_question, hash_text, normalise_question
-from prep.rows.readers import SourceRow, read_rows
 from prep.rows.records import KINDS
 from prep.storage.manifests import Manifest, describe_input, read_manifest
 from prep.storage.outputs import describe_output, open_outputs

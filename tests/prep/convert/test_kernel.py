@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prep.convert.batches import convert_batches
 from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
-from prep.convert.parquet import convert_parquet
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
-from prep.rows.readers import BadRow, InputFile, SourceRow
+from prep.inputs.parquet import ParquetReader
+from prep.inputs.reader import BadRow, InputFile, SourceRow
 from prep.rows.thinking import ThinkPolicy
 
 NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
@@ -93,7 +94,7 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
         fast = convert()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prep.convert.jsonl.has_kernel", lambda: False)
-        patch.setattr("prep.convert.parquet.has_kernel", lambda: False)
+        patch.setattr("prep.convert.batches.has_kernel", lambda: False)
         return fast, convert(), left
 
 
@@ -182,7 +183,7 @@ def write_conversations(path: Path, rows: list[list[tuple[bytes, bytes]]]) -> No
 
 
 def convert_conversations(path: Path, plan: ConvertPlan) -> list[ShardResult]:
-    return list(convert_parquet(plan, InputFile(path, "in.parquet", "parquet", "in.parquet")))
+    return list(convert_batches(plan, ParquetReader(InputFile(path, "in.parquet", "in.parquet"))))
 
 
 @NEEDS_KERNEL

@@ -1,0 +1,54 @@
+"""How to convert, and what came of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prep.inputs.reader import ReadOptions
+from prep.rows.thinking import ThinkPolicy
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
+
+    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
+    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
+    """
+
+    format: str | None = None
+    policy: ThinkPolicy = ThinkPolicy.TAGGED
+    column_map: dict[str, str] = field(default_factory=dict)
+    turns: str = "expand"
+    system: str = ""
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 42
+    dedup: str | None = None
+    max_tokens: int | None = None
+    model: Path | None = None
+    on_long: str = "reject"
+    max_rejects: int = 0
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    workers: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What a conversion did; `unused_columns` were in the input and are not in the output.
+
+    `output` is None when every row calls tools; those rows are in `tools_output`, in ShareGPT form.
+    `left_out` are files of a folder that hold no rows; `notes` say how inputs were read, where that was found out.
+    """
+
+    format: str
+    counts: dict[str, int]
+    unused_columns: list[str]
+    output: Path | None
+    rejects: Path | None
+    tools_output: Path | None = None
+    duplicates: Path | None = None
+    too_long: Path | None = None
+    left_out: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
