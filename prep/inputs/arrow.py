@@ -12,8 +12,8 @@ from prep.inputs.batches import (
     choose_memory_pool,
     shorten,
     unpack_dictionaries,
-    without_needless,
 )
+from prep.storage.arrow import without_needless
 from prep.storage.packed import find_packing, unpack_whole
 
 _FILE_MARK = b"ARROW1"

@@ -1,12 +1,9 @@
 """Arrow batches: what parquet and Arrow files are read in, kept small whatever the file says of itself."""
 
 import os
-import sys
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import prep
 from prep.inputs.memory import limit_memory
@@ -16,7 +13,6 @@ from prep.inputs.reader import BadRow, InputFile, Reader, SourceRow, refuse_twic
 BATCH_BYTES = 1_000_000
 _LARGE_BATCH_BYTES = 8_000_000
 _SHOWN_CHARACTERS = 300
-_NEEDLESS = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
 
 
 class BatchReader(Reader):
@@ -114,21 +110,6 @@ def _unreadable() -> tuple[type[Exception], ...]:
 def shorten(error: Exception) -> str:
     """Return an Arrow error's text on one line."""
     return " ".join(str(error).split())[:_SHOWN_CHARACTERS] or type(error).__name__
-
-
-@contextmanager
-def without_needless() -> Iterator[None]:
-    """Let pyarrow load in half the time: here it never hands over arrays, and reads from no cloud."""
-    if not prep.is_own_process or "numpy" in sys.modules or "pyarrow" in sys.modules:
-        yield
-        return
-    # What is None here cannot be imported, which pyarrow allows for.
-    sys.modules.update(dict.fromkeys(_NEEDLESS, cast(ModuleType, None)))
-    try:
-        yield
-    finally:
-        for name in _NEEDLESS:
-            del sys.modules[name]
 
 
 def choose_memory_pool() -> None:

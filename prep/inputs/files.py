@@ -18,7 +18,10 @@ _NOT_DATA = (
     *("dataset_info.json", "dataset_infos.json", "configuration.json", "config.json"),
     *("state.json", "dataset_dict.json", "requirements.txt", "license.txt", "readme.txt"),
 )
-_NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl")
+_NOT_DATA_ENDS = (
+    *(".manifest.json", ".index", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl"),
+    ".contaminated.jsonl",
+)
 # Of a data set that `datasets` saved: which files belong to it, and which are its cache.
 _STATE = "state.json"
 

@@ -13,8 +13,8 @@ from prep.inputs.batches import (
     shorten,
     slice_batch,
     unpack_dictionaries,
-    without_needless,
 )
+from prep.storage.arrow import without_needless
 from prep.storage.packed import find_packing, unpack_whole
 
 _MAX_BATCH_ROWS = 8_000

@@ -10,17 +10,28 @@ from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows.conversation import Conversation, Message
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
-from prep.rows.records import guess_formatting, is_text_pair
+from prep.rows.kinds import Kind, find_form, get_form
+from prep.rows.records import is_text_pair
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.paths import is_file
+from prep.storage.row_index import RowIndex, read_index
 
 # LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.
 DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
 FORMATTINGS = ("alpaca", "sharegpt", "openai")
+_OWN_NAMES = {"response": "output", "chosen": "chosen", "rejected": "rejected"}
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
-# What a file that nobody registered yet is read as: everything that an Alpaca or ShareGPT file can have.
+# What a file of SFT rows that nobody registered yet is read as: everything that such a file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
+# What the row index tells of.
+_OWN_COLUMNS = {
+    "alpaca": (
+        *(("prompt", "instruction"), ("query", "input"), ("response", "output")),
+        *(("system", "system"), ("history", "history")),
+    ),
+    "sharegpt": (("messages", "conversations"), ("system", "system"), ("tools", "tools")),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Dataset:
     columns: dict[str, str] = field(default_factory=lambda: dict(_BARE_COLUMNS))
     tags: dict[str, str] = field(default_factory=lambda: dict(SHAREGPT_TAGS))
     policy: ThinkPolicy | None = None
+    kind: Kind = Kind.SFT
 
 
 def find_dataset(target: str, dataset_dir: Path) -> Dataset:
@@ -74,14 +86,26 @@ def read_entry(name: str, entry: dict[str, Any], dataset_dir: Path) -> Dataset:
             f"dataset '{name}': formatting {formatting!r} is unknown; allowed are {', '.join(FORMATTINGS)}",
             hint=_REGISTER_AGAIN,
         )
+    columns = _read_map(name, entry, "columns", DEFAULT_COLUMNS)
     return Dataset(
         paths=paths,
         name=name,
         formatting=formatting,
-        columns=_read_map(name, entry, "columns", DEFAULT_COLUMNS),
+        columns=columns,
         tags=_read_map(name, entry, "tags", SHAREGPT_TAGS),
         policy=_read_policy(paths[0]),
+        kind=find_entry_kind(entry, columns),
     )
+
+
+def find_entry_kind(entry: dict[str, Any], columns: dict[str, str]) -> Kind:
+    """Return what the rows of an entry are for, as LLaMA-Factory's converters take them."""
+    if entry.get("ranking"):
+        return Kind.PREFERENCE
+    if "kto_tag" in columns:
+        return Kind.KTO
+    is_alpaca = entry.get("formatting", "alpaca") == "alpaca"
+    return Kind.TEXT if is_alpaca and not columns.keys() & {"query", "response"} else Kind.SFT
 
 
 def _read_map(name: str, entry: dict[str, Any], key: str, default: dict[str, str]) -> dict[str, str]:
@@ -106,6 +130,18 @@ def list_entry_files(entry: dict[str, Any], dataset_dir: Path) -> tuple[Path, ..
     except (OSError, ValueError):
         return ()
     return (path,) if is_file(path) else ()
+
+
+def find_own_index(dataset: Dataset, path: Path) -> RowIndex | None:
+    """Return the row index of one of a dataset's files, if the dataset reads the columns that it tells of.
+
+    None for a file that convert, mix or split did not write, or that was changed since.
+    """
+    is_own = dataset.tags == SHAREGPT_TAGS and dataset.formatting in ("alpaca", "sharegpt")
+    own = _OWN_COLUMNS.get(dataset.formatting, ())
+    if not is_own or any(dataset.columns.get(ours) != theirs for ours, theirs in own):
+        return None
+    return read_index(path, read_manifest(path))
 
 
 def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, Any]]]:
@@ -141,11 +177,27 @@ def _align_alpaca(row: dict[str, Any], dataset: Dataset) -> Conversation:
         messages += [(Message.USER, question), (Message.ASSISTANT, answer)]
     asked = [text for name in ("prompt", "query") if (text := _read_text(values, name, dataset))]
     messages.append((Message.USER, "\n".join(asked)))
-    response = values.get("response")
-    if not isinstance(response, str):
-        raise InputError(_describe_type(dataset.columns.get("response", "output"), response))
-    messages.append((Message.ASSISTANT, response))
-    return Conversation(_read_text(values, "system", dataset), messages, _read_text(values, "tools", dataset))
+    system, tools = _read_text(values, "system", dataset), _read_text(values, "tools", dataset)
+    if dataset.kind is Kind.TEXT:
+        return Conversation(system, messages, tools)
+    names = ("chosen", "rejected") if dataset.kind is Kind.PREFERENCE else ("response",)
+    answers = []
+    for name in names:
+        answer = values.get(name)
+        if not isinstance(answer, str):
+            raise InputError(_describe_type(dataset.columns.get(name, _OWN_NAMES[name]), answer))
+        answers.append(answer)
+    _check_label(values, dataset)
+    messages.append((Message.ASSISTANT, answers[0]))
+    return Conversation(system, messages, tools, answers[1] if dataset.kind is Kind.PREFERENCE else None)
+
+
+def _check_label(values: dict[str, Any], dataset: Dataset) -> None:
+    """Raise InputError when a KTO row has no label: LLaMA-Factory would train on it as on SFT, then drop it."""
+    if dataset.kind is Kind.KTO and type(values.get("kto_tag")) is not bool:
+        column, label = dataset.columns["kto_tag"], values.get("kto_tag")
+        seen = "null" if label is None else type(label).__name__
+        raise InputError(f"column '{column}' is {seen}, not true or false")
 
 
 def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
@@ -164,15 +216,23 @@ def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
         pairs = [(turn[tags["role_tag"]], turn[tags["content_tag"]]) for turn in values.get("messages") or ()]
         if pairs and pairs[0][0] == tags.get("system_tag"):
             system = pairs.pop(0)[1]
+        if dataset.kind is Kind.PREFERENCE:
+            turns: list[Any] = [values["chosen"], values["rejected"]]
+            pairs += [(turn[tags["role_tag"]], turn[tags["content_tag"]]) for turn in turns]
         messages = [(roles[role], content) for role, content in pairs]
+        rejected = messages.pop() if dataset.kind is Kind.PREFERENCE else None
     except (KeyError, TypeError):
         raise InputError("its turns do not carry the dataset's tags") from None
     sides = [role in (Message.USER, Message.OBSERVATION) for role, _ in messages]
     if not sides or sides != [True, False] * (len(sides) // 2):
         raise InputError("its turns do not go question, answer, question, answer")
-    if not all(isinstance(content, str) for content in (system, *(content for _, content in messages))):
+    if rejected is not None and rejected[0] not in (Message.ASSISTANT, Message.FUNCTION):
+        raise InputError("its rejected turn is no answer")
+    texts = [content for _, content in [*messages, *([rejected] if rejected else [])]]
+    if not all(isinstance(content, str) for content in (system, *texts)):
         raise InputError("a turn's content is not a string")
-    return Conversation(system, messages, _read_text(values, "tools", dataset))
+    _check_label(values, dataset)
+    return Conversation(system, messages, _read_text(values, "tools", dataset), rejected[1] if rejected else None)
 
 
 def _read_text(values: dict[str, Any], name: str, dataset: Dataset) -> str:
@@ -192,10 +252,13 @@ def _describe_type(column: str, value: object) -> str:
 
 def _describe_bare_file(path: Path) -> Dataset:
     manifest = read_manifest(path)
+    form = find_form(_peek_row(path))
     formatting = manifest.output.get("formatting") if manifest else None
     if formatting not in FORMATTINGS:
-        formatting = guess_formatting(_peek_row(path))
-    return Dataset(paths=(path,), formatting=formatting, policy=_read_policy(path))
+        formatting = form.formatting
+    columns = dict(_BARE_COLUMNS) if form.kind is Kind.SFT else {}
+    columns |= get_form(form.kind, formatting).all_columns if formatting != "openai" else form.all_columns
+    return Dataset(paths=(path,), formatting=formatting, columns=columns, policy=_read_policy(path), kind=form.kind)
 
 
 def _peek_row(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from prep.errors import RegistryError
 from prep.rows.json_rows import check_json_suffix, describe_bad_row, holds_lines_as_json, iter_json_rows
-from prep.rows.records import guess_formatting
+from prep.rows.kinds import FORMS, MEDIA, Form, find_form
 from prep.storage.atomic import stage_file
 from prep.storage.locks import lock_file
 from prep.storage.manifests import find_owner, manifest_path, read_manifest
@@ -23,15 +23,6 @@ from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.paths import is_file, require_file
 
 FILE_NAME = "dataset_info.json"
-# A partial map would set every column that it does not list to None, and so drop it in silence.
-ALPACA_COLUMNS = {
-    "prompt": "instruction",
-    "query": "input",
-    "response": "output",
-    "system": "system",
-    "history": "history",
-}
-SHAREGPT_COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}
 SHAREGPT_TAGS = {
     "role_tag": "from",
     "content_tag": "value",
@@ -41,7 +32,8 @@ SHAREGPT_TAGS = {
     "function_tag": "function_call",
     "system_tag": "system",
 }
-_REQUIRED = {"alpaca": ("instruction", "output"), "sharegpt": ("conversations",)}
+_FORMATTINGS = {form.formatting for form in FORMS}
+_PAIR = ("chosen", "rejected")
 _LOCK_TIMEOUT_S = 60
 _CHECKED_ROWS = 20
 _WHITE_SPACE = " \t\r\n"
@@ -54,6 +46,19 @@ class Member(NamedTuple):
     name: str
     start: int
     end: int
+
+
+class _Wanted(NamedTuple):
+    type: type
+    name: str
+
+
+_TEXT, _FILES = _Wanted(str, "a string"), _Wanted(list, "a list")
+_TYPES = {
+    **dict.fromkeys(("instruction", "input", "output", "system", "text", *_PAIR), _TEXT),
+    "kto_tag": _Wanted(bool, "true or false"),
+    **dict.fromkeys(MEDIA, _FILES),
+}
 
 
 @dataclass(frozen=True)
@@ -198,17 +203,15 @@ def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
             f"{path} was changed after its manifest {manifest_path(path).name} was written",
             hint="make the file again, or delete the manifest if the change was meant",
         )
-    formatting = str(manifest.output.get("formatting", "alpaca")) if manifest else guess_formatting(first_rows[0])
-    if formatting not in _REQUIRED:
+    form = find_form(first_rows[0])
+    formatting = str(manifest.output.get("formatting", "alpaca")) if manifest else form.formatting
+    if formatting not in _FORMATTINGS:
         raise RegistryError(f"{path}: formatting '{formatting}' is not one that can be registered here")
-    columns = SHAREGPT_COLUMNS if formatting == "sharegpt" else ALPACA_COLUMNS
-    _check_first_rows(path, first_rows, formatting)
-    entry: dict[str, Any] = {
-        "file_name": _relative_name(path, dataset_dir),
-        "formatting": formatting,
-        # A column that no row has is a KeyError in LLaMA-Factory.
-        "columns": {ours: theirs for ours, theirs in columns.items() if theirs in first_rows[0]},
-    }
+    if formatting != form.formatting:
+        form = next(other for other in FORMS if other.kind is form.kind and other.formatting == formatting)
+    _check_first_rows(path, first_rows, form)
+    # A partial map would set every column that it does not list to None, and so drop it in silence.
+    entry = {"file_name": _relative_name(path, dataset_dir), **form.describe_entry(first_rows[0].keys())}
     if formatting == "sharegpt":
         entry["tags"] = dict(SHAREGPT_TAGS)
     return entry
@@ -347,9 +350,9 @@ def _read_first_rows(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in rows]
 
 
-def _check_first_rows(path: Path, rows: list[dict[str, Any]], formatting: str) -> None:
+def _check_first_rows(path: Path, rows: list[dict[str, Any]], form: Form) -> None:
     for number, row in enumerate(rows, 1):
-        missing = [column for column in _REQUIRED[formatting] if column not in row]
+        missing = [column for column in _list_required(form) if column not in row]
         if missing:
             columns = ", ".join(f"'{known}'" for known in row)
             raise RegistryError(
@@ -360,16 +363,21 @@ def _check_first_rows(path: Path, rows: list[dict[str, Any]], formatting: str) -
             raise RegistryError(
                 f"{path} row {number}: its columns are not those of row 1", hint=f"lfc prep lint {path} tells all"
             )
-        wrong = [column for column in ("instruction", "input", "output", "system") if not _is_text(row, column)]
-        if wrong:
-            raise RegistryError(
-                f"{path} row {number}: column '{wrong[0]}' is {type(row[wrong[0]]).__name__}, not a string",
-                hint=f"lfc prep lint {path} tells all",
-            )
+        for column, value in row.items():
+            wanted = _TYPES.get(column)
+            if wanted is not None and column in form.all_columns.values() and not isinstance(value, wanted.type):
+                if column in _PAIR and form.formatting == "sharegpt":
+                    continue
+                raise RegistryError(
+                    f"{path} row {number}: column '{column}' is {type(value).__name__}, not {wanted.name}",
+                    hint=f"lfc prep lint {path} tells all",
+                )
 
 
-def _is_text(row: dict[str, Any], column: str) -> bool:
-    return column not in row or isinstance(row[column], str)
+def _list_required(form: Form) -> list[str]:
+    """Return the columns without which LLaMA-Factory has nothing to train on in such a row."""
+    needed = ("prompt", "response", "messages", "chosen", "rejected", "kto_tag")
+    return [theirs for ours, theirs in form.columns.items() if ours in needed]
 
 
 def unknown_name(name: str, entries: dict[str, Any], registry: Path) -> RegistryError:

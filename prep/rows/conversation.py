@@ -14,8 +14,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A row as LLaMA-Factory aligns it: `messages` are (role, content), users and assistants in turn."""
+    """A row as LLaMA-Factory aligns it: `messages` are (role, content), users and assistants in turn.
+
+    Shape: `rejected` is the answer of a preference row that is not preferred, beside the last message; a text
+    for pre-training is one message of the user.
+    """
 
     system: str
     messages: list[tuple[str, str]]
     tools: str = ""
+    rejected: str | None = None

@@ -2,11 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from prep.errors import RecordError
+from prep.rows.kinds import MEDIA, Form, Kind, find_form
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG, ThinkPolicy, refuse_chat_markup, split_thought, write_output
+
+MediaFiles = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class AlpacaRecord(NamedTuple):
@@ -30,6 +33,10 @@ class AlpacaRecord(NamedTuple):
         """The dataset that the row came from: the first part of `origin`."""
         return self.origin.partition("/")[0]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as it is written."""
+        return self._asdict()
+
 
 class ToolRecord(NamedTuple):
     """One training row with tool calls, in LLaMA-Factory's ShareGPT form; Alpaca has no place for them.
@@ -43,11 +50,17 @@ class ToolRecord(NamedTuple):
     tools: str
     origin: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as it is written."""
+        return self._asdict()
+
 
 class Exchange(NamedTuple):
     """One question with its thought and answer, before a policy has decided how to write it.
 
-    `origin` is the row's own, when it was converted before.
+    Shape: `origin` is the row's own, when it was converted before. `rejected` is the (thought, answer) that a
+    preference row puts second, `label` what a KTO row says of the answer, `media` the (column, paths) of what
+    the placeholders in the texts stand for.
     """
 
     question: str
@@ -57,10 +70,16 @@ class Exchange(NamedTuple):
     history: tuple[tuple[str, str], ...] = ()
     input: str = ""
     origin: str = ""
+    rejected: tuple[str, str] | None = None
+    label: bool | None = None
+    media: MediaFiles = ()
 
 
 class ToolExchange(NamedTuple):
-    """A conversation with tools up to one answer or call: `turns` are (role, text) before it."""
+    """A conversation with tools up to one answer or call: `turns` are (role, text) before it.
+
+    `rejected`, `label` and `media` are an Exchange's.
+    """
 
     turns: tuple[tuple[str, str], ...]
     role: str
@@ -68,10 +87,39 @@ class ToolExchange(NamedTuple):
     answer: str
     system: str
     tools: str
+    rejected: tuple[str, str] | None = None
+    label: bool | None = None
+    media: MediaFiles = ()
 
 
+class TextPiece(NamedTuple):
+    """A text for pre-training: nobody asks and nobody answers."""
+
+    text: str
+    origin: str = ""
+
+
+class FormRecord(NamedTuple):
+    """One training row of another form than plain SFT: a preference, a labelled answer, a text, a row with media.
+
+    Shape: `values` are the columns of `form`, those of its media, and `origin`, in the order to write them.
+    """
+
+    form: Form
+    values: dict[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """Where the row came from."""
+        return str(self.values["origin"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as it is written."""
+        return self.values
+
+
+Record = AlpacaRecord | ToolRecord | FormRecord
 KINDS = ("reasoning", "chat", "with_system", "with_history")
-MEDIA = ("images", "videos", "audios")
 _ANSWER_ROLES = ("gpt", "function_call")
 _CONVERT = "lfc prep convert FILE -o NEW"
 _LINT = "lfc prep lint FILE tells all"
@@ -81,13 +129,14 @@ _REPAIR = "lfc prep lint --fix FILE -o NEW"
 class TrainingRow(NamedTuple):
     """A converted row whose types were checked, and what the commands ask of it.
 
-    Shape: `values` is the row as it stands; `formatting` is LLaMA-Factory's; `context` is what makes the same
+    Shape: `values` is the row as it stands, `form` how it is laid out; `context` is what makes the same
     question another one: system prompt, tools, earlier turns, images, as JSON, "" when there is none;
-    `texts` are all texts that are trained on or read, in order.
+    `answer` is the one that is trained, or preferred, "" for a text; `texts` are all texts that are trained on
+    or read, in order.
     """
 
     values: dict[str, Any]
-    formatting: str
+    form: Form
     question: str
     answer: str
     context: str
@@ -100,8 +149,32 @@ class TrainingRow(NamedTuple):
         return str(self.values.get("origin", ""))
 
     @property
+    def kind(self) -> Kind:
+        """What the row is for."""
+        return self.form.kind
+
+    @property
+    def formatting(self) -> str:
+        """LLaMA-Factory's formatting."""
+        return self.form.formatting
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every answer to the question: two of a preference row, the preferred one first; none of a text."""
+        if self.kind is Kind.TEXT:
+            return ()
+        return (self.answer, self.texts[-1]) if self.kind is Kind.PREFERENCE else (self.answer,)
+
+    @property
+    def media(self) -> dict[str, list[str]]:
+        """The files of each media column, of those that are not empty."""
+        return {name: self.values[name] for name in MEDIA if self.values.get(name)}
+
+    @property
     def kinds(self) -> Counter[str]:
-        """Which of KINDS the row is."""
+        """Which of KINDS the row is; a text is none of them."""
+        if self.kind is Kind.TEXT:
+            return Counter()
         kind = "reasoning" if has_thought(self.answer) else "chat"
         return Counter({kind: 1, "with_system": bool(self.values["system"]), "with_history": self.has_history})
 
@@ -139,11 +212,6 @@ def write_tool_record(exchange: ToolExchange, policy: ThinkPolicy, origin: str) 
     return ToolRecord(turns, _clean_text(exchange.system, "system prompt"), exchange.tools, origin)
 
 
-def guess_formatting(row: Mapping[str, Any]) -> str:
-    """Return the `formatting` of a row that no manifest and no registry tells of."""
-    return "sharegpt" if "conversations" in row and "instruction" not in row else "alpaca"
-
-
 def read_record(value: object) -> TrainingRow:
     """Return a row as `lfc prep convert` writes it, every field of the right type.
 
@@ -154,49 +222,72 @@ def read_record(value: object) -> TrainingRow:
         raise RecordError(f"is a JSON {type(value).__name__}, not an object", hint=_LINT)
     if not isinstance(value.get("origin", ""), str):
         raise _wrong_type("origin", value["origin"], "a string")
-    return _read_sharegpt(value) if guess_formatting(value) == "sharegpt" else _read_alpaca(value)
+    form = find_form(value)
+    _require(value, form.columns.values())
+    _check_types(value, form)
+    if form.kind is Kind.TEXT:
+        text = value["text"]
+        return TrainingRow(value, form, text, "", "", (text,), has_history=False)
+    return _read_sharegpt(value, form) if form.formatting == "sharegpt" else _read_alpaca(value, form)
 
 
-def _read_alpaca(values: dict[str, Any]) -> TrainingRow:
-    _require(values, AlpacaRecord._fields[:-1])
-    for name in ("instruction", "input", "output", "system"):
-        if type(values[name]) is not str:
-            raise _wrong_type(name, values[name], "a string")
+def _check_types(values: Mapping[str, Any], form: Form) -> None:
+    """Check what stands in the columns of every form alike; turns are their reader's."""
+    for column in form.columns.values():
+        if column == "kto_tag":
+            if type(values[column]) is not bool:
+                raise _wrong_type(column, values[column], "true or false")
+        elif column in ("chosen", "rejected") and form.formatting == "sharegpt":
+            if not _is_turn(values[column]) or values[column]["from"] not in _ANSWER_ROLES:
+                raise _wrong_type(column, values[column], "a {from, value} turn that answers")
+        elif column not in ("history", "conversations") and type(values[column]) is not str:
+            raise _wrong_type(column, values[column], "a string")
+    for name in MEDIA:
+        files = values.get(name, [])
+        if type(files) is not list or not all(type(file) is str for file in files):
+            raise _wrong_type(name, files, "a list of paths")
+
+
+def _read_alpaca(values: dict[str, Any], form: Form) -> TrainingRow:
     history = values["history"]
     if type(history) is not list or not all(map(is_text_pair, history)):
         raise _wrong_type("history", history, "a list of [question, answer] pairs of strings")
     earlier = [text for pair in history for text in pair]
-    system, instruction, more, output = (values[name] for name in ("system", "instruction", "input", "output"))
+    system, instruction, more = (values[name] for name in ("system", "instruction", "input"))
+    names = ("chosen", "rejected") if form.kind is Kind.PREFERENCE else ("output",)
+    answers = [values[name] for name in names]
     return TrainingRow(
         values,
-        "alpaca",
+        form,
         f"{instruction}\n{more}",
-        output,
+        answers[0],
         _write_context(values, system, history),
-        (system, *earlier, instruction, more, output),
+        (system, *earlier, instruction, more, *answers),
         bool(history),
     )
 
 
-def _read_sharegpt(values: dict[str, Any]) -> TrainingRow:
-    _require(values, ToolRecord._fields[:-1])
-    for name in ("system", "tools"):
-        if type(values[name]) is not str:
-            raise _wrong_type(name, values[name], "a string")
+def _read_sharegpt(values: dict[str, Any], form: Form) -> TrainingRow:
     turns = values["conversations"]
     if type(turns) is not list or not turns or not all(map(_is_turn, turns)):
         raise _wrong_type("conversations", turns, "a list of {from, value} turns of strings")
-    if turns[-1]["from"] not in _ANSWER_ROLES:
-        raise RecordError(f"ends with a turn from {turns[-1]['from']!r}, not with an answer", hint=_LINT)
-    contents = [turn["value"] for turn in turns]
+    if form.kind is Kind.PREFERENCE:
+        asked, answers = turns, [values["chosen"]["value"], values["rejected"]["value"]]
+        if turns[-1]["from"] in _ANSWER_ROLES:
+            raise RecordError(f"ends with a turn from {turns[-1]['from']!r} before its two answers", hint=_LINT)
+    else:
+        asked, answers = turns[:-1], [turns[-1]["value"]]
+        if turns[-1]["from"] not in _ANSWER_ROLES:
+            raise RecordError(f"ends with a turn from {turns[-1]['from']!r}, not with an answer", hint=_LINT)
+    contents = [turn["value"] for turn in asked]
     return TrainingRow(
         values,
-        "sharegpt",
-        "\n".join(contents[:-1]),
-        contents[-1],
+        form,
+        "\n".join(contents),
+        answers[0],
         _write_context(values, values["system"], [values["tools"]] if values["tools"] else []),
-        (values["system"], values["tools"], *contents),
-        len(turns) > 2,
+        (values["system"], values["tools"], *contents, *answers),
+        len(asked) > 1,
     )
 
 
@@ -209,7 +300,7 @@ def _is_turn(turn: object) -> bool:
     return type(turn) is dict and type(turn.get("from")) is str and type(turn.get("value")) is str
 
 
-def _require(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+def _require(values: Mapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
         if name not in values:
             raise RecordError(f"has no '{name}': it is no converted row", hint=_CONVERT)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import (
-    ALPACA_COLUMNS,
     SHAREGPT_TAGS,
     find_dataset_file,
     read_registry,
     register_dataset,
     remove_dataset,
 )
+from prep.rows.kinds import ALPACA_COLUMNS
 from prep.storage.manifests import Manifest, write_manifest
 
 ROOT = Path(__file__).parents[3]
