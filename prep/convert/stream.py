@@ -6,10 +6,10 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from prep.convert.batches import convert_batches
 from prep.convert.inputs import InputHashes
 from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.options import ConvertOptions
+from prep.convert.parquet import convert_batches
 from prep.convert.shard import ConvertPlan, ShardResult, convert_rows
 from prep.convert.where import all_hold
 from prep.errors import RecordError

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prep.convert.batches import convert_batches
 from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
+from prep.convert.parquet import convert_batches
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
 from prep.inputs.parquet import ParquetReader
 from prep.inputs.reader import BadRow, InputFile, SourceRow
@@ -94,7 +94,7 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
         fast = convert()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prep.convert.jsonl.has_kernel", lambda: False)
-        patch.setattr("prep.convert.batches.has_kernel", lambda: False)
+        patch.setattr("prep.convert.parquet.has_kernel", lambda: False)
         return fast, convert(), left
 
 
