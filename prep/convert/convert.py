@@ -16,20 +16,28 @@ from prep.convert.inputs import (
     open_inputs,
     recognise_inputs,
 )
+from prep.convert.media import MediaFolders
 from prep.convert.options import ConvertOptions, ConvertResult
+from prep.convert.probe import settle_plan
 from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult
 from prep.convert.stream import RowStream
 from prep.convert.where import parse_condition
 from prep.errors import InputError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
-from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.formats.columns import list_used
+from prep.inputs.formats import read_values
+from prep.inputs.reader import InputFile
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
+from prep.rows.kinds import Kind
 from prep.storage.atomic import AtomicFile
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import OutputSet, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
+    from prep.rows.duplicates.contamination import ContaminationFilter
 
 Progress = Callable[[int], None]
 
@@ -46,7 +54,7 @@ def convert_files(
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
-    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped})
+    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
     _keep_freed_memory()
     with ExitStack() as stack:
         opened = open_inputs(inputs, options.reading, stack)
@@ -56,11 +64,12 @@ def convert_files(
             # A broken manifest is told of now, and not when all is converted.
             read_manifest(file.path)
         hashes = InputHashes(opened.readers, stack)
-        source, columns = recognise_inputs(opened.readers, options.format, options.column_map)
+        source, columns = recognise_inputs(opened.readers, options.format, options.column_map, options.drop)
         names = _OutputNames.of(output)
-        refuse_inputs(names, [file.path for file in files])
+        refuse_inputs(names, [*(file.path for file in files), *options.decontaminate])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
-        stream = RowStream(_make_plan(source, output.stem, options), opened.readers, options, hashes, stack)
+        plan = settle_plan(_make_plan(source, output, files, options), opened.readers, columns)
+        stream = RowStream(plan, opened.readers, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
         for index, shard in stream.read():
             run.take(index, shard)
@@ -80,13 +89,18 @@ def _keep_freed_memory() -> None:
     bytes(_LARGEST_KEPT_BYTES)
 
 
-def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertPlan:
+def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options: ConvertOptions) -> ConvertPlan:
+    folders = [options.media_dir] if options.media_dir else [file.path.parent for file in files] + [output.parent]
     return ConvertPlan(
         source=source.name,
         column_map=dict(options.column_map),
         policy=options.policy,
         turns=options.turns,
-        prefix=prefix,
+        prefix=output.stem,
+        dropped=frozenset(options.drop),
+        label_is=options.label_is,
+        media=options.media,
+        media_folders=MediaFolders(tuple(folders), output.parent, options.missing_media == "keep"),
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
@@ -110,6 +124,7 @@ class _OutputNames(NamedTuple):
     rejects: Path
     duplicates: Path
     too_long: Path
+    contaminated: Path
 
     @classmethod
     def of(cls, main: Path) -> Self:
@@ -119,6 +134,7 @@ class _OutputNames(NamedTuple):
             main.with_name(f"{main.name}.rejects.jsonl"),
             main.with_name(f"{main.name}{DUPLICATES_SUFFIX}"),
             main.with_name(f"{main.name}.too-long.jsonl"),
+            main.with_name(f"{main.name}{CONTAMINATED_SUFFIX}"),
         )
 
 
@@ -134,8 +150,16 @@ class _Run:
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         if options.max_tokens is not None and options.on_long != "reject":
             self._counts["too_long"] = 0
-        self._first_reject = ""
-        self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
+        self._first_reject = self._first_hint = ""
+        self._filters: dict[str, tuple[Path, DuplicateFilter | ContaminationFilter]] = {}
+        if options.decontaminate:
+            from prep.rows.duplicates import contamination
+
+            self._counts["contaminated"] = 0
+            found = contamination.ContaminationFilter(options.decontaminate, read_values)
+            self._filters["contaminated"] = names.contaminated, found
+        if options.dedup:
+            self._filters["duplicates"] = names.duplicates, DuplicateFilter(options.dedup)
         self._rows = {path: RowWriter(outputs, path) for path in (names.main, names.tools)}
         self._files: dict[Path, AtomicFile] = {path: writer.file for path, writer in self._rows.items()}
         self._files |= {path: outputs.stage(path) for path in names[2:]}
@@ -147,6 +171,7 @@ class _Run:
         if len(self._columns) > MAX_COLUMNS:
             raise InputError(f"the input cannot be converted: {MANY_COLUMNS}")
         self._first_reject = self._first_reject or shard.first_reject
+        self._first_hint = self._first_hint or shard.first_hint
         self.rows_of[index] += shard.counts["rows"]
         self._write(self._names.main, shard.records)
         self._write(self._names.tools, shard.tool_records)
@@ -160,17 +185,19 @@ class _Run:
             self._outputs.publish_one(names.rejects)
             raise RejectsError(
                 f"{counts['rejects']:,} of {counts['rows']:,} rows cannot be used; the first: {self._first_reject}",
-                hint=f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
+                hint=self._first_hint
+                or f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
             )
         empty = [path for path, file in self._files.items() if not file.bytes_written]
         if names.main in empty and names.tools in empty:
             raise InputError(self._explain_no_rows(inputs))
         made = {path: self._describe(path, plan, inputs) for path in (names.main, names.tools) if path not in empty}
         self._outputs.publish(made, without=empty)
-        used = set(map_columns(SOURCES[plan.source], self._columns, plan.column_map).values())
+        used = list_used(map_columns(SOURCES[plan.source], self._columns, plan.column_map), self._columns)
         kept = {path: None if path in empty else path for path in self._files}
         return ConvertResult(
             format=plan.source,
+            kind=plan.kind,
             counts=dict(counts),
             unused_columns=sorted(self._columns - used),
             output=kept[names.main],
@@ -178,17 +205,18 @@ class _Run:
             tools_output=kept[names.tools],
             duplicates=kept[names.duplicates],
             too_long=kept[names.too_long],
+            contaminated=kept[names.contaminated],
             left_out=opened.left_out,
             notes=opened.notes,
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
         facts = None
-        if self._duplicates is not None and lines:
-            lines, facts, gone, lost = self._duplicates.filter_lines(lines)
-            self._counts["duplicates"] += gone.count(b"\n")
+        for name, (gone_path, row_filter) in self._filters.items() if lines else ():
+            lines, facts, gone, lost = row_filter.filter_lines(lines)
+            self._counts[name] += gone.count(b"\n")
             self._counts.subtract(lost)
-            self._files[self._names.duplicates].write(gone)
+            self._files[gone_path].write(gone)
         if lines:
             self._rows[path].write(lines, facts)
 
@@ -198,6 +226,7 @@ class _Run:
         if not counts["rows"]:
             return f"no rows in {names}"
         gone = [f"{counts['filtered']:,} filtered", f"{counts['rejects']:,} rejected"]
+        gone += [f"{counts[name]:,} {name}" for name in self._filters if counts[name]]
         if counts["too_long"]:
             gone.append(f"{counts['too_long']:,} too long for --max-tokens {self._options.max_tokens:,}")
         return f"no rows to write from {names}: {', '.join(gone)}"
@@ -208,9 +237,19 @@ class _Run:
 
     def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
         options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
-        for name in ("system", "where", "limit", "sample", "dedup"):
+        if plan.kind is not Kind.SFT:
+            options["kind"] = plan.kind.value
+        if plan.media:
+            options["media"] = list(plan.media)
+        for name in ("system", "drop", "where", "limit", "sample", "dedup"):
             if value := getattr(self._options, name):
                 options[name] = value
+        if self._options.decontaminate:
+            options["decontaminate"] = [
+                {"path": path.as_posix(), "sha256": hash_file(path)} for path in self._options.decontaminate
+            ]
+        if plan.label_is is not None:
+            options["label_is"] = plan.label_is
         if self._options.sample is not None:
             options["seed"] = self._options.seed
         if limit := plan.length_limit:

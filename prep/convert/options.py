@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prep.inputs.reader import ReadOptions
+from prep.rows.kinds import Kind
 from prep.rows.thinking import ThinkPolicy
 
 
@@ -11,6 +12,9 @@ from prep.rows.thinking import ThinkPolicy
 class ConvertOptions:
     """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
 
+    `drop` are columns that are left out although they may carry meaning; `label_is` takes the rows with this
+    label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
+    keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
     than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
     """
@@ -20,11 +24,17 @@ class ConvertOptions:
     column_map: dict[str, str] = field(default_factory=dict)
     turns: str = "expand"
     system: str = ""
+    drop: tuple[str, ...] = ()
+    label_is: bool | None = None
+    media: tuple[str, ...] = ()
+    media_dir: Path | None = None
+    missing_media: str = "reject"
     where: tuple[str, ...] = ()
     limit: int | None = None
     sample: int | None = None
     seed: int = 42
     dedup: str | None = None
+    decontaminate: tuple[Path, ...] = ()
     max_tokens: int | None = None
     model: Path | None = None
     on_long: str = "reject"
@@ -43,6 +53,7 @@ class ConvertResult:
     """
 
     format: str
+    kind: Kind
     counts: dict[str, int]
     unused_columns: list[str]
     output: Path | None
@@ -50,5 +61,6 @@ class ConvertResult:
     tools_output: Path | None = None
     duplicates: Path | None = None
     too_long: Path | None = None
+    contaminated: Path | None = None
     left_out: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

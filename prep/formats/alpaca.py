@@ -28,21 +28,25 @@ def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
         thought, answer = split_thought(output)
     except RecordError as error:
         raise RecordError(f"{error}; {REPAIR}") from error
-    origin = read_optional_text(row, "origin")
+    origin, more = read_optional_text(row, "origin"), read_optional_text(row, "input")
+    if not instruction.strip():
+        # LLaMA-Factory takes either as the question, and joins what is there.
+        instruction, more = more, ""
     return (
         Exchange(
             question=instruction,
             thought=thought,
             answer=answer,
             system=read_optional_text(row, "system"),
-            history=_read_history(row.get("history")),
-            input=read_optional_text(row, "input"),
+            history=read_history(row.get("history")),
+            input=more,
             origin=origin if _ORIGIN.fullmatch(origin) else "",
         ),
     )
 
 
-def _read_history(history: object) -> tuple[tuple[str, str], ...]:
+def read_history(history: object) -> tuple[tuple[str, str], ...]:
+    """Return the [question, answer] pairs of a history; raises RecordError when it is something else."""
     if not history:
         return ()
     if not isinstance(history, list):

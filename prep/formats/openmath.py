@@ -8,6 +8,8 @@ from prep.rows.records import Exchange
 from prep.rows.thinking import split_thought
 
 REQUIRED = ("problem", "generated_solution")
+# What NVIDIA's own sets say of a solution, and what it repeats.
+METADATA = (("expected_answer",), ("tool",), ("message",), ("changed_answer_to_majority",))
 
 
 def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prep.errors import InputError
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow
@@ -156,3 +157,9 @@ def read_rows(path: Path) -> Iterator[SourceRow | BadRow]:
     Raises: InputError when the file is missing, of an unknown type, or broken as a whole.
     """
     return open_reader(InputFile(path, path.name, path.as_posix())).read_rows()
+
+
+def read_values(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield the number of each row of a file, and its values, or why it cannot be read."""
+    for row in read_rows(path):
+        yield row.number, row.values if isinstance(row, SourceRow) else row.reason

@@ -72,8 +72,8 @@ def _open_object(file: InputFile, outline: Outline, options: ReadOptions) -> Rea
     if wrapped := [part for part in outline.parts if _holds_rows(part)]:
         return _open_wrapped(file, wrapped, options)
     openers = {part.opener for part in outline.parts}
-    if openers == {"["} and len({part.size for part in outline.parts}) == 1 and len(parts) <= _MAX_COLUMNS:
-        return ColumnsReader(file, outline.parts) if not set(parts) & _IN_ROWS else None
+    if openers == {"["} and len({part.size for part in outline.parts}) == 1 and all(map(_is_column, outline.parts)):
+        return ColumnsReader(file, outline.parts) if len(parts) <= _MAX_COLUMNS else None
     if openers == {"{"} and len(parts) <= _MAX_COLUMNS and _count_up(outline.parts[0].names):
         return ColumnsReader(file, outline.parts)
     if openers == {"{"} and len({frozenset(part.names) for part in outline.parts}) == 1:
@@ -84,6 +84,11 @@ def _open_object(file: InputFile, outline: Outline, options: ReadOptions) -> Rea
 def _holds_rows(part: Part) -> bool:
     is_turn = bool(set(part.names) & _TURN_KEYS) and len(part.names) < len(_TURN_KEYS)
     return part.opener == "[" and part.first == "{" and part.key not in _IN_ROWS and not is_turn
+
+
+def _is_column(part: Part) -> bool:
+    """Whether a list holds the cells of a column, and not the turns or files of one row."""
+    return part.first == "[" or (part.first not in ("{", "") and part.key not in _IN_ROWS)
 
 
 def _count_up(names: Sequence[str]) -> bool:

@@ -168,6 +168,8 @@ def test_what_is_plain_needs_no_note(wrapper: str, tmp_path: Path) -> None:
     [
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
         {"conversations": [{"from": "human", "value": "a"}]},
+        {"chosen": [{"role": "user", "content": "a"}], "rejected": [{"role": "user", "content": "b"}]},
+        {"conversations": ["a", "b"], "images": ["c.jpg", "d.jpg"]},
         {"question": "a", "tags": ["b", "c"]},
         {"question": "a", "meta": {"0": "b"}},
         {"question": "a", "answer": "b"},
