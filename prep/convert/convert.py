@@ -60,6 +60,9 @@ class ConvertOptions:
     policy: ThinkPolicy = ThinkPolicy.TAGGED
     column_map: dict[str, str] = field(default_factory=dict)
     turns: str = "expand"
+    fix_turns: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
+    may_lack_open: bool = False
     system: str = ""
     where: tuple[str, ...] = ()
     limit: int | None = None
@@ -147,6 +150,9 @@ def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertP
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
+        fixes=options.fix_turns,
+        roles=tuple(options.roles.items()),
+        may_lack_open=options.may_lack_open,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prep.convert.where import Condition, all_hold
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, map_columns
+from prep.formats.reading import Reading
 from prep.rows.readers import BadRow, SourceRow
 from prep.rows.records import (
     AlpacaRecord,
@@ -49,6 +50,14 @@ class ConvertPlan:
     system: str = ""
     where: tuple[Condition, ...] = ()
     length_limit: "LengthLimit | None" = None
+    fixes: tuple[str, ...] = ()
+    roles: tuple[tuple[str, str], ...] = ()
+    may_lack_open: bool = False
+
+    @property
+    def reading(self) -> Reading:
+        """How the formats read a row."""
+        return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
 
     def make_meter(self) -> "LengthMeter | None":
         """Return what measures rows for the limit, None without one: the tokenizer takes a second to load."""
@@ -92,6 +101,7 @@ class ShardBuilder:
         self._path = _as_text(path)
         self._origin = name_origin(plan, label)
         self._source = SOURCES[plan.source]
+        self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
         self._tool_records: list[bytes] = []
@@ -153,7 +163,7 @@ class ShardBuilder:
         return result
 
     def _convert(self, row: SourceRow) -> None:
-        exchanges = self._source.read_exchanges(self._map(row.values), self._plan.turns)
+        exchanges = self._source.read_exchanges(self._map(row.values), self._reading)
         origin = f"{self._origin}:{row.number}"
         if len(exchanges) == 1:
             written = [self._write(exchanges[0], origin)]
@@ -162,6 +172,7 @@ class ShardBuilder:
         if self._plan.length_limit is not None and self._meter is not None:
             written = self._judge_lengths(written, self._plan.length_limit, self._meter)
         lines = [self._dump(record) for record in written]
+        self.result.counts.update(note for exchange in exchanges for note in exchange.notes)
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
         for record, line in zip(written, lines, strict=True):
             if isinstance(record, AlpacaRecord):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, medical_cot, messages, openmath, sharegpt
+from prep.formats import alpaca, medical_cot, messages, openmath, sharegpt, xlam
+from prep.formats.reading import Reading
 from prep.rows.records import Exchange, ToolExchange
 
 Row = Mapping[str, Any]
@@ -15,14 +16,14 @@ _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
 class Source(NamedTuple):
     """One shape: its name, the columns it needs, those it can use, other names for them, its row function.
 
-    `read_exchanges` takes a row under our column names and which turns to train: expand, all, first, last.
+    `read_exchanges` takes a row under our column names and how to read it.
     """
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
     synonyms: Mapping[str, tuple[str, ...]]
-    read_exchanges: Callable[[Row, str], Exchanges]
+    read_exchanges: Callable[[Row, Reading], Exchanges]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -34,10 +35,11 @@ class Source(NamedTuple):
 SOURCES = {
     source.name: source
     for source in (
-        Source("alpaca", alpaca.REQUIRED, alpaca.OPTIONAL, {}, alpaca.read_exchanges),
+        Source("alpaca", alpaca.REQUIRED, alpaca.OPTIONAL, alpaca.SYNONYMS, alpaca.read_exchanges),
         Source("openmath", openmath.REQUIRED, (), {}, openmath.read_exchanges),
-        Source("sharegpt", sharegpt.REQUIRED, sharegpt.OPTIONAL, {}, sharegpt.read_exchanges),
-        Source("messages", messages.REQUIRED, messages.OPTIONAL, {}, messages.read_exchanges),
+        Source("sharegpt", sharegpt.REQUIRED, sharegpt.OPTIONAL, sharegpt.SYNONYMS, sharegpt.read_exchanges),
+        Source("messages", messages.REQUIRED, messages.OPTIONAL, messages.SYNONYMS, messages.read_exchanges),
+        Source("xlam", xlam.REQUIRED, xlam.OPTIONAL, {}, xlam.read_exchanges),
         Source(
             "medical-cot",
             medical_cot.REQUIRED,
