@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from launch.configs.config import check_config, write_config
-from launch.configs.document import Fault
 from launch.configs.presets import list_presets
 from launch.configs.rules import read_machine
 from launch.configs.schema import guess_kind, read_schema
+from prep.quality.findings import Finding
 
 # Rules that no parser shares: each names its own evidence of a later failure in launch/rules/.
 LATE_RULES = {
@@ -270,7 +270,7 @@ def fails_in_a_run(values: dict[str, Any], model: Path) -> str:
     return ""
 
 
-def explain_alarm(faults: list[Fault], values: dict[str, Any], model: Path | None) -> str:
+def explain_alarm(faults: list[Finding], values: dict[str, Any], model: Path | None) -> str:
     """Return why a config that the parser took is refused: late (type, rule, run), or "" when false."""
     for fault in faults:
         if fault.rule in LATE_RULES:
@@ -319,8 +319,8 @@ def compare(count: int, seed: int, model: Path | None) -> dict[str, Any]:
     return {"count": count, "seed": seed, "counts": dict(counts), "missed": missed, "false_alarms": alarms}
 
 
-def fatal_faults(path: Path) -> list[Fault]:
-    return [fault for fault in check_config(path, read_machine(), "train").faults if fault.fatal]
+def fatal_faults(path: Path) -> list[Finding]:
+    return [fault for fault in check_config(path, read_machine(), "train").findings if fault.is_error]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Every fault a user can mend; imports nothing, so that any module may raise one."""
+"""Every fault a user can fix; imports nothing, so that any module may raise one."""
 
 
 class UserError(Exception):
-    """A fault that the user can mend: what was seen and where, and the next step.
+    """A fault that the user can fix: what was seen and where, and the next step.
 
     `hint` is printed on a line of its own as `Try: …`; `exit_code` is the process's.
     """

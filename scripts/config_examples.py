@@ -37,7 +37,7 @@ def main(checkout: Path, pretend: bool) -> int:
     differing = 0
     for path in sorted(path for folder in FOLDERS for path in Path("examples", folder).glob("*.yaml")):
         complaint = judge_by_parser(path)
-        faults = [fault for fault in check_config(path, machine).faults if fault.fatal]
+        faults = [fault for fault in check_config(path, machine).findings if fault.is_error]
         differs = bool(complaint) != bool(faults)
         differing += differs
         told = [f"{fault.rule}: {fault.key} {fault.message}" for fault in faults]

@@ -1,7 +1,7 @@
-"""Is what each rule refuses really wrong, and does LLaMA-Factory really train what the rule's mend makes of it?
+"""Is what each rule refuses really wrong, and does LLaMA-Factory really train what the rule's fix makes of it?
 
-`python -m scripts.rule_runs cpu` trains every mended config for a step in one process; `… gpu` starts
-`llamafactory-cli train` on one GPU with the broken and with the mended config of the rules that need one.
+`python -m scripts.rule_runs cpu` trains every fixed config for a step in one process; `… gpu` starts
+`llamafactory-cli train` on one GPU with the broken and with the fixed config of the rules that need one.
 Names of rules behind it run those alone. One line a case goes to stderr; exit code 1 when something went
 another way than tests/support/rule_cases.py says.
 """
@@ -25,21 +25,21 @@ _TIMEOUT_S = 600
 
 
 def run_on_cpu(wanted: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
-    """Judge in this process: the parser on the broken, a training of the mended."""
+    """Judge in this process: the parser on the broken, a training of the fixed."""
     for number, case in enumerate(CASES):
         if case.runs == "cpu" and case.gpus == () and (not wanted or case.rule in wanted):
             plan = plan_case(case, number)
             broken = rule_judge.judge(plan["broken"], run=False)
-            mended = rule_judge.judge(plan["mended"], run=True)
-            yield case_name(case), bool(broken) is case.parser and not mended, [broken, mended]
+            fixed = rule_judge.judge(plan["fixed"], run=True)
+            yield case_name(case), bool(broken) is case.parser and not fixed, [broken, fixed]
 
 
 def run_on_gpu(wanted: list[str]) -> Iterator[tuple[str, bool, list[str]]]:
-    """Start the real command for both configs: the broken must fail, the mended must end well."""
+    """Start the real command for both configs: the broken must fail, the fixed must end well."""
     for number, case in enumerate(CASES):
         if case.runs == "gpu" and (not wanted or case.rule in wanted):
             plan = plan_case(case, number)
-            told = [start(plan[side], Path(f"{side}-{number}.yaml")) for side in ("broken", "mended")]
+            told = [start(plan[side], Path(f"{side}-{number}.yaml")) for side in ("broken", "fixed")]
             yield case_name(case), bool(told[0]) and not told[1], told
 
 
@@ -73,7 +73,7 @@ def main(device: str, wanted: list[str]) -> int:
         write_tiny_model(Path("data/mini.jsonl"), Path("tiny-qwen3"))
         for name, as_said, told in run_on_gpu(wanted) if device == "gpu" else run_on_cpu(wanted):
             wrong += not as_said
-            answer = {"case": name, "as_said": as_said, "broken": told[0][:200], "mended": told[1][:200]}
+            answer = {"case": name, "as_said": as_said, "broken": told[0][:200], "fixed": told[1][:200]}
             os.write(2, (json.dumps(answer, ensure_ascii=False) + "\n").encode())
         os.chdir("/")
     return int(wrong > 0)

@@ -40,13 +40,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "preset": {},
     "preset-again": {},
     "padded": {"use_unsloth": False},
-    "boost": {"boost": ["--checkpointing", "off"]},
-    "boost-keep": {"boost": []},
-    "boost-4bit": {"boost": ["--checkpointing", "off"], "quantization_bit": 4},
+    "boost": {"boost": []},
+    "boost-off": {"boost": ["--checkpointing", "off"]},
+    # Too much for the card without checkpointing, on the 4B shape.
+    "boost-large": {"boost": [], "per_device_train_batch_size": 24},
+    "boost-keep": {"boost": ["--checkpointing", "keep"]},
+    "boost-4bit": {"boost": [], "quantization_bit": 4},
     "preset-4bit": {"quantization_bit": 4},
-    "boost-plain": {"boost": ["--checkpointing", "off"], "use_unsloth": False},
-    "compile": {"boost": ["--checkpointing", "off", "--compile"], "use_unsloth": False},
-    "compile-keep": {"boost": ["--compile"], "use_unsloth": False},
+    "boost-plain": {"boost": [], "use_unsloth": False},
+    "compile": {"boost": ["--compile", "on"], "use_unsloth": False},
+    "compile-keep": {"boost": ["--checkpointing", "keep", "--compile", "on"], "use_unsloth": False},
 }
 STEPS = {"example": 20}
 

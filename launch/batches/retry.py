@@ -11,7 +11,7 @@ from prep.errors import ConfigError
 from prep.storage.paths import move_aside
 
 _CHECKPOINT = re.compile(r"^checkpoint-(\d{1,18})$", re.ASCII)
-# What another start may mend without another config.
+# What another start may fix without another config.
 _PASSING = (Cause.NETWORK, Cause.KILLED, Cause.HOST_MEMORY, Cause.PREEMPTED)
 
 

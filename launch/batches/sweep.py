@@ -41,7 +41,7 @@ def read_sweep(paths: Sequence[Path], batch: str) -> dict[str, dict[str, Any]]:
     if len(paths) == 1 and "config" in first.values:
         for fault in first.faults:
             line = first.places[fault.key].line
-            raise ConfigError(f"{paths[0]} line {line}: `{fault.key}` is {fault.message}", hint=fault.mend)
+            raise ConfigError(f"{paths[0]} line {line}: `{fault.key}` is {fault.message}", hint=fault.fix)
         configs = _expand_sweep(paths[0], first.values, batch)
     else:
         configs = _read_configs(paths)

@@ -1,7 +1,6 @@
 """`lfc launch config …` and `lfc doctor`."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import click
 
 from launch.cli.root import launch, lfc
 from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_findings, print_result
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def config_new(
 
     Values are typed as in YAML. The dataset is given by its registered name: `enable_thinking`, `mask_history`
     and the template follow its think policy and the model; `cutoff_len` follows the rows' lengths where the model
-    is a folder on this machine. What is written is checked, and what must still be mended before a run, such as
+    is a folder on this machine. What is written is checked, and what must still be fixed before a run, such as
     a model that is not there yet, is said.
 
     \b
@@ -96,16 +95,14 @@ def config_new(
     written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
     for note in written.notes:
         echo(f"Note: {note}", err=True)
-    for fault in written.faults:
-        echo(f"{'To mend' if fault.fatal else 'Note'}: {fault.describe()}", err=True)
-        echo(f"  Try: {fault.mend}", err=True)
+    print_findings(written.findings, err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
     print_result(
         {
             "config": output.as_posix(),
             "values": mask_values(written.values),
             "notes": written.notes,
-            "faults": [asdict(fault) for fault in written.faults],
+            "findings": [finding.as_dict() for finding in written.findings],
         },
         [(key, format_setting(written.values[key])) for key in told if key in written.values],
         as_json=as_json,
@@ -135,7 +132,7 @@ def config_new(
 def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
     """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
 
-    All faults at once, with line and column, the value seen, what is allowed, and the mend: keys and types
+    All faults at once, with line and column, the value seen, what is allowed, and the fix: keys and types
     against LLaMA-Factory's own arguments, combinations that cannot work, the datasets and their think policy,
     the model's folder, and this machine. Exit code 1 when one stops the run or loses data.
 
@@ -148,28 +145,24 @@ def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, st
     from launch.configs.rules import choose_machine
 
     check = check_config(path, choose_machine(target), kind, measure=measure)
-    faults = [{**asdict(fault), **check.place(fault)._asdict()} for fault in check.faults]
-    refused = check.is_fatal or (strict and bool(faults))
+    refused = check.has_errors or (strict and bool(check.findings))
     if as_json:
-        result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "faults": faults}
+        findings = [finding.as_dict() for finding in check.findings]
+        result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "findings": findings}
         print_result(result, [], as_json=True, title="")
     else:
-        print_faults(path, check, target)
+        print_check(path, check, target)
     if refused:
         click.get_current_context().exit(1)
 
 
-def print_faults(path: Path, check: "Check", target: str) -> None:
-    """Print a check's result to stdout, one fault and its mend after the other."""
-    errors = sum(fault.fatal for fault in check.faults)
-    warnings = len(check.faults) - errors
-    for fault in check.faults:
-        line, column = check.place(fault)
-        what = "error" if fault.fatal else "warning"
-        echo(f"{path}:{line}:{column}: {what}: {fault.describe()}")
-        echo(f"  Try: {fault.mend}")
+def print_check(path: Path, check: "Check", target: str) -> None:
+    """Print a check's result to stdout, one finding and its fix after the other."""
+    errors = sum(finding.is_error for finding in check.findings)
+    warnings = len(check.findings) - errors
+    print_findings(check.findings)
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
-    verdict = f"{errors} errors, {warnings} warnings" if check.faults else "nothing wrong"
+    verdict = f"{errors} errors, {warnings} warnings" if check.findings else "nothing wrong"
     echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
 
 
@@ -322,7 +315,7 @@ def format_setting(value: Any) -> str:
 @click.option("--quick", is_flag=True, help="Leave out the imports, which take most of a minute.")
 @json_option
 def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
-    """Find out whether training can work here, and say what mends it.
+    """Find out whether training can work here, and say what fixes it.
 
     Looks at Python, GPU and driver, disk, ports, proxies and caches; at the installed versions against the
     tested set and against what llamafactory and unsloth declare; at pairs known to break; and really imports
@@ -333,21 +326,18 @@ def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
       lfc doctor
       lfc doctor --quick --json
     """
-    from launch.machine.stack import examine
+    from launch.machine.doctor import examine
 
     def say(step: str) -> None:
         echo(f"looking at {step}", err=True)
 
     findings = examine(given_cli, quick=quick, on_step=say)
-    broken = any(finding.status == "error" for finding in findings)
+    broken = any(finding.is_error for finding in findings)
     if as_json:
-        result = {"can_train": not broken, "findings": [asdict(finding) for finding in findings]}
+        result = {"can_train": not broken, "findings": [finding.as_dict() for finding in findings]}
         print_result(result, [], as_json=True, title="")
     else:
-        for finding in findings:
-            echo(f"{finding.status:8}{finding.what}: {finding.message}")
-            if finding.mend:
-                echo(f"          Try: {finding.mend}")
+        print_findings(findings)
         echo("training cannot work here yet" if broken else "training can work here")
     if broken:
         click.get_current_context().exit(1)

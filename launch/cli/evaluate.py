@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option, print_faults
+from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
 from launch.cli.root import launch
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli import FOLDER, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_findings, print_result
 from prep.errors import ConfigError
 from prep.secrets import mask_values
 
@@ -106,8 +106,8 @@ def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
 
     found = find_entrant_faults(entrants, read_machine())
     for name, faults in found.items():
-        print_faults(f"prediction of {name}", faults)
-    broken = [name for name, faults in found.items() if any(fault.fatal for fault in faults)]
+        print_findings((fault.at(f"prediction of {name}") for fault in faults), err=True)
+    broken = [name for name, faults in found.items() if any(fault.is_error for fault in faults)]
     if broken:
         raise ConfigError(f"{', '.join(broken)} cannot answer as it stands; nothing was started")
 

@@ -1,18 +1,17 @@
 """What several commands take, and the checks that they share."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.output import echo
+from prep.cli.output import echo, print_findings
 from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
-    from launch.configs.document import Fault
 
 
 cli_option = click.option(
@@ -41,6 +40,14 @@ no_check_option = click.option("--no-check", is_flag=True, help="Start even if t
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, check it, and start nothing.")
 
 
+boost_option = click.option(
+    "--boost",
+    is_flag=True,
+    help="Train the same, faster: batches without padding, no gradient checkpointing where memory allows, compiled "
+    "layers where that pays; checked against the plain losses first. LFC_BOOST=1 does so for every training.",
+)
+
+
 fresh_option = click.option(
     "--fresh", is_flag=True, help="Start over: what steps made there is deleted, anything else renamed to *.old-1."
 )
@@ -60,19 +67,18 @@ def read_gpu_option(text: str | None, *, any_number: bool = False) -> tuple[str,
     return parse_gpus(text, None if gpus is None else len(gpus))
 
 
+def read_boost_option(boost: bool) -> dict[str, str]:
+    """Return the variables that `--boost` gives to a training, none without it."""
+    from launch.machine.command import BOOST_VARIABLE
+
+    return {BOOST_VARIABLE: "1"} if boost else {}
+
+
 def find_cli(given: str | None) -> Path:
     """Return the llamafactory-cli to run; raises StackError when there is none."""
     from launch.machine.command import find_llamafactory_cli
 
     return find_llamafactory_cli(given)
-
-
-def print_faults(what: str, faults: "Iterable[Fault]") -> None:
-    """Print faults and their fixes to stderr; `what` names the config that they are of."""
-    for fault in faults:
-        echo(f"{what}: {'error' if fault.fatal else 'warning'}: {fault.describe()}", err=True)
-        if fault.mend:
-            echo(f"  Try: {fault.mend}", err=True)
 
 
 def refuse_faults(
@@ -95,7 +101,7 @@ def refuse_faults(
     refuse_other_purpose(action, path, config.values)
     machine = read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
-    print_faults(str(path), faults)
-    if any(fault.fatal for fault in faults):
+    print_findings(faults, err=True)
+    if any(fault.is_error for fault in faults):
         echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
         ctx.exit(1)

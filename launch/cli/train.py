@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.options import (
+    boost_option,
     cli_option,
     dry_run_option,
     find_cli,
     name_option,
     no_check_option,
+    read_boost_option,
     read_gpu_option,
     refuse_faults,
 )
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 @name_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
+@boost_option
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
 @click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
 @click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
@@ -54,6 +57,7 @@ def train(
     name: str | None,
     resume: bool,
     fresh: bool,
+    boost: bool,
     detach: bool,
     no_check: bool,
     dry_run: bool,
@@ -71,6 +75,7 @@ def train(
       lfc launch train configs/medical.yaml
       lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
       lfc launch train configs/medical.yaml --resume --detach
+      lfc launch train configs/medical.yaml --boost
       lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
     from launch.batches.retry import refuse_to_guess, refuse_working_folder
@@ -89,7 +94,7 @@ def train(
     folder = choose_run_folder(name, config_path)
     cli = find_cli(given_cli)
     gpus = read_gpu_option(cluster["gpus"], any_number=no_check)
-    env = Cluster(**cluster).build_environment(find_free_port())
+    env = Cluster(**cluster).build_environment(find_free_port()) | read_boost_option(boost)
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from launch.configs.bounded_yaml import read_text
 from launch.configs.document import (
     Document,
-    Fault,
     Place,
     format_entry,
     format_value,
@@ -27,6 +26,7 @@ from launch.configs.schema import Kind, find_schema_faults, guess_kind, read_sch
 from launch.machine.variables import is_enabled
 from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts
+from prep.quality.findings import Finding
 from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
 from prep.storage.atomic import refuse_existing, write_text
@@ -44,21 +44,16 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 @dataclass(frozen=True)
 class Check:
-    """A config's faults in the order of its lines, and what it was judged as."""
+    """What was found in a config, in the order of its lines, and what it was judged as."""
 
     path: Path
     kind: Kind
-    faults: list[Fault]
-    places: dict[str, Place]
+    findings: list[Finding]
 
     @property
-    def is_fatal(self) -> bool:
-        """Whether a fault stops the run or loses data."""
-        return any(fault.fatal for fault in self.faults)
-
-    def place(self, fault: Fault) -> Place:
-        """Where a fault's key stands, or the first line for one that is not there."""
-        return self.places.get(fault.key, _NO_PLACE)
+    def has_errors(self) -> bool:
+        """Whether one of them stops the run or loses data."""
+        return any(finding.is_error for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class NewConfig:
     path: Path
     values: dict[str, Any]
     notes: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _refuse_document_faults(document: Document, path: Path) -> dict[str, Any]:
     for fault in document.faults:
         place = document.places.get(fault.key, _NO_PLACE)
-        raise ConfigError(f"{path} line {place.line}: {fault.describe()}", hint=fault.mend)
+        raise ConfigError(f"{path} line {place.line}: {fault.describe()}", hint=fault.fix)
     return document.values
 
 
@@ -192,7 +187,7 @@ def new_config(
 def refuse_wrong_types(path: Path, values: Mapping[str, Any], kind: Kind) -> None:
     """Raise ConfigError for the first key that LLaMA-Factory does not know, or whose value it does not take."""
     for fault in find_schema_faults(values, read_schema(kind)):
-        raise ConfigError(f"{path}: {fault.describe()}", hint=fault.mend)
+        raise ConfigError(f"{path}: {fault.describe()}", hint=fault.fix)
 
 
 def check_config(path: Path, machine: Machine, kind: Kind | None = None, *, measure: bool = False) -> Check:
@@ -209,10 +204,12 @@ def check_config(path: Path, machine: Machine, kind: Kind | None = None, *, meas
         from launch.configs.cutoff import measure_datasets
 
         cutoffs = measure_datasets(document.values, [])
-    faults = [*document.faults, *check_values(document.values, kind, machine, path, cutoffs)]
-    check = Check(path, kind, faults, document.places)
-    faults.sort(key=lambda fault: (not fault.fatal, check.place(fault)))
-    return check
+    findings = [
+        fault.at(str(path), *document.places.get(fault.key, _NO_PLACE))
+        for fault in (*document.faults, *check_values(document.values, kind, machine, path, cutoffs))
+    ]
+    findings.sort(key=lambda finding: (not finding.is_error, finding.where.line, finding.where.column))
+    return Check(path, kind, findings)
 
 
 def check_values(
@@ -221,21 +218,21 @@ def check_values(
     machine: Machine,
     path: Path | None = None,
     cutoffs: "Mapping[str, CutoffAdvice] | None" = None,
-) -> list[Fault]:
+) -> list[Finding]:
     """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
     schema = read_schema(kind)
     extra_allowed = is_enabled("ALLOW_EXTRA_ARGS", os.environ)
     known = {key: value for key, value in values.items() if key in schema["properties"] or not extra_allowed}
     faults = list(find_schema_faults(known, schema))
     defaults = {key: item["default"] for key, item in schema["properties"].items()}
-    wrong = frozenset(fault.key for fault in faults if fault.fatal)
+    wrong = frozenset(fault.key for fault in faults if fault.is_error)
     faults += find_rule_faults(Setting(values, defaults, machine, path, wrong, cutoffs or {}))
     secrets = set(list_secrets(dict(values)))
-    return [_mask_fault(fault, secrets) for fault in faults] if secrets else faults
+    return [_mask_fault(fault, secrets).at(str(path or "")) for fault in faults]
 
 
-def _mask_fault(fault: Fault, secrets: Collection[str]) -> Fault:
-    return replace(fault, message=mask_known(fault.message, secrets), mend=mask_known(fault.mend, secrets))
+def _mask_fault(fault: Finding, secrets: Collection[str]) -> Finding:
+    return replace(fault, message=mask_known(fault.message, secrets), fix=mask_known(fault.fix, secrets))
 
 
 def diff_configs(first: str, second: str) -> dict[str, tuple[Any, Any]]:

@@ -15,6 +15,7 @@ import yaml
 
 from launch.configs.bounded_yaml import BoundedLoader, compose, construct, open_loader, read_text
 from prep.errors import ConfigError
+from prep.quality.findings import Finding, at_key
 from prep.terminal import neutralise_line
 
 _STRING_TAG = "tag:yaml.org,2002:str"
@@ -46,31 +47,12 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a config, and its mend.
-
-    `key` names the YAML key, "" for the whole file. `fatal` faults stop a run or lose data; the others are
-    worth knowing. `rule` names the function or check that found it.
-    """
-
-    key: str
-    message: str
-    mend: str = ""
-    fatal: bool = True
-    rule: str = "schema"
-
-    def describe(self) -> str:
-        """Return the key and what is wrong with it, in one line."""
-        return f"`{self.key}` {self.message}" if self.key else self.message
-
-
-@dataclass(frozen=True)
 class Document:
     """What a YAML config says: `values` as LLaMA-Factory gets them, where each key stands, its own faults."""
 
     values: dict[str, Any]
     places: dict[str, Place] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Finding] = field(default_factory=list)
 
 
 class _Loader(BoundedLoader):
@@ -175,19 +157,19 @@ def _name_key(key: Any) -> str:
     return key if isinstance(key, str) else format_value(key)
 
 
-def _find_places(root: yaml.MappingNode) -> tuple[dict[str, Place], list[Fault]]:
+def _find_places(root: yaml.MappingNode) -> tuple[dict[str, Place], list[Finding]]:
     places: dict[str, Place] = {}
     faults = []
     for node, _ in root.value:
         if isinstance(node, yaml.ScalarNode) and node.tag not in (_STRING_TAG, _MERGE_TAG):
             kind = node.tag.rpartition(":")[2]
             faults.append(
-                Fault(node.value, f"is a key of type {kind}, and a key is a text", "remove the line", rule="yaml")
+                at_key(node.value, f"is a key of type {kind}, and a key is a text", "remove the line", rule="yaml")
             )
     for key, where in _walk_keys(root, ""):
         if key in places:
             faults.append(
-                Fault(
+                at_key(
                     key,
                     f"is given twice, first on line {places[key].line}",
                     f"keep one of the two `{key}` lines",

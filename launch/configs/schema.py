@@ -12,9 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from launch.configs.document import Fault, format_value, show_value, suggest_names
+from launch.configs.document import format_value, show_value, suggest_names
 from prep.errors import StackError
 from prep.llamafactory import find_release, find_version_facts
+from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import encode_json, open_atomic
 
 Kind = Literal["train", "infer"]
@@ -165,19 +166,19 @@ def _build_property(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**built, "anyOf": allowed} if len(allowed) > 1 else {**built, **(allowed[0] if allowed else {})}
 
 
-def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Fault]:
+def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield every key that LLaMA-Factory does not know and every value that is not of its key's type."""
     properties = schema["properties"]
     for key, value in values.items():
         if key not in properties:
-            yield Fault(key, "LLaMA-Factory knows no such key", _find_key(key, properties))
+            yield at_key(key, "LLaMA-Factory knows no such key", _find_key(key, properties))
         elif not accepts(value, properties[key]):
             yield _explain_value(key, value, properties[key])
         elif problem := _find_number_problem(key, value):
-            yield Fault(key, problem, _find_mend(key, None, properties[key], []))
+            yield at_key(key, problem, _find_fix(key, None, properties[key], []))
     for key in schema["required"]:
         if values.get(key) is None:
-            yield Fault(key, "is missing", f"add `{key}: …`")
+            yield at_key(key, "is missing", f"add `{key}: …`")
 
 
 def read_key_names() -> dict[str, str]:
@@ -254,16 +255,16 @@ def _name_types(value: Any) -> set[str]:
     return {"string"} if isinstance(value, str) else {"object"} if isinstance(value, dict) else {"array"}
 
 
-def _explain_value(key: str, value: Any, schema: Mapping[str, Any]) -> Fault:
+def _explain_value(key: str, value: Any, schema: Mapping[str, Any]) -> Finding:
     allowed = describe_allowed(schema)
     choices = [str(choice) for part in schema.get("anyOf", [schema]) for choice in part.get("enum", [])]
     if len(choices) > _LONG_LIST:
         allowed = f"one of {len(choices)} names"
     message = f"is {show_value(value)}, allowed is {allowed}"
-    return Fault(key, message, _find_mend(key, value, schema, choices))
+    return at_key(key, message, _find_fix(key, value, schema, choices))
 
 
-def _find_mend(key: str, value: Any, schema: Mapping[str, Any], choices: list[str]) -> str:
+def _find_fix(key: str, value: Any, schema: Mapping[str, Any], choices: list[str]) -> str:
     """Return the line to write instead, as near as it can be told."""
     word = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else None
     if word in choices:

@@ -1,11 +1,17 @@
 """Train with LLaMA-Factory faster, and train the same: its own entry, with batches that hold no padding.
 
-This file is a program, `boost.py [--checkpointing keep|off] [--compile] [--report FILE] CONFIG [key=value …]`, that
-the Python with the training stack runs in the place of `llamafactory-cli train CONFIG [key=value …]`. It needs the
-two files beside it, boostable.py and padding_free.py, and nothing else of ours.
+This file is a program that the Python with the training stack runs in the place of `llamafactory-cli train CONFIG
+[key=value …]`:
+
+    boost.py [--checkpointing auto|keep|off] [--compile auto|on|off] [--report FILE] CONFIG [key=value …]
+
+It needs the files beside it, boostable.py, padding_free.py and rehearsal.py, and nothing else of ours.
 
 The same rows train in the same order, with the same labels and the same weight in the loss. Before the first step
 the loss of the first batches is computed both ways; where it differs, LLaMA-Factory starts anew without any change.
+
+auto: without gradient checkpointing where the longest rows leave memory free on the GPU, measured by a rehearsal of
+that batch, else with what the config says; layers compiled where the run is long enough to pay for it.
 
 Exit codes: those of LLaMA-Factory; 78 when the run cannot be boosted, with the reason as the last line on stderr.
 Files: FILE (by default boost.json in output_dir) says whether the training is boosted, why not, and what was
@@ -26,7 +32,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +40,8 @@ EXIT_REFUSED = 78
 # Of one batch's loss, boosted against plain; relative, for losses below 1 absolute.
 TOLERANCE_FLOAT32, TOLERANCE_HALF = 1e-5, 2e-3
 _CHECKED_ROWS, _CHECKED_BATCHES = 8, 2
+# Compiling takes 77 to 118 s and saves about 0.14 s a batch (benchmarks/gpu/train_speed.py, one H100).
+_COMPILED_FROM_BATCHES = 1_500
 
 
 def load_neighbour(name: str) -> Any:
@@ -48,10 +56,19 @@ def load_neighbour(name: str) -> Any:
 
 boostable = load_neighbour("boostable")
 padding_free = load_neighbour("padding_free")
+rehearsal = load_neighbour("rehearsal")
 
 
 class NotTheSameError(Exception):
     """The boosted training would not be the same training."""
+
+
+class OtherOptionsError(Exception):
+    """The boosted training has to start anew with other options; `options` are these."""
+
+    def __init__(self, options: "Options", reason: str):
+        super().__init__(reason)
+        self.options = options
 
 
 @dataclass(frozen=True)
@@ -59,9 +76,15 @@ class Options:
     """What the command line asks for; `training` is what LLaMA-Factory reads."""
 
     checkpointing: str
-    compile: bool
+    compile: str
     report: str | None
     training: tuple[str, ...]
+
+    @property
+    def words(self) -> list[str]:
+        """The command line that asks for the same."""
+        report = ["--report", self.report] if self.report else []
+        return ["--checkpointing", self.checkpointing, "--compile", self.compile, *report, *self.training]
 
 
 @dataclass
@@ -77,6 +100,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     has_checkpointing: bool | None = None
     compiled_layers: int = 0
+    rehearsal: dict[str, Any] | None = None
 
     def write(self) -> None:
         """Write the file whole or not at all, where its place is known."""
@@ -104,24 +128,27 @@ def main(argv: Sequence[str]) -> int:
         report.active, report.reason = False, str(reason)
         report.write()
         sys.stderr.write(f"boost off, LLaMA-Factory starts anew without it: {reason}\n")
-        return start_plain(options.training)
+        return start_instead("-m", "llamafactory.cli", "train", *options.training)
+    except OtherOptionsError as error:
+        sys.stderr.write(f"boost starts anew: {error}\n")
+        return start_instead(__file__, *error.options.words)
     return 0
 
 
 def parse_options(argv: Sequence[str]) -> Options:
     """Return what the command line asks for; a wrong call ends with 2, as argparse does."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--checkpointing", choices=("keep", "off"), default="keep")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--checkpointing", choices=("auto", "keep", "off"), default="auto")
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--report")
     parser.add_argument("training", nargs="+", metavar="CONFIG [key=value …]")
     given = parser.parse_args(argv)
     return Options(given.checkpointing, given.compile, given.report, tuple(given.training))
 
 
-def start_plain(training: Sequence[str]) -> int:
-    """Start LLaMA-Factory without any change, in the place of this process where the system can do that."""
-    command = [sys.executable, "-P", "-m", "llamafactory.cli", "train", *training]
+def start_instead(*words: str) -> int:
+    """Start another Python program in the place of this process where the system can do that."""
+    command = [sys.executable, "-P", *words]
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name != "nt":
@@ -130,11 +157,18 @@ def start_plain(training: Sequence[str]) -> int:
 
 
 def train(options: Options, report: Report) -> None:
-    """Run LLaMA-Factory's own training with the changes in place; raises RefusedError, NotTheSameError."""
+    """Run LLaMA-Factory's own training with the changes in place.
+
+    Raises: RefusedError, NotTheSameError, and OtherOptionsError when what auto chose does not work.
+    """
     boostable.check_surroundings(os.environ)
+    if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & set(os.environ):
+        # Batches of ever other lengths leave holes in memory that nothing fits into.
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     report.versions = boostable.read_versions()
     tuner = importlib.import_module("llamafactory.train.tuner")
     boostable.check_devices()
+    checkpointing_off = is_checkpointing_off(options)
     sys.argv = ["llamafactory-cli", *options.training]
     with contextlib.ExitStack() as changes:
         original = tuner.get_train_args
@@ -142,16 +176,34 @@ def train(options: Options, report: Report) -> None:
         def get_train_args(*args: Any) -> Any:
             model, data, training, finetuning, generating = original(*args)
             report.path = report.path or Path(training.output_dir) / "boost.json"
-            boostable.check_arguments(model, data, training, finetuning, compiled=options.compile)
+            boostable.check_arguments(model, data, training, finetuning, compiled=options.compile == "on")
             module, name = boostable.TRAINERS[finetuning.stage]
             trainer = getattr(importlib.import_module(module), name)
             changes.enter_context(change_trainer(trainer, options, report, model))
-            if options.checkpointing == "off":
+            if checkpointing_off:
                 changes.enter_context(turn_checkpointing_off(model, training))
             return model, data, training, finetuning, generating
 
         changes.enter_context(replaced(tuner, "get_train_args", get_train_args))
         tuner.run_exp()
+
+
+def is_checkpointing_off(options: Options) -> bool:
+    """Whether gradient checkpointing is turned off; auto tries that on a GPU, where the memory can be measured."""
+    if options.checkpointing == "auto":
+        return bool(importlib.import_module("torch").cuda.is_available())
+    return options.checkpointing == "off"
+
+
+def pays_to_compile(trainer: Any, model_args: Any) -> bool:
+    """Whether a run has so many batches that compiled layers save more time than compiling takes."""
+    if trainer.args.device.type != "cuda" or model_args.use_unsloth or model_args.quantization_bit is not None:
+        return False
+    accumulation = trainer.args.gradient_accumulation_steps
+    if trainer.args.max_steps > 0:
+        return bool(trainer.args.max_steps * accumulation >= _COMPILED_FROM_BATCHES)
+    batches = len(trainer.train_dataset) / trainer.args.per_device_train_batch_size
+    return bool(batches * trainer.args.num_train_epochs >= _COMPILED_FROM_BATCHES)
 
 
 @contextlib.contextmanager
@@ -203,12 +255,20 @@ def change_trainer(trainer_class: Any, options: Options, report: Report, model_a
     def get_train_dataloader(self: Any) -> Any:
         flat = padding_free.PaddingFreeCollator(self.data_collator, for_unsloth=model_args.use_unsloth)
         if not report.active:
+            compiled = options.compile == "on" or (options.compile == "auto" and pays_to_compile(self, model_args))
             # LLaMA-Factory itself sets use_unsloth to false for a model that Unsloth does not know.
-            compare_losses(self, flat, report, lambda: install(self.model, options, report, model_args.use_unsloth))
+            for_unsloth = model_args.use_unsloth
+            with starts_anew_with_less(options, compiled=compiled):
+                compare_losses(
+                    self, flat, report, lambda: install(self.model, report, for_unsloth, compiled=compiled)
+                )
+        with replaced(self, "data_collator", flat):
+            loader = get_dataloader(self)
+        if not report.active:
+            rehearse(self, flat, loader, options, report)
             report.active = True
             report.write()
-        with replaced(self, "data_collator", flat):
-            return get_dataloader(self)
+        return loader
 
     def compute_boosted_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return compute_loss(self, model, padding_free.ignore_first_labels(inputs), *args, **kwargs)
@@ -220,14 +280,54 @@ def change_trainer(trainer_class: Any, options: Options, report: Report, model_a
         yield
 
 
-def install(model: Any, options: Options, report: Report, for_unsloth: bool) -> None:
+@contextlib.contextmanager
+def starts_anew_with_less(options: Options, *, compiled: bool) -> Iterator[None]:
+    """Let the training start anew when what auto chose does not fit, does not run, or computes something else."""
+    try:
+        yield
+    except importlib.import_module("torch").OutOfMemoryError as error:
+        if options.checkpointing != "auto":
+            raise
+        raise OtherOptionsError(replace(options, checkpointing="keep"), f"the first batches: {error}") from error
+    except Exception as error:
+        if not compiled or options.compile != "auto":
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise OtherOptionsError(
+            replace(options, compile="off"), f"compiled layers do not work: {reason}"
+        ) from error
+
+
+def rehearse(trainer: Any, flat: Any, loader: Any, options: Options, report: Report) -> None:
+    """Measure the largest batch; raises OtherOptionsError when it needs the checkpointing that auto took away."""
+    if not hasattr(trainer.train_dataset, "__len__"):
+        if options.checkpointing == "auto" and is_checkpointing_off(options):
+            reason = "the rows are streamed, and which are the longest is not known"
+            raise OtherOptionsError(replace(options, checkpointing="keep"), reason)
+        return
+    try:
+        measured = rehearsal.rehearse(trainer, flat, loader)
+    except rehearsal.TooLargeError as error:
+        if options.checkpointing == "auto":
+            raise OtherOptionsError(replace(options, checkpointing="keep"), str(error)) from error
+        raise
+    if measured is None:
+        return
+    if options.checkpointing == "auto" and not measured.fits:
+        needed, budget = measured.peak_bytes + measured.optimizer_bytes, measured.budget_bytes
+        reason = f"without gradient checkpointing {needed:,} bytes of {budget:,} are needed"
+        raise OtherOptionsError(replace(options, checkpointing="keep"), reason)
+    report.rehearsal = {**asdict(measured), "fits": measured.fits}
+
+
+def install(model: Any, report: Report, for_unsloth: bool, *, compiled: bool) -> None:
     """Change the loaded model: its attention, and its layers' code where that is asked for."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if for_unsloth:
         padding_free.give_unsloth_varlen()
     else:
         padding_free.install_attention(base)
-    if options.compile:
+    if compiled:
         report.compiled_layers = padding_free.compile_layers(base)
     report.has_checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 

@@ -31,7 +31,7 @@ def serve(status: Path, settings: Path | None) -> None:
     # LlamaBoard opens a browser before anyone can know that the page answers: `lfc` does that.
     webbrowser.open = lambda *_args, **_kwargs: False
     interface = importlib.import_module("llamafactory.webui.interface")
-    mend_preview()
+    fix_preview()
     engines: list[Any] = []
     reason = ""
     try:
@@ -100,7 +100,7 @@ def fill_page(values: dict[str, Any]) -> None:
     engine.resume = resume_filled
 
 
-def mend_preview() -> None:
+def fix_preview() -> None:
     """Show previewed rows as fields: gradio 5.49 and 5.50 send a JSON box's rows as the text of their wrapper."""
     try:
         box = importlib.import_module("gradio.components.json_component").JSON

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from launch.configs.bounded_yaml import load_plain, read_text
@@ -25,6 +26,7 @@ from launch.llamaboard.page import (
 )
 from launch.runs.folder import Run, RunState
 from prep.errors import ConfigError, OutputError
+from prep.quality.findings import format_finding
 from prep.secrets import holds_secret, mask_values
 from prep.storage.atomic import write_text
 from prep.storage.locks import lock_file
@@ -54,11 +56,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     faults = find_page_faults(page)
     if faults:
         places = load_document(path).places
-        told = [
-            f"  line {places[fault.key].line if fault.key in places else 1}: {fault.key} {fault.message}\n"
-            f"    Mend: {fault.mend}"
-            for fault in faults
-        ]
+        placed = [fault.at(path.as_posix(), *places.get(fault.key, (1, 1))) for fault in faults]
+        told = [indent(format_finding(fault), "  ") for fault in placed]
         raise ConfigError("\n".join([f"LlamaBoard cannot load {path}:", *told]))
     return page
 
@@ -115,7 +114,7 @@ def plan_user_config(folder: Path, language: str | None, page: Mapping[str, Any]
     config = {**_FRESH_USER, **known}
     config["path_dict"] = config["path_dict"] if config["path_dict"] is not None else {}
     if not isinstance(config["path_dict"], dict):
-        raise ConfigError(f"{path}: path_dict must be `name: path` lines", hint=f"mend it, or delete {path}")
+        raise ConfigError(f"{path}: path_dict must be `name: path` lines", hint=f"fix it, or delete {path}")
     config["lang"] = language or config["lang"]
     if page:
         paths = {**config["path_dict"], page[MODEL_NAME]: page[MODEL_PATH]}
@@ -240,10 +239,10 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = load_plain(text, str(path))
     except ConfigError as error:
-        hint = error.hint or "mend it or delete the file; a Windows path needs single quotes"
+        hint = error.hint or "fix it or delete the file; a Windows path needs single quotes"
         raise ConfigError(str(error), hint=hint) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} must be `key: value` lines", hint="mend it or delete the file")
+        raise ConfigError(f"{path} must be `key: value` lines", hint="fix it or delete the file")
     return content
 
 

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from launch.configs.document import Fault, format_value
+from launch.configs.document import format_value
 from prep.errors import ConfigError
+from prep.quality.findings import Finding, at_key
 from prep.secrets import mask_text, mask_values
 
 CONFIG_DIR = Path("llamaboard_config")
@@ -413,20 +414,20 @@ def read_defaults() -> Mapping[str, Any]:
     return {key: item["default"] for key, item in read_schema("train")["properties"].items()}
 
 
-def find_page_faults(page: Mapping[str, Any]) -> list[Fault]:
+def find_page_faults(page: Mapping[str, Any]) -> list[Finding]:
     """Return what would keep LlamaBoard from loading saved settings, or make it load something else."""
     faults = []
     for key, value in page.items():
         if key in BY_HAND:
             if not isinstance(value, str):
-                faults.append(Fault(key, f"is {format_value(value)}, allowed is text", f"{key}: '…'"))
+                faults.append(at_key(key, f"is {format_value(value)}, allowed is text", f"{key}: '…'"))
         elif key not in FIELDS:
-            faults.append(Fault(key, "the page has no such field: nothing of the file loads", "remove the line"))
+            faults.append(at_key(key, "the page has no such field: nothing of the file loads", "remove the line"))
         else:
             allowed = _describe_misfit(FIELDS[key], value)
             if allowed:
-                mend = f"{key}: {format_value(FIELDS[key].default)}, as on a fresh page, or what you meant"
-                faults.append(Fault(key, f"is {format_value(mask_values(value, key))}, allowed is {allowed}", mend))
+                fix = f"{key}: {format_value(FIELDS[key].default)}, as on a fresh page, or what you meant"
+                faults.append(at_key(key, f"is {format_value(mask_values(value, key))}, allowed is {allowed}", fix))
     return faults
 
 

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from launch.machine.gpus import Gpu
+from launch.machine.variables import is_enabled
 from prep.errors import ConfigError, StackError
 from prep.secrets import mask_text, mask_values
 
 CLI_VARIABLE = "LFC_LLAMAFACTORY_CLI"
+# Set to 1 it boosts every training that is started, as --boost does.
+BOOST_VARIABLE = "LFC_BOOST"
+_BOOST_PROGRAM = Path(__file__).parent.parent / "guest" / "boost.py"
 # What of the user's environment changes how LLaMA-Factory runs, and so belongs into a run's record.
 _TELLING_PREFIXES = (
-    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "HF_", "LLAMABOARD_",
-    "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "OMP_", "PYTORCH_", "RAY_",
-    "RECORD_VRAM", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_", "USE_", "WANDB_",
+    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "HF_", BOOST_VARIABLE,
+    "LLAMABOARD_", "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "OMP_", "PYTORCH_",
+    "RAY_", "RECORD_VRAM", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_", "USE_", "WANDB_",
 )  # fmt: skip
 
 
@@ -115,11 +119,12 @@ def build_llamafactory_command(
 ) -> Command:
     """Return the command that runs one LLaMA-Factory action on a config.
 
-    Unsloth works on exactly one visible GPU, or LLaMA-Factory would start torchrun: of `gpus`, in the driver's
-    order, the one with the most free memory, unless the user has chosen.
+    Unsloth and the boost work on exactly one visible GPU, or LLaMA-Factory would start torchrun: of `gpus`, in the
+    driver's order, the one with the most free memory, unless the user has chosen.
     """
     env = _child_environment(cli.parent, environ)
-    if config.get("use_unsloth") and "CUDA_VISIBLE_DEVICES" not in environ:
+    needs_one_gpu = config.get("use_unsloth") or is_boosted(action, config, environ)
+    if needs_one_gpu and "CUDA_VISIBLE_DEVICES" not in environ:
         emptiest = max(range(len(gpus)), key=lambda number: gpus[number].free_bytes, default=0)
         # CUDA's own order is by speed, the driver's by bus.
         env |= {"CUDA_VISIBLE_DEVICES": str(emptiest), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -130,6 +135,21 @@ def build_llamafactory_command(
         # Lets the live view show the memory in use.
         env.setdefault("RECORD_VRAM", environ.get("RECORD_VRAM", "1"))
     return Command((str(cli), action, str(config_path)), env)
+
+
+def is_boosted(action: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    """Whether an action is a training that is to be boosted: the variable LFC_BOOST says so."""
+    return action == "train" and bool(config.get("do_train")) and is_enabled(BOOST_VARIABLE, environ)
+
+
+def boost_command(command: Command, report: Path | None = None) -> Command:
+    """Return the command that trains the same, boosted (launch/guest/boost.py).
+
+    Shape: `report` is the file that says whether it was boosted; by default boost.json in output_dir.
+    """
+    cli, _, *training = command.argv
+    told = ("--report", str(report)) if report else ()
+    return Command((str(find_stack_python(Path(cli))), str(_BOOST_PROGRAM), *told, *training), command.env)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def check_model_is_reachable(model: str, environ: Mapping[str, str]) -> None:
         ) from error
 
 
-def mend_proxies(
+def fix_proxies(
     host: str, model: str | None, environ: Mapping[str, str], python: Path, notes: list[str]
 ) -> dict[str, str]:
     """Return the variables that keep proxies from breaking the WebUI's start; says so in `notes`.

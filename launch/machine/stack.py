@@ -1,32 +1,24 @@
-"""`lfc doctor`: does the training stack fit together, does it load, and does this machine let it run?
+"""The training stack: what is installed beside `llamafactory-cli`, whether it fits together, and whether it loads.
 
-Nothing of the stack is imported here: the interpreter that `llamafactory-cli` belongs to is asked in children.
+Its interpreter is asked in children; nothing of it is imported here.
 """
 
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import prep
-from launch.machine.command import find_llamafactory_cli, find_stack_python
-from launch.machine.gpus import GpuReport, read_gpus
-from prep.convert.kernel import has_kernel
+from launch.machine.gpus import GpuReport
 from prep.errors import StackError
-from prep.storage.os_errors import describe_os_error
-
-Status = Literal["ok", "warning", "error"]
+from prep.quality.findings import Finding, Severity, at_key
 
 # What decides whether training works; the rest of the tested set follows from these.
 WATCHED = (
@@ -42,21 +34,11 @@ _TRIES = (
 )
 _GPU_TRIES = (("bitsandbytes",), ("unsloth",))
 _OPTIONAL = {"unsloth", "unsloth-zoo", "xformers", "bitsandbytes", "torchao"}
+# Training works without them.
+_SPARED = {"jieba", "nltk", "rouge_chinese", "bitsandbytes"}
 _METADATA_TIMEOUT_S = 60
 _TRY_TIMEOUT_S = 300
-_MIN_FREE_BYTES = 20 << 30
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
-_WEBUI_PORT = 7860
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: `error` when training cannot work, and the one command that mends it."""
-
-    what: str
-    status: Status
-    message: str
-    mend: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,62 +57,6 @@ class Stack:
         if self.has_pip or not shutil.which("uv"):
             return f"{self.python} -m pip install {quoted}"
         return f"uv pip install --python {self.python} {quoted}"
-
-
-def examine(
-    given_cli: str | None, *, quick: bool = False, on_step: Callable[[str], None] = lambda _: None
-) -> list[Finding]:
-    """Look at everything and return what was found, errors first.
-
-    `quick` leaves out the imports, which take most of a minute; `on_step` is called with what is looked at.
-    """
-    on_step("this machine")
-    gpu_report = read_gpus()
-    findings = [
-        *check_gpu(gpu_report),
-        *check_disk(Path()),
-        *check_network(os.environ),
-        *check_caches(os.environ),
-        *check_kernel(),
-    ]
-    try:
-        cli = find_llamafactory_cli(given_cli)
-        python = find_stack_python(cli)
-    except StackError as error:
-        return sort_findings([Finding("llamafactory", "error", str(error), _install_all()), *findings])
-    on_step("installed versions")
-    stack = read_stack(python)
-    findings += [
-        Finding("llamafactory-cli", "ok", str(cli)),
-        *check_python(stack),
-        *check_tested(stack, read_tested_versions()),
-        *check_declared(stack),
-        *check_broken_pairs(stack),
-        *check_metrics(stack),
-    ]
-    if not quick:
-        findings += _blame_versions(findings, try_imports(stack, gpu_report, on_step))
-    return sort_findings(_drop_repeated(findings))
-
-
-def _blame_versions(known: list[Finding], trials: list[Finding]) -> list[Finding]:
-    """Give an import that fails the mend of the version that is wrong already, if there is one."""
-    mend = next((finding.mend for finding in known if finding.status == "error"), None)
-    if mend is None:
-        return trials
-    return [replace(trial, mend=mend) if trial.status == "error" else trial for trial in trials]
-
-
-def _drop_repeated(findings: list[Finding]) -> list[Finding]:
-    """Leave out a warning whose mend an error names already."""
-    mended = {finding.mend for finding in findings if finding.status == "error"}
-    return [finding for finding in findings if finding.status != "warning" or finding.mend not in mended]
-
-
-def sort_findings(findings: list[Finding]) -> list[Finding]:
-    """Return the findings with errors first, warnings after them."""
-    order = {"error": 0, "warning": 1, "ok": 2}
-    return sorted(findings, key=lambda finding: order[finding.status])
 
 
 def read_tested_versions() -> dict[str, str]:
@@ -171,13 +97,13 @@ def check_python(stack: Stack) -> Iterator[Finding]:
     """Is Python one that LLaMA-Factory and Unsloth run on?"""
     version = tuple(int(part) for part in stack.python_version.split(".")[:2])
     if _OLDEST_PYTHON <= version <= _NEWEST_PYTHON:
-        yield Finding("python", "ok", f"{stack.python_version} at {stack.python}")
+        yield at_key("python", f"{stack.python_version} at {stack.python}", severity=Severity.NOTE, rule="python")
     else:
-        yield Finding(
+        yield at_key(
             "python",
-            "error",
             f"{stack.python_version}; LLaMA-Factory and Unsloth run on 3.11 to 3.13",
             "uv venv --python 3.11 .venv",
+            rule="python",
         )
 
 
@@ -190,16 +116,31 @@ def check_tested(stack: Stack, tested: Mapping[str, str]) -> Iterator[Finding]:
             continue
         if seen is None:
             if name not in _OPTIONAL or name == "unsloth":
-                status: Status = "warning" if name in _OPTIONAL else "error"
-                yield Finding(name, status, "is not installed", stack.install(f"{name}=={expected}"))
+                severity = Severity.WARNING if name in _OPTIONAL else Severity.ERROR
+                yield at_key(
+                    name,
+                    "is not installed",
+                    stack.install(f"{name}=={expected}"),
+                    severity=severity,
+                    rule="tested-set",
+                )
         elif seen.partition("+")[0] != expected.partition("+")[0]:
-            yield Finding(
-                name, "warning", f"is {seen}; {expected} was seen to train", stack.install(f"{name}=={expected}")
+            yield at_key(
+                name,
+                f"is {seen}; {expected} was seen to train",
+                stack.install(f"{name}=={expected}"),
+                severity=Severity.WARNING,
+                rule="tested-set",
             )
         else:
             same.append(name)
     if same:
-        yield Finding("tested set", "ok", f"{len(same)} of {len(WATCHED)} watched packages are the tested versions")
+        yield at_key(
+            "tested set",
+            f"{len(same)} of {len(WATCHED)} watched packages are the tested versions",
+            severity=Severity.NOTE,
+            rule="tested-set",
+        )
 
 
 def check_declared(stack: Stack) -> Iterator[Finding]:
@@ -212,7 +153,9 @@ def check_declared(stack: Stack) -> Iterator[Finding]:
             try:
                 wanted = Requirement(line)
             except InvalidRequirement:
-                yield Finding(owner, "warning", f"declares `{line}`, which cannot be read")
+                yield at_key(
+                    owner, f"declares `{line}`, which cannot be read", severity=Severity.WARNING, rule="declared"
+                )
                 continue
             # An extra is asked for by name: without one, its markers are false.
             if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
@@ -223,27 +166,27 @@ def check_declared(stack: Stack) -> Iterator[Finding]:
                 continue
             pinned = f"{name}=={tested[name]}" if name in tested else str(wanted).partition(";")[0].strip()
             message = f"is {seen or 'not installed'}; {owner} needs {name}{wanted.specifier}"
-            yield Finding(name, "error", message, stack.install(pinned))
+            yield at_key(name, message, stack.install(pinned), rule="declared")
 
 
 def check_broken_pairs(stack: Stack) -> Iterator[Finding]:
     """Are there pairs that resolve together and break in a run?"""
     peft, torchao = stack.versions.get("peft"), stack.versions.get("torchao")
     if peft and torchao and _read_version(torchao) >= (0, 16) and _read_version(peft) < (0, 19):
-        yield Finding(
+        yield at_key(
             "torchao",
-            "error",
             f"{torchao} breaks LoRA with peft {peft}: cannot import name 'LinearActivationQuantizedTensor'",
             stack.install("torchao==0.15.0"),
+            rule="broken-pair",
         )
     torch = stack.versions.get("torch", "")
     if torch.endswith("+cpu"):
         tested = read_tested_versions()
-        yield Finding(
+        yield at_key(
             "torch",
-            "error",
             f"{torch} is the CPU build: PyPI's torchvision and torchaudio cannot be imported beside it",
             stack.install(*(f"{name}=={tested[name]}" for name in ("torch", "torchvision", "torchaudio"))),
+            rule="broken-pair",
         )
 
 
@@ -252,92 +195,7 @@ def check_metrics(stack: Stack) -> Iterator[Finding]:
     missing = [name for name in METRICS if name not in stack.versions]
     if missing:
         message = f"{', '.join(missing)} not installed: predict_with_generate needs them"
-        yield Finding("metrics", "warning", message, stack.install(*missing))
-
-
-def check_gpu(report: GpuReport) -> Iterator[Finding]:
-    """What GPUs does the driver show?"""
-    if report.gpus is None:
-        yield Finding("gpu", "warning", "a device that is not NVIDIA's: not looked into")
-    elif not report.gpus:
-        yield Finding(
-            "gpu",
-            "warning",
-            "none: tiny models train on the CPU, with use_unsloth and bf16 false",
-            "lfc launch config show cpu-smoke",
-        )
-    else:
-        memory = ", ".join(f"{gpu.name} {gpu.memory_bytes / (1 << 30):.0f} GiB" for gpu in report.gpus)
-        yield Finding("gpu", "ok", f"{memory}; driver {report.driver}")
-
-
-def check_disk(folder: Path) -> Iterator[Finding]:
-    """Is there room for a model and its checkpoints?"""
-    free = shutil.disk_usage(folder).free
-    message = f"{free / (1 << 30):,.0f} GiB free in {folder.absolute()}"
-    if free < _MIN_FREE_BYTES:
-        yield Finding(
-            "disk",
-            "warning",
-            f"{message}; a 4B model with checkpoints takes 20",
-            "run in a folder on a larger disk",
-        )
-    else:
-        yield Finding("disk", "ok", message)
-
-
-def check_kernel() -> Iterator[Finding]:
-    """Was the fast half of conversion compiled when this tool was installed?"""
-    if has_kernel():
-        yield Finding("conversion", "ok", "the kernel is compiled")
-        return
-    checkout = Path(prep.__file__).parent.parent
-    is_checkout = (checkout / "pyproject.toml").is_file()
-    what = f'-e "{checkout}"' if is_checkout else "--force-reinstall --no-cache-dir llamafactory-companion"
-    yield Finding(
-        "conversion",
-        "warning",
-        "the kernel is not compiled, so that large datasets take several times longer: it needs a C compiler",
-        f"{sys.executable} -m pip install --no-deps {what}",
-    )
-
-
-def check_network(env: Mapping[str, str]) -> Iterator[Finding]:
-    """Do ports and proxies let LlamaBoard start?"""
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", _WEBUI_PORT)) == 0:
-            message = f"{_WEBUI_PORT} is in use: LlamaBoard would silently take another"
-            yield Finding("port", "warning", message, f"export GRADIO_SERVER_PORT={_WEBUI_PORT + 1}")
-    proxies = {
-        name: env[name] for name in env if name.lower() in ("http_proxy", "https_proxy", "all_proxy") and env[name]
-    }
-    if any(value.startswith("socks") for value in proxies.values()):
-        names = " ".join(proxies)
-        yield Finding(
-            "proxy", "warning", f"{names} is SOCKS, which LlamaBoard needs socksio for", "pip install socksio"
-        )
-    spared = env.get("NO_PROXY", "") + env.get("no_proxy", "")
-    if proxies and not any(name in spared for name in ("127.0.0.1", "*")):
-        message = f"{' '.join(proxies)} is set, and 127.0.0.1 is not spared"
-        yield Finding("proxy", "warning", message, "export NO_PROXY=127.0.0.1,localhost")
-
-
-def check_caches(env: Mapping[str, str]) -> Iterator[Finding]:
-    """Can models and compiled kernels be kept?"""
-    caches = {
-        "HF_HOME": env.get("HF_HOME") or "~/.cache/huggingface",
-        "MODELSCOPE_CACHE": env.get("MODELSCOPE_CACHE") or "~/.cache/modelscope",
-        "TRITON_CACHE_DIR": env.get("TRITON_CACHE_DIR") or "~/.triton",
-    }
-    for name, value in caches.items():
-        folder = Path(value).expanduser()
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        try:
-            with tempfile.TemporaryFile(dir=existing):
-                pass
-        except OSError as error:
-            reason = describe_os_error(error)
-            yield Finding("cache", "error", f"{folder} cannot be written: {reason}", f"export {name}=FOLDER")
+        yield at_key("metrics", message, stack.install(*missing), severity=Severity.WARNING, rule="metrics")
 
 
 def try_imports(stack: Stack, report: GpuReport, on_step: Callable[[str], None]) -> list[Finding]:
@@ -347,16 +205,16 @@ def try_imports(stack: Stack, report: GpuReport, on_step: Callable[[str], None])
     on_step("imports: " + ", ".join(name for group in wanted for name in group))
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = list(pool.map(lambda group: _try_group(stack, group), (group for group in wanted if group)))
-    return _share_mends([_judge_trial(stack, report, result) for group in results for result in group])
+    return _share_fixes([_judge_trial(stack, report, result) for group in results for result in group])
 
 
-def _share_mends(trials: list[Finding]) -> list[Finding]:
-    """Give imports that fail with the same words the mend of the first: the others only import it."""
-    mends: dict[str, str] = {}
+def _share_fixes(trials: list[Finding]) -> list[Finding]:
+    """Give imports that fail with the same words the fix of the first: the others only import it."""
+    fixes: dict[str, str] = {}
     for trial in trials:
-        if trial.status == "error":
-            mends.setdefault(trial.message, trial.mend)
-    return [replace(trial, mend=mends.get(trial.message, trial.mend)) for trial in trials]
+        if trial.is_error:
+            fixes.setdefault(trial.message, trial.fix)
+    return [replace(trial, fix=fixes.get(trial.message, trial.fix)) for trial in trials]
 
 
 def _try_group(stack: Stack, names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -373,17 +231,23 @@ def _try_group(stack: Stack, names: tuple[str, ...]) -> list[dict[str, Any]]:
 def _judge_trial(stack: Stack, report: GpuReport, result: Mapping[str, Any]) -> Finding:
     name = str(result["name"])
     if not result["ok"]:
-        status: Status = "warning" if name in ("jieba", "nltk", "rouge_chinese", "bitsandbytes") else "error"
-        return Finding(f"import {name}", status, str(result["error"]), stack.install(*_reinstall(name)))
+        severity = Severity.WARNING if name in _SPARED else Severity.ERROR
+        return at_key(
+            f"import {name}",
+            str(result["error"]),
+            stack.install(*_reinstall(name)),
+            severity=severity,
+            rule="import",
+        )
     if name == "torch" and report.gpus and "no GPU" in result["detail"]:
         message = f"torch ({result['detail']}) sees no GPU, the driver {report.driver} shows {len(report.gpus)}"
-        return Finding("import torch", "error", message, "install a driver that is new enough for this CUDA")
-    return Finding(f"import {name}", "ok", str(result["detail"]) or "loads")
+        return at_key("import torch", message, "install a driver that is new enough for this CUDA", rule="import")
+    return at_key(f"import {name}", str(result["detail"]) or "loads", severity=Severity.NOTE, rule="import")
 
 
 def _reinstall(name: str) -> list[str]:
     tested = read_tested_versions()
-    # Built against each other: one of them alone does not mend it.
+    # Built against each other: one of them alone does not fix it.
     torch_family = ["torch", "torchvision", "torchaudio"]
     together = {
         "lora": ["peft", "torchao"],
@@ -420,7 +284,7 @@ def _read_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def _install_all() -> str:
+def advise_install() -> str:
     """Return the command that installs the tested stack beside us."""
     here = Stack(Path(sys.executable), "", find_spec("pip") is not None, {}, {})
     tested = read_tested_versions()

@@ -7,11 +7,12 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launch.configs.document import Fault, suggest_names
+from launch.configs.document import suggest_names
 from launch.configs.presets import find_preset
 from launch.configs.schema import find_schema_faults, read_schema
 from prep.errors import ConfigError, InputError, UserError
 from prep.names import check_dataset_name, check_name, find_name_fault, fold_name, make_name
+from prep.quality.findings import Finding
 from prep.storage.os_errors import describe_os_error
 
 SOURCE_PLACES = ("sample", "download", "path")
@@ -300,9 +301,9 @@ def _check_settings(settings: Mapping[str, Any], where: str, decided: set[str]) 
             raise ConfigError(f"{where}: `{fault.key}` {fault.message}", hint=as_override(fault, place))
 
 
-def as_override(fault: Fault, place: str) -> str:
+def as_override(fault: Finding, place: str) -> str:
     """Return a fault's fix as a recipe takes it: `config.set.bf16=false` for `bf16: false`."""
-    return fault.mend.replace(f"{fault.key}: ", f"{place}.{fault.key}=", 1)
+    return fault.fix.replace(f"{fault.key}: ", f"{place}.{fault.key}=", 1)
 
 
 _DECIDERS = {"model_name_or_path": "model=OWNER/NAME", "dataset": "sources.LABEL.path=FILE"}

@@ -54,7 +54,7 @@ def _check_training(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Pa
         "output_dir": (folder.absolute() / output).as_posix(),
     }
     for fault in check_values(values, "train", read_machine()):
-        if fault.fatal and fault.key not in _LATER:
+        if fault.is_error and fault.key not in _LATER:
             raise ConfigError(
                 f"recipe {recipe['name']}: the config: {fault.describe()}", hint=as_override(fault, "config.set")
             )

@@ -56,7 +56,7 @@ def read_recipe(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
             hint=f"lfc run {near[0]}" if near else None,
         )
     for fault in document.faults:
-        raise ConfigError(f"{name} line {document.places[fault.key].line}: {fault.describe()}", hint=fault.mend)
+        raise ConfigError(f"{name} line {document.places[fault.key].line}: {fault.describe()}", hint=fault.fix)
     recipe = document.values
     for pair in pairs:
         _override(recipe, pair)

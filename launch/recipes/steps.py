@@ -129,9 +129,9 @@ def read_entries(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="mend it, or move it away") from error
+        raise InputError(f"{path} cannot be read: {error}", hint="fix it, or move it away") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} must be one JSON object", hint="mend it, or move it away")
+        raise InputError(f"{path} must be one JSON object", hint="fix it, or move it away")
     return content
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.configs.config import RunConfig, check_values, format_config
-from launch.configs.document import Fault, show_value
+from launch.configs.document import show_value
 from launch.configs.model_keys import FREE_KEYS, carry_model_keys, set_trained
 from launch.configs.rules import Machine
 from launch.results.changed_rows import write_changed_rows
@@ -31,6 +31,7 @@ from launch.runs.figures import fingerprint_weights
 from launch.runs.process import Poll
 from launch.runs.run import run_llamafactory
 from prep.errors import ConfigError, InputError
+from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import write_json, write_text
 from prep.tokens.templates import look_up_template
 
@@ -177,7 +178,7 @@ def plan_entrants(
     return [base, *(plan(name, source) for name, source in trained.items())]
 
 
-def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[str, list[Fault]]:
+def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[str, list[Finding]]:
     """Return what is wrong with each side's prediction, by the side's name, before a row is asked of any."""
     return {
         entrant.name: _find_missing(entrant) or check_values(entrant.config, "train", machine)
@@ -185,14 +186,14 @@ def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[s
     }
 
 
-def _find_missing(entrant: Entrant) -> list[Fault]:
+def _find_missing(entrant: Entrant) -> list[Finding]:
     """Return what is missing of what a training made: an adapter, or the whole model of a full fine-tune."""
     is_model = entrant.config.get("model_name_or_path") == entrant.source
     told_by = Path(entrant.source, "config.json" if is_model else "adapter_config.json")
     if not entrant.source or told_by.is_file():
         return []
     message = f"{entrant.source} holds no {told_by.name}: nothing was trained there"
-    return [Fault("output_dir", message, "lfc launch train CONFIG", rule="eval")]
+    return [at_key("output_dir", message, "lfc launch train CONFIG", rule="eval")]
 
 
 def evaluate(

@@ -102,6 +102,11 @@ class RunFolder:
         return self.path / "losses.jsonl"
 
     @property
+    def boost(self) -> Path:
+        """Whether a boosted training was boosted, why not, and what was compared (launch/guest/boost.py)."""
+        return self.path / "boost.json"
+
+    @property
     def moved(self) -> Path:
         """Where its output lies since it was set aside."""
         return self.path / "moved.json"

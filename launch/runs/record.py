@@ -1,5 +1,6 @@
 """What a run leaves behind besides its result: the versions it ran on, and signs that it was not as meant."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import distributions
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.configs.rules import read_dataset_manifest, split_names
+from launch.runs.folder import RunFolder
 from prep.errors import UserError
 
 _RECORDED = (
@@ -19,6 +21,8 @@ _DROPPED = {
     "invalid rows were dropped": "Dropped invalid example",
     "rows that LLaMA-Factory calls abnormal were skipped": "Skipping this abnormal example",
 }
+_MAX_BOOST_BYTES = 1 << 20
+_SHOWN_REASON = 300
 _EXAMPLES = re.compile(r"Num examples = (\d[\d,]{0,20})")
 
 
@@ -60,6 +64,21 @@ def find_flags(log: Iterable[str], values: Mapping[str, Any], manifests: Mapping
     flags = [f"Unsloth does not know {fallback[1]} and was not used"] if fallback else []
     flags += [f"{count:,} {what}" for what, count in dropped.items() if count]
     return [*flags, *_find_other_count(int(examples[1].replace(",", "")) if examples else None, values, manifests)]
+
+
+def find_boost_flags(run: RunFolder) -> list[str]:
+    """Return one sentence when a run was to be boosted and was not; nothing for one that was, or was not to be."""
+    try:
+        if run.boost.stat().st_size > _MAX_BOOST_BYTES:
+            return [f"{run.boost} is too large to be read"]
+        told = json.loads(run.boost.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{run.boost} cannot be read: {error}"]
+    if not isinstance(told, dict) or told.get("active") is True:
+        return []
+    return [f"it was not boosted: {str(told.get('reason'))[:_SHOWN_REASON]}"]
 
 
 def _find_other_count(seen: int | None, values: Mapping[str, Any], manifests: Mapping[str, Any]) -> Iterator[str]:

@@ -14,7 +14,13 @@ from typing import Any
 
 from launch.configs.config import RunConfig
 from launch.configs.private import read_known_secrets, write_config_text, write_private
-from launch.machine.command import Command, build_llamafactory_command, record_environment
+from launch.machine.command import (
+    Command,
+    boost_command,
+    build_llamafactory_command,
+    is_boosted,
+    record_environment,
+)
 from launch.machine.gpus import read_gpus
 from launch.runs.causes import HINTS, Cause, find_cause
 from launch.runs.claims import list_claims, refuse_taken_folders, starting
@@ -108,21 +114,34 @@ def prepare_llamafactory(
     run = create_run_folder(folder)
     if config.values.get("output_dir"):
         seal_earlier(Path(str(config.values["output_dir"])), list_runs())
-    prepare_run(run, action, build_command(cli, action, run.config, config.values, added), config, slot)
+    command = build_command(cli, action, run.config, config.values, added)
+    prepare_run(run, action, command, config, slot, program=cli)
     return run
 
 
 def build_command(
     cli: Path, action: str, path: Path, values: Mapping[str, Any], env: Mapping[str, str] | None = None
 ) -> Command:
-    """Return the command of one action on a config at `path`, with the variables that it gets beside the user's."""
+    """Return the command of one action on a run's config at `path`, with the variables beside the user's."""
     environ = {**os.environ, **(env or {})}
     command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
+    if is_boosted(action, values, environ):
+        command = boost_command(command, RunFolder(path.parent).boost)
     return command.with_env(env or {})
 
 
-def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig, slot: str | None = None) -> None:
-    """Write a command and its config into an empty run folder: it is then a queued run."""
+def prepare_run(
+    run: RunFolder,
+    action: str,
+    command: Command,
+    config: RunConfig,
+    slot: str | None = None,
+    program: Path | None = None,
+) -> None:
+    """Write a command and its config into an empty run folder: it is then a queued run.
+
+    `program` is the one whose environment the command runs in, where that is not the command's own first word.
+    """
     write_config_text(run.config, config.text, config.values)
     write_text(run.command, command.format() + "\n")
     write_json(run.environment, record_environment(command, os.environ))
@@ -133,7 +152,7 @@ def prepare_run(run: RunFolder, action: str, command: Command, config: RunConfig
         "values": mask_values(config.values),
         "slot": slot,
         "launcher": describe_process(os.getpid()),
-        "versions": read_versions(Path(command.argv[0])),
+        "versions": read_versions(program or Path(command.argv[0])),
         "datasets": mask_values(read_dataset_manifests(config.values)),
     }
     # Written last: without it the folder is no run, and may be written over.

@@ -19,7 +19,7 @@ from launch.runs.folder import Run, RunFolder, read_run
 from launch.runs.identity import identify_process
 from launch.runs.logs import iter_blocks, read_tail
 from launch.runs.process import Child, run_child
-from launch.runs.record import find_flags
+from launch.runs.record import find_boost_flags, find_flags
 from prep.errors import OutputError, StoppedError, UserError
 from prep.storage.atomic import write_json, write_text
 from prep.storage.locks import try_lock
@@ -120,6 +120,7 @@ def _describe_end(run: Run, exit_code: int, said: str | None = None) -> dict[str
 def _write_result(run: Run, ending: Mapping[str, Any], mark: object) -> None:
     """Write a run's result, its own losses and what tells its weights; on a full disk at least the result."""
     flags = [*ending.get("flags", []), *find_flags(iter_blocks(run.folder.log), run.values, _read_manifests(run))]
+    flags += find_boost_flags(run.folder)
     result = {**ending, "flags": flags}
     if mark is not None and run.values.get("output_dir"):
         result["fingerprint"] = fingerprint_weights(run.output_dir)

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from launch.configs.rules import split_names
 from prep.errors import RegistryError, UserError
-from prep.quality.findings import Fault, Finding
+from prep.quality.findings import Finding, LintRule, format_finding
 from prep.quality.lint import lint_dataset
 from prep.quality.lint_registry import lint_registry
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
@@ -14,17 +15,17 @@ from prep.registry.dataset_info import FILE_NAME, read_registry, unknown_name
 
 # What the page's preview, or LLaMA-Factory's loader, cannot read at all.
 _UNREADABLE = {
-    Fault.BOM,
-    Fault.ENCODING,
-    Fault.BLANK_LINE,
-    Fault.JSON,
-    Fault.FILE_NAME,
-    Fault.NOT_OBJECT,
-    Fault.REPEATED_KEY,
-    Fault.NO_ROWS,
+    LintRule.BOM,
+    LintRule.ENCODING,
+    LintRule.BLANK_LINE,
+    LintRule.JSON,
+    LintRule.FILE_NAME,
+    LintRule.NOT_OBJECT,
+    LintRule.REPEATED_KEY,
+    LintRule.NO_ROWS,
 }
 # What stops the training too, once the rows are read.
-_UNTRAINABLE = _UNREADABLE | {Fault.COLUMNS, Fault.TYPE}
+_UNTRAINABLE = _UNREADABLE | {LintRule.COLUMNS, LintRule.TYPE}
 _LINTED = (".json", ".jsonl")
 # Files that the config does not name are read through up to this size.
 _MAX_OTHER_BYTES = 64 << 20
@@ -79,7 +80,7 @@ def _check_other(name: str, entry: dict[str, Any], folder: Path) -> list[str]:
     return [f"dataset '{name}': {_name(faults[0])}"] if faults else []
 
 
-def _choose_kinds(entry: Mapping[str, Any]) -> Collection[Fault]:
+def _choose_kinds(entry: Mapping[str, Any]) -> Collection[LintRule]:
     """Return the faults that count: the rows of preference data have shapes that lint does not judge."""
     columns = entry.get("columns")
     is_plain = not entry.get("ranking") and entry.get("formatting", "alpaca") in ("alpaca", "sharegpt")
@@ -87,11 +88,11 @@ def _choose_kinds(entry: Mapping[str, Any]) -> Collection[Fault]:
     return _UNTRAINABLE if is_plain and not has_labels else _UNREADABLE
 
 
-def _lint(dataset: Dataset, kinds: Collection[Fault]) -> list[Finding]:
+def _lint(dataset: Dataset, kinds: Collection[LintRule]) -> list[Finding]:
     if not all(path.suffix.lower() in _LINTED for path in dataset.paths):
         return []
     found: list[Finding] = []
-    lint_dataset(dataset, found.append, ignore=[kind for kind in Fault if kind not in kinds])
+    lint_dataset(dataset, found.append, ignore=[kind for kind in LintRule if kind not in kinds])
     return found
 
 
@@ -99,16 +100,16 @@ def _is_fatal(finding: Finding, chosen: Collection[str]) -> bool:
     """Whether a finding empties the list of datasets, or is about one that the config names."""
     name = finding.message.partition("'")[2].partition("': ")[0] if finding.message.startswith("'") else None
     if name is not None:
-        return finding.kind is Fault.NOT_OBJECT or name in chosen
+        return finding.rule is LintRule.NOT_OBJECT or name in chosen
     # The WebUI reads UTF-8, and our environment makes the trainer do so too: letters beyond ASCII are fine.
-    return finding.kind is not Fault.ENCODING or "not ASCII" not in finding.message
+    return finding.rule is not LintRule.ENCODING or "not ASCII" not in finding.message
 
 
 def _describe(findings: list[Finding], title: str) -> str:
-    lines = [f"  {finding.place}: {finding.message}\n    Mend: {finding.mend}" for finding in findings[:_SHOWN]]
+    lines = [indent(format_finding(finding), "  ") for finding in findings[:_SHOWN]]
     more = [f"  and {len(findings) - _SHOWN} more"] if len(findings) > _SHOWN else []
     return "\n".join([f"{title}:", *lines, *more])
 
 
 def _name(finding: Finding) -> str:
-    return f"{finding.place}: {finding.message}; {finding.mend}"
+    return f"{finding.where}: {finding.message}; {finding.fix}"

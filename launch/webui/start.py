@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from launch.llamaboard.files import (
@@ -45,13 +46,14 @@ from launch.machine.command import Command, build_llamafactory_command, build_py
 from launch.machine.network import (
     check_model_is_reachable,
     choose_port,
+    fix_proxies,
     format_address,
     is_local_model,
     is_public,
-    mend_proxies,
 )
 from launch.runs.process import Child, describe_failure, run_child
 from prep.errors import ChildFailedError, ConfigError, StackError
+from prep.quality.findings import format_finding
 from prep.secrets import list_secrets, mask_text
 from prep.storage.atomic import refuse_existing
 from prep.storage.paths import find_free_path
@@ -154,7 +156,7 @@ def read_request(config: Path | None, pairs: tuple[str, ...], dataset_dir: Path 
 def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[str, str]) -> Plan:
     """Check everything that is known to break the WebUI, and plan its start; nothing is written or started.
 
-    Raises: RegistryError, ConfigError and StackError, each with its mend.
+    Raises: RegistryError, ConfigError and StackError, each with its fix.
     """
     notes: list[str] = []
     known = plan_user_config(CACHE_DIR, None, {})
@@ -173,7 +175,7 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
         notes.append(f"--host {address.host}: everybody who reaches this machine can use the page and its files")
     if address.share:
         notes.append("--share: everybody who has the public link can use the page and its files, without any key")
-    env |= mend_proxies(address.host, page.get(MODEL_PATH), environ, find_stack_python(cli), notes)
+    env |= fix_proxies(address.host, page.get(MODEL_PATH), environ, find_stack_python(cli), notes)
     port = choose_port(address.host, address.port)
     command = _build_command(cli, settings, request.values, environ)
     command = Command(command.argv, {**command.env, **_describe_server(address, port), **env})
@@ -379,9 +381,9 @@ def _check_values(values: Mapping[str, Any], path: Path | None) -> None:
     from launch.configs.config import check_values
     from launch.configs.rules import read_machine
 
-    faults = [fault for fault in check_values(values, "train", read_machine()) if fault.fatal]
+    faults = [fault for fault in check_values(values, "train", read_machine()) if fault.is_error]
     if faults:
-        told = [f"  {fault.key}: {fault.message}\n    Mend: {fault.mend}" for fault in faults]
+        told = [indent(format_finding(fault), "  ") for fault in faults]
         raise ConfigError("\n".join([f"{path} cannot be trained here:", *told]))
 
 

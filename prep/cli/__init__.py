@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prep.cli.output import echo, open_console, print_result, show_progress
+from prep.cli.output import echo, open_console, print_findings, print_result, show_progress
 from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 from prep.terminal import neutralise_line
 
@@ -588,7 +588,7 @@ def register(
 @prep.command()
 @click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...")
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
-@click.option("--ignore", multiple=True, metavar="KIND", help="Leave out findings of this kind; repeatable.")
+@click.option("--ignore", multiple=True, metavar="RULE", help="Leave out findings of this rule; repeatable.")
 @click.option("--show", "most_shown", default=50, show_default=True, help="Findings to print; all are counted.")
 @click.option("--fix", is_flag=True, help="Write the repaired rows of one file to -o NEW instead.")
 @click.option("-o", "--output", type=OUTPUT_FILE, help="With --fix: the JSONL to write.")
@@ -615,7 +615,7 @@ def lint(
     """Check training rows, or dataset_info.json, for what LLaMA-Factory would trip over or train wrongly.
 
     Rows are checked against the record schema, the think grammar, the think policy they were made with, and
-    for chat markup; each finding has its file, line, kind and mend. Exit code 1 when there is one. With
+    for chat markup; each finding has its file, line, rule and fix. Exit code 1 when there is one. With
     --fix, rows that a script spoiled (chat markup inside the fields, broken think blocks) are written anew,
     as convert would have written them; rows beyond repair go to NEW.rejects.jsonl.
 
@@ -625,15 +625,15 @@ def lint(
       lfc prep lint medical_train data/dataset_info.json --dataset-dir data
       lfc prep lint --fix spoiled.jsonl -o data/medical.jsonl
     """
-    from prep.quality.findings import Fault
+    from prep.quality.findings import LintRule
 
     if not fix:
         if output or think_policy or max_rejects or force:
             raise click.UsageError("-o, --think-policy, --max-rejects and --force go with --fix")
-        kinds = [kind.value for kind in Fault]
-        for kind in ignore:
-            if kind not in kinds:
-                raise click.UsageError(f"--ignore {kind}: the kinds are {', '.join(kinds)}")
+        rules = [rule.value for rule in LintRule]
+        for rule in ignore:
+            if rule not in rules:
+                raise click.UsageError(f"--ignore {rule}: the rules are {', '.join(rules)}")
         _report_findings(targets, dataset_dir, set(ignore), most_shown, as_json)
         return
     if len(targets) != 1 or output is None or ignore:
@@ -677,19 +677,19 @@ def _report_findings(
     rows = 0
 
     def take(finding: Finding) -> None:
-        counts[finding.kind.value] += 1
+        counts[finding.rule] += 1
         if counts.total() > most_shown:
             return
         if as_json:
             shown.append(finding)
         else:
-            echo(f"{finding.place}: {finding.kind.value}: {finding.message}\n    Try: {finding.mend}")
+            print_findings([finding])
 
     with show_progress("checking", "rows") as on_rows:
         for target in targets:
             if Path(target).name == FILE_NAME:
                 for finding in lint_registry(Path(target)):
-                    if finding.kind not in ignore:
+                    if finding.rule not in ignore:
                         take(finding)
             else:
                 dataset = find_dataset(target, dataset_dir)

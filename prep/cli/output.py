@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,6 +16,8 @@ from prep.terminal import escape_json, neutralise, neutralise_line
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+    from prep.quality.findings import Finding
 
 # What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE.
 PIPE_CLOSED = 141
@@ -45,6 +47,14 @@ def echo_error(message: str, hint: str | None = None) -> None:
     echo(mask_text(message, secrets), err=True)
     if hint:
         echo(f"  Try: {mask_text(hint, secrets)}", err=True)
+
+
+def print_findings(findings: "Iterable[Finding]", *, err: bool = False) -> None:
+    """Print findings to stdout, or stderr, each with its place, severity, rule and fix."""
+    from prep.quality.findings import format_finding
+
+    for finding in findings:
+        echo(format_finding(finding), err=err)
 
 
 def open_console(*, err: bool = False) -> "Console":

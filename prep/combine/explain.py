@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
-from prep.rows.line_file import LineFile
 from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.readers import SourceRow, find_kind, read_rows
 from prep.rows.records import has_thought
+from prep.rows.row_file import RowFile
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
 from prep.storage.manifests import LineageStep, Manifest, read_manifest
 from prep.storage.os_errors import describe_os_error
@@ -35,7 +35,7 @@ def explain_row(path: Path, row: int) -> Explanation:
 
     Raises: InputError when there is no such row.
     """
-    with LineFile(path) as file:
+    with RowFile(path) as file:
         if not 1 <= row <= len(file):
             raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")
         found = file.read_row(row - 1)

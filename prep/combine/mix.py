@@ -2,26 +2,25 @@
 
 import random
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
-from prep.errors import InputError, UserError
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
-from prep.rows.line_file import LineFile
-from prep.rows.origins import Origin, explain_broken_way
-from prep.rows.records import KINDS, TrainingRow
-from prep.storage.manifests import Manifest, describe_input, read_manifest
-from prep.storage.outputs import describe_output, open_outputs
+from prep.combine.row_set import RowSet
+from prep.errors import UserError
+from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
+from prep.rows.indexing import RowWriter, count_kinds
+from prep.rows.origins import explain_broken_way
+from prep.rows.row_file import RowFile
+from prep.storage.manifests import Manifest, read_manifest
+from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_file, require_name
 
 Progress = Callable[[int], None]
-# Above any file's number of rows: a position in the mix is its part's number times this, plus its row.
-_PART = 1 << 40
 _ALL_POINTS = 100
 
 
@@ -82,7 +81,7 @@ def mix_files(
         others = (duplicates_path,) if options.dedup else ()
         outputs = stack.enter_context(open_outputs(output, others, step="mix", force=options.force))
         policy = check_same_policy(parts)
-        files = {name: stack.enter_context(LineFile(path)) for name, path in parts.items()}
+        files = {name: stack.enter_context(RowFile(path, is_input=True)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
         form = _check_same_formatting(measured)
@@ -94,24 +93,21 @@ def mix_files(
                 available[name] = len(measured[name].indices)
             has_duplicates = bool(dropped.bytes_written)
         draw, order = _choose_rows(measured, options)
-        out = outputs.stage(output)
+        out = RowWriter(outputs, output)
         renamed = _rename_sources(parts, measured)
-        counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-        names = list(files)
-        for number in order:
-            name, index = names[number // _PART], number % _PART
-            line = files[name].read_line(index)
-            out.write(_rename_source(line, renamed[name]) if name in renamed else line)
-            counts.update(files[name].read_row(index).kinds)
-            on_rows(1)
+        rows = RowSet(
+            list(files.values()),
+            {number: renamed[name] for number, name in enumerate(files) if name in renamed},
+        )
+        rows.copy(order, out, on_rows)
         taken = {name: len(indices) for name, indices in draw.indices.items()}
         manifest = Manifest(
             step="mix",
             options=_describe_options(options, renamed),
             think_policy=policy,
-            inputs=[{"name": name, **describe_input(path)} for name, path in parts.items()],
-            counts={"records": len(order), "taken": taken, **counts},
-            output=describe_output(out, form),
+            inputs=[{"name": name, **file.entry} for name, file in files.items()],
+            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order)},
+            output=out.describe(form),
         )
         for file in files.values():
             file.check_unchanged()
@@ -174,31 +170,22 @@ def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
     return {name: share / total for name, share in ratio.items()}
 
 
-def _measure(file: LineFile, options: MixOptions, on_rows: Progress) -> _Measured:
-    sources: set[str] = set()
-    first = file.read_row(0).formatting
-
-    def read_rows() -> Iterator[TrainingRow]:
-        for index, row in enumerate(file.read_rows()):
-            if row.formatting != first:
-                raise InputError(
-                    f"{file.path} row {index + 1} is {row.formatting}, and row 1 is {first}",
-                    hint=f"lfc prep lint {file.path} tells all",
-                )
-            origin = Origin.parse(row.origin)
-            sources.add(origin.source if origin else "")
-            on_rows(1)
-            yield row
-
+def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured:
+    formatting = file.kind
     if options.by == "tokens" and options.model is not None:
         from prep.tokens.encoder import count_tokens
 
-        sizes = array("Q", count_tokens(("\n".join(row.texts) for row in read_rows()), options.model))
+        def read_texts() -> Iterator[str]:
+            for row in file.read_rows():
+                on_rows(1)
+                yield "\n".join(row.texts)
+
+        sizes = array("Q", count_tokens(read_texts(), options.model))
     elif options.by == "characters":
-        sizes = array("Q", (sum(map(len, row.texts)) for row in read_rows()))
+        sizes = array("Q", file.index.column("characters").tolist())
     else:
-        sizes = array("Q", (1 for _ in read_rows()))
-    return _Measured(sizes, range(len(file)), sources, first)
+        sizes = array("Q", [1]) * len(file)
+    return _Measured(sizes, range(len(file)), set(file.index.datasets), formatting)
 
 
 def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
@@ -210,23 +197,33 @@ def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
 
 
 def _drop_duplicates(
-    files: Mapping[str, LineFile], measured: Mapping[str, _Measured], kind: str
+    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], kind: str
 ) -> dict[str, bytes]:
     """Take the copies of earlier rows, in this part or one before it, out of `indices`."""
-    duplicates = DuplicateFilter(kind)
+    finder = CopyFinder(kind)
     gone: dict[str, bytes] = {}
+    starts = dict(zip(files, accumulate(map(len, files.values()), initial=0), strict=False))
     for name, file in files.items():
-        kept = array("Q")
-        lines = []
-        for index, row in enumerate(file.read_rows()):
-            first = duplicates.find_first(row)
+        copied = finder.find_in_index(file.index) if kind in KEYS else finder.find_in_rows(file.read_rows())
+        kept, copies, firsts = array("Q"), [], []
+        for place, first in enumerate(copied):
             if first is None:
-                kept.append(index)
+                kept.append(place)
             else:
-                lines.append(duplicates.describe(row, first))
+                copies.append(place)
+                firsts.append(first)
         measured[name].indices = kept
-        gone[name] = b"".join(lines)
+        gone[name] = b"".join(
+            describe_copy(row, _read_origin(files, starts, first), kind)
+            for row, first in zip(file.read_rows(copies), firsts, strict=True)
+        )
     return gone
+
+
+def _read_origin(files: Mapping[str, RowFile], starts: Mapping[str, int], number: int) -> str:
+    """Return the origin of a row that is counted over all parts."""
+    name = next(name for name in reversed(list(files)) if starts[name] <= number)
+    return files[name].read_row(number - starts[name]).origin
 
 
 def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tuple[Draw, "array[int]"]:
@@ -243,8 +240,10 @@ def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tupl
         )
         draw = draw_rows(measured, wish, rng)
     order = array("Q")
-    for number, indices in enumerate(draw.indices.values()):
-        order.extend(number * _PART + index for index in indices)
+    start = 0
+    for name, indices in draw.indices.items():
+        order.extend(start + index for index in indices)
+        start += len(measured[name].sizes)
     rng.shuffle(order)
     return draw, order
 
@@ -275,15 +274,6 @@ def _origin_files(path: Path) -> dict[tuple[str, str], str]:
             if all(step.manifest.step != "convert" for step in way[1:])
             for entry in way[0].manifest.read_inputs()
         }
-
-
-def _rename_source(line: bytes, names: Mapping[str, str]) -> bytes:
-    import orjson
-
-    record = orjson.loads(line)
-    source, slash, rest = str(record.get("origin", "")).partition("/")
-    record["origin"] = f"{names.get(source, source)}{slash}{rest}"
-    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[str, Any]:

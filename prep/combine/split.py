@@ -1,25 +1,28 @@
 """One file → train, validation and test files with no question on two sides."""
 
 import re
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prep.combine.groups import join_groups, number_conversations, number_keys
 from prep.combine.hold_out import SIDES, assign_sides
+from prep.combine.row_set import RowSet
 from prep.errors import InputError, UserError
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
 from prep.registry.dataset_info import FILE_NAME, read_registry
-from prep.rows.line_file import LineFile
-from prep.rows.origins import Origin
-from prep.rows.questions import hash_question, hash_text, normalise_question
+from prep.rows.indexing import RowWriter, count_kinds
+from prep.rows.questions import hash_text, normalise_question
 from prep.rows.readers import SourceRow, read_rows
-from prep.rows.records import KINDS
-from prep.storage.manifests import Manifest, describe_input, read_manifest
-from prep.storage.outputs import describe_output, open_outputs
+from prep.rows.row_file import RowFile
+from prep.storage.manifests import Manifest, read_manifest
+from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_name
+from prep.storage.row_index import RowIndex
 
 Progress = Callable[[int], None]
 _TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
@@ -71,29 +74,27 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
     with ExitStack() as stack:
         held_out = (targets["test"], targets["val"])
         outputs = stack.enter_context(open_outputs(targets["train"], held_out, step="split", force=options.force))
-        file = stack.enter_context(LineFile(path))
-        rows = _Rows.read(file, on_rows)
+        file = stack.enter_context(RowFile(path, is_input=True))
+        formatting = file.kind
+        rows = _Rows.of(file.index)
         test_sets = _read_test_sets(options.dataset_dir or prefix.parent, set(targets.values()))
         dropped = _find_overlap(path, rows, test_sets, drop=options.drop_overlap)
         wanted = _count_wanted(options.sizes, len(file) - len(dropped))
         sides = assign_sides(rows.strata(dropped), wanted, options.seed, _refuse_size)
         made = {side: target for side, target in targets.items() if side == "train" or wanted[side]}
         manifest = read_manifest(path)
-        source = describe_input(path)
         manifests = {}
+        row_set, flags = RowSet([file]), file.index.column("flags")
         for side, target in made.items():
-            out = outputs.stage(target)
-            counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
-            for index in sides[side]:
-                out.write(file.read_line(index))
-                counts.update(rows.kinds[index])
+            out = RowWriter(outputs, target)
+            row_set.copy(array("Q", sides[side]), out, on_rows)
             manifests[target] = Manifest(
                 step="split",
                 options={**_describe_options(options), "side": side},
                 think_policy=manifest.think_policy if manifest else None,
-                inputs=[source],
-                counts={"records": len(sides[side]), **counts},
-                output=describe_output(out, rows.formatting),
+                inputs=[file.entry],
+                counts={"records": len(sides[side]), **count_kinds(flags, sides[side])},
+                output=out.describe(formatting),
             )
         unmade = [target for side, target in targets.items() if side not in made and options.force]
         file.check_unchanged()
@@ -103,56 +104,35 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
 
 @dataclass
 class _Rows:
-    """What deciding needs of each row, by index: its group, source, question and kinds."""
+    """What deciding needs of each row, by index: its group, its dataset and its question."""
 
-    formatting: str
-    groups: list[int]
-    sources: list[str]
-    questions: list[bytes]
-    kinds: list[tuple[str, ...]]
+    groups: Any
+    datasets: list[str]
+    dataset_codes: Any
+    questions: Any
 
     @classmethod
-    def read(cls, file: LineFile, on_rows: Progress) -> "_Rows":
+    def of(cls, index: RowIndex) -> "_Rows":
         """Union the rows that must not part: by question, in whatever context, and by conversation."""
-        rows = cls(file.read_row(0).formatting, list(range(len(file))), [], [], [])
-        first_with: dict[bytes, int] = {}
-        for index, row in enumerate(file.read_rows()):
-            if row.formatting != rows.formatting:
-                raise InputError(
-                    f"{file.path} row {index + 1} is {row.formatting}, and row 1 is {rows.formatting}",
-                    hint=f"lfc prep lint {file.path} tells all",
-                )
-            origin = Origin.parse(row.origin)
-            question = hash_question(row)
-            keys = [question]
-            if origin is not None:
-                keys.append(hash_text(origin.conversation))
-            for key in keys:
-                rows.groups[rows.find(index)] = rows.find(first_with.setdefault(key, index))
-            rows.sources.append(origin.source if origin else "")
-            rows.questions.append(question)
-            rows.kinds.append(tuple(kind for kind, count in row.kinds.items() if count))
-            on_rows(1)
-        rows.groups = [rows.find(index) for index in range(len(file))]
-        return rows
-
-    def find(self, index: int) -> int:
-        """Return the index that stands for a row's group."""
-        groups = self.groups
-        while groups[index] != index:
-            groups[index] = groups[groups[index]]
-            index = groups[index]
-        return index
+        questions, conversations = index.column("question"), index.column("conversation")
+        keys = [number_keys(questions), number_conversations(conversations)]
+        return cls(join_groups(keys), index.datasets, index.dataset_codes, questions)
 
     def strata(self, without: set[int]) -> dict[str, list[list[int]]]:
-        """Return the groups of each source, a group of several sources with its first row's."""
-        members: dict[int, list[int]] = defaultdict(list)
-        for index, group in enumerate(self.groups):
-            if index not in without:
-                members[group].append(index)
+        """Return the groups of each dataset, a group of several datasets with its first row's."""
+        import numpy as np
+
+        stays = np.ones(len(self.groups), dtype=bool)
+        stays[list(without)] = False
+        rows = np.flatnonzero(stays)
+        order = rows[np.argsort(self.groups[rows], kind="stable")]
+        begins = np.flatnonzero(np.diff(self.groups[order], prepend=-1))
+        codes = self.dataset_codes[order[begins]].tolist()
+        ends = [*begins[1:].tolist(), len(order)]
+        members = order.tolist()
         strata: dict[str, list[list[int]]] = defaultdict(list)
-        for indices in members.values():
-            strata[self.sources[indices[0]]].append(indices)
+        for begin, end, code in zip(begins.tolist(), ends, codes, strict=True):
+            strata[self.datasets[code]].append(members[begin:end])
         return {source: strata[source] for source in sorted(strata)}
 
 
@@ -231,17 +211,20 @@ def _hash_asked(path: Path, dataset: Dataset) -> Iterator[bytes]:
 
 def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], *, drop: bool) -> set[int]:
     """Return the indices of rows that a test set asks too, with all of their groups; refuse unless `drop`."""
+    import numpy as np
+
     overlapping: set[int] = set()
+    asked = rows.questions.tolist() if test_sets else []
     for name, questions in test_sets.items():
-        found = [index for index, question in enumerate(rows.questions) if question in questions]
+        found = [index for index, question in enumerate(asked) if question in questions]
         if found and not drop:
             raise UserError(
                 f"{len(found):,} rows of {path} ask what the registered test set '{name}' asks; "
                 f"the first is row {found[0] + 1}",
                 hint="--drop-overlap to leave them out",
             )
-        overlapping |= {rows.groups[index] for index in found}
-    return {index for index, group in enumerate(rows.groups) if group in overlapping}
+        overlapping |= set(rows.groups[found].tolist())
+    return set(np.flatnonzero(np.isin(rows.groups, list(overlapping))).tolist()) if overlapping else set()
 
 
 def _describe_options(options: SplitOptions) -> dict[str, Any]:

@@ -25,13 +25,14 @@ from prep.convert.where import all_hold, parse_condition
 from prep.errors import InputError, RecordError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.parallel.threads import WorkAhead
-from prep.rows.duplicates import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.indexing import RowWriter
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.atomic import AtomicFile
 from prep.storage.manifests import Manifest, read_manifest
-from prep.storage.outputs import OutputSet, describe_output, open_outputs, refuse_inputs
+from prep.storage.outputs import OutputSet, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
@@ -327,7 +328,9 @@ class _Run:
             self._counts["too_long"] = 0
         self._first_reject = ""
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
-        self._files: dict[Path, AtomicFile] = {path: outputs.stage(path) for path in names}
+        self._rows = {path: RowWriter(outputs, path) for path in (names.main, names.tools)}
+        self._files: dict[Path, AtomicFile] = {path: writer.file for path, writer in self._rows.items()}
+        self._files |= {path: outputs.stage(path) for path in names[2:]}
 
     def take(self, index: int, shard: ShardResult) -> None:
         """Write one shard; they come in the order of the output."""
@@ -371,13 +374,14 @@ class _Run:
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
+        facts = None
         if self._duplicates is not None and lines:
-            lines, gone, lost = self._duplicates.filter_lines(lines)
+            lines, facts, gone, lost = self._duplicates.filter_lines(lines)
             self._counts["duplicates"] += gone.count(b"\n")
             self._counts.subtract(lost)
             self._files[self._names.duplicates].write(gone)
         if lines:
-            self._files[path].write(lines)
+            self._rows[path].write(lines, facts)
 
     def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
         names = ", ".join(entry["path"] for entry in inputs)
@@ -394,7 +398,6 @@ class _Run:
         return {"records": counts["tool_records"], "with_history": counts["tool_records_with_history"]}
 
     def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
-        file = self._files[path]
         options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
         for name in ("system", "where", "limit", "sample", "dedup"):
             if value := getattr(self._options, name):
@@ -410,5 +413,5 @@ class _Run:
             think_policy=plan.policy.value,
             inputs=inputs,
             counts=dict(self._counts) if path == self._names.main else self._count_tool_records(),
-            output=describe_output(file, "sharegpt" if path == self._names.tools else "alpaca"),
+            output=self._rows[path].describe("sharegpt" if path == self._names.tools else "alpaca"),
         )

@@ -1,1 +1,1 @@
-"""What is wrong with a dataset, what mends it, and what it holds."""
+"""What is wrong with a dataset, what fixes it, and what it holds."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RecordError
-from prep.quality.findings import Fault, Finding, OnFinding
+from prep.quality.findings import Finding, LintRule, OnFinding, Where
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.registry.dataset import Dataset, align_row
+from prep.registry.dataset import Dataset, align_row, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.kinds import ALPACA_COLUMNS, MEDIA
@@ -35,25 +35,25 @@ _PROGRESS_ROWS = 1000
 _SHAREGPT_COLUMNS = ("messages", "system", "tools")
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _FIX = "lfc prep lint --fix FILE -o NEW repairs it"
-_BY_HAND = "mend it by hand or take the row out: it cannot be repaired without guessing"
-_MENDS = {
-    Fault.BOM: "save the file as UTF-8 without a BOM, or lfc prep lint --fix FILE -o NEW",
-    Fault.ENCODING: "save the file as UTF-8",
-    Fault.CRLF: "save the file with \\n line ends, or lfc prep lint --fix FILE -o NEW",
-    Fault.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
-    Fault.JSON: "write one whole JSON object a line",
-    Fault.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
-    Fault.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
-    Fault.NOT_OBJECT: "write one JSON object a line",
-    Fault.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',
-    Fault.TYPE: 'write a string; null first and text later stops LLaMA-Factory\'s loader, so write "" or []',
-    Fault.HISTORY: "write [] or a list of [question, answer] pairs of strings",
-    Fault.TURNS: "make the turns alternate, with the dataset's tags",
-    Fault.EMPTY: "fill it or take the row out",
-    Fault.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep lint --fix FILE -o NEW",
-    Fault.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; --fix does it",
-    Fault.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
-    Fault.NO_ROWS: "convert the source again",
+_BY_HAND = "fix it by hand or take the row out: it cannot be repaired without guessing"
+_FIXES = {
+    LintRule.BOM: "save the file as UTF-8 without a BOM, or lfc prep lint --fix FILE -o NEW",
+    LintRule.ENCODING: "save the file as UTF-8",
+    LintRule.CRLF: "save the file with \\n line ends, or lfc prep lint --fix FILE -o NEW",
+    LintRule.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
+    LintRule.JSON: "write one whole JSON object a line",
+    LintRule.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
+    LintRule.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
+    LintRule.NOT_OBJECT: "write one JSON object a line",
+    LintRule.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',
+    LintRule.TYPE: 'write a string; null first and text later stops LLaMA-Factory\'s loader, so write "" or []',
+    LintRule.HISTORY: "write [] or a list of [question, answer] pairs of strings",
+    LintRule.TURNS: "make the turns alternate, with the dataset's tags",
+    LintRule.EMPTY: "fill it or take the row out",
+    LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep lint --fix FILE -o NEW",
+    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; --fix does it",
+    LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
+    LintRule.NO_ROWS: "convert the source again",
 }
 
 
@@ -85,12 +85,12 @@ def lint_dataset(
     rows, counts = 0, Counter[str]()
 
     def report(finding: Finding) -> None:
-        if finding.kind not in ignore:
-            counts[finding.kind.value] += 1
+        if finding.rule not in ignore:
+            counts[finding.rule] += 1
             on_finding(finding)
 
     for path in dataset.paths:
-        linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=Fault.DUPLICATE not in ignore)
+        linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=LintRule.DUPLICATE not in ignore)
         linter.run()
         rows += linter.rows
     return LintSummary(rows, dict(sorted(counts.items())))
@@ -110,7 +110,11 @@ class _FileLinter:
     ) -> None:
         self.rows = 0
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
-        self._questions = QuestionBook() if looks_for_duplicates else None
+        index = find_own_index(dataset, path) if looks_for_duplicates else None
+        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        # None when nothing is to be added.
+        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns = dataset.columns
         self._names = tuple(columns.get(name, "") for name in ("prompt", "query", "response", "system", "history"))
@@ -122,23 +126,23 @@ class _FileLinter:
         check_json_suffix(self._path)
         is_misnamed = holds_lines_as_json(self._path)
         if is_misnamed:
-            self._add(0, Fault.FILE_NAME, "one object a line, in a file named .json")
+            self._add(0, LintRule.FILE_NAME, "one object a line, in a file named .json")
         if is_misnamed or self._path.suffix.lower() == ".jsonl":
             is_readable = self._run_lines()
         else:
             is_readable = self._run_array()
         if is_readable and not self.rows:
-            self._add(0, Fault.NO_ROWS, "the file has no rows")
+            self._add(0, LintRule.NO_ROWS, "the file has no rows")
         self._report_mixed_policy()
-        for line, first_line in self._questions.find_duplicates() if self._questions else ():
-            self._add(line, Fault.DUPLICATE, f"asks what line {first_line} asks")
+        for line, first_line in self._book.find_duplicates() if self._looks_for_duplicates else ():
+            self._add(line, LintRule.DUPLICATE, f"asks what line {first_line} asks")
         self._on_rows(self.rows % _PROGRESS_ROWS)
 
     def _run_lines(self) -> bool:
         crlf, blank = _Repeats(), _Repeats()
         encoding = _OTHER_ENCODINGS.get(self._read_start())
         if encoding:
-            self._add(1, Fault.ENCODING, f"the file is {encoding}, not UTF-8")
+            self._add(1, LintRule.ENCODING, f"the file is {encoding}, not UTF-8")
             return False
         for block in read_blocks(self._path):
             lines = block.data.split(b"\n")
@@ -147,7 +151,7 @@ class _FileLinter:
             for number, raw in enumerate(lines, block.first_row):
                 line = raw
                 if number == 1 and raw.startswith(BOM):
-                    self._add(1, Fault.BOM, "the file begins with a byte order mark")
+                    self._add(1, LintRule.BOM, "the file begins with a byte order mark")
                     line = raw[len(BOM) :]
                 if line.endswith(b"\r"):
                     crlf.add(number)
@@ -156,9 +160,9 @@ class _FileLinter:
                 else:
                     self._take_line(number, line)
         if crlf.count:
-            self._add(crlf.first, Fault.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
+            self._add(crlf.first, LintRule.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
         if blank.count:
-            self._add(blank.first, Fault.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
+            self._add(blank.first, LintRule.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
         return True
 
     def _read_start(self) -> bytes:
@@ -175,7 +179,7 @@ class _FileLinter:
             return
         repeated = find_repeated_key(line, row)
         if repeated is not None:
-            self._add(number, Fault.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
+            self._add(number, LintRule.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
         self._take(number, row)
 
     def _run_array(self) -> bool:
@@ -183,11 +187,11 @@ class _FileLinter:
             for number, row in iter_json_rows(self._path):
                 if isinstance(row, RecordError):
                     self.rows += 1
-                    self._add(number, Fault.REPEATED_KEY, str(row))
+                    self._add(number, LintRule.REPEATED_KEY, str(row))
                 else:
                     self._take(number, row)
         except InputError as error:
-            self._add(0, Fault.JSON, str(error).removeprefix(f"{self._path} "))
+            self._add(0, LintRule.JSON, str(error).removeprefix(f"{self._path} "))
             return False
         return True
 
@@ -196,7 +200,7 @@ class _FileLinter:
         if self.rows % _PROGRESS_ROWS == 0:
             self._on_rows(_PROGRESS_ROWS)
         if type(row) is not dict:
-            self._add(number, Fault.NOT_OBJECT, f"a JSON {type(row).__name__}, not an object")
+            self._add(number, LintRule.NOT_OBJECT, f"a JSON {type(row).__name__}, not an object")
         elif self._has_right_columns(number, row):
             self._check_row(number, row)
 
@@ -207,9 +211,9 @@ class _FileLinter:
         except UnicodeDecodeError as decode_error:
             byte = line[decode_error.start]
             message = f"byte {decode_error.start + 1} of the line, 0x{byte:02x}, is not UTF-8"
-            self._add(number, Fault.ENCODING, message)
+            self._add(number, LintRule.ENCODING, message)
         else:
-            self._add(number, Fault.JSON, f"not JSON: {error}")
+            self._add(number, LintRule.JSON, f"not JSON: {error}")
 
     def _has_right_columns(self, number: int, row: dict[str, Any]) -> bool:
         if row.keys() == self._keys:
@@ -220,9 +224,9 @@ class _FileLinter:
                 seen = ", ".join(f"'{name}'" for name in row) or "none"
                 self._add(
                     number,
-                    Fault.COLUMNS,
+                    LintRule.COLUMNS,
                     f"column '{missing[0]}' not found; columns are {seen}",
-                    mend="lfc prep convert turns other shapes into training rows",
+                    fix="lfc prep convert turns other shapes into training rows",
                 )
                 return False
             self._keys = row.keys()
@@ -230,7 +234,7 @@ class _FileLinter:
         missing = sorted(self._keys - row.keys())
         extra = sorted(row.keys() - self._keys)
         parts = [f"without {', '.join(missing)}"] * bool(missing) + [f"with also {', '.join(extra)}"] * bool(extra)
-        self._add(number, Fault.COLUMNS, f"not the columns of the first row: {' and '.join(parts)}")
+        self._add(number, LintRule.COLUMNS, f"not the columns of the first row: {' and '.join(parts)}")
         return not self._find_missing_columns(row)
 
     def _find_missing_columns(self, row: dict[str, Any]) -> list[str]:
@@ -252,15 +256,15 @@ class _FileLinter:
             self._report_wrong_types(number, row)
             return
         if self._dataset.policy and type(row.get("origin", "")) is not str:
-            self._add(number, Fault.TYPE, "column 'origin' is not a string")
+            self._add(number, LintRule.TYPE, "column 'origin' is not a string")
         # The record schema asks for an instruction; LLaMA-Factory itself also takes an input alone.
         is_asked = bool(prompt.strip() or (query.strip() and not self._dataset.policy))
         if not is_asked:
-            self._add(number, Fault.EMPTY, "the question is empty")
+            self._add(number, LintRule.EMPTY, "the question is empty")
         self._check_output(number, row, response)
         for name, text in (("instruction", prompt), ("input", query), ("output", response), ("system", system)):
             if "<|" in text and (found := find_chat_markup(text)):
-                self._add_repairable(number, row, Fault.MARKUP, f"chat markup {found} stands inside the {name}")
+                self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the {name}")
         if (history or self._names[4] in row) and not self._check_history(number, row, history):
             return
         if is_asked and self._questions:
@@ -272,38 +276,38 @@ class _FileLinter:
             conversation = align_row(row, self._dataset)
             plan_turns(conversation, TemplateOptions())
         except InputError as error:
-            self._add(number, Fault.TURNS, str(error))
+            self._add(number, LintRule.TURNS, str(error))
             return
         for name in ("system", "tools"):
             column = self._dataset.columns.get(name)
             if column in row and row[column] is None:
-                self._add(number, Fault.TYPE, f"column '{column}' is null")
+                self._add(number, LintRule.TYPE, f"column '{column}' is null")
         messages = conversation.messages
         for place, (role, text) in enumerate(messages, 1):
             if not text.strip():
-                self._add(number, Fault.EMPTY, f"turn {place} is empty")
+                self._add(number, LintRule.EMPTY, f"turn {place} is empty")
             if "<|" in text and (found := find_chat_markup(text)):
-                self._add(number, Fault.MARKUP, f"chat markup {found} stands inside turn {place}", mend=_BY_HAND)
+                self._add(number, LintRule.MARKUP, f"chat markup {found} stands inside turn {place}", fix=_BY_HAND)
             if role == Message.ASSISTANT and place < len(messages) and (OPEN_TAG in text or CLOSE_TAG in text):
-                self._add(number, Fault.HISTORY_THOUGHT, f"a think tag stands in turn {place}, before the last")
+                self._add(number, LintRule.HISTORY_THOUGHT, f"a think tag stands in turn {place}, before the last")
         if messages[-1][0] == Message.ASSISTANT:
             self._check_output(number, row, messages[-1][1])
 
     def _check_history(self, number: int, row: dict[str, Any], history: object) -> bool:
         if history is None:
-            self._add(number, Fault.TYPE, "column 'history' is null")
+            self._add(number, LintRule.TYPE, "column 'history' is null")
             return False
         if not isinstance(history, list) or not all(map(is_text_pair, history)):
-            self._add(number, Fault.HISTORY, "history is not a list of [question, answer] pairs of strings")
+            self._add(number, LintRule.HISTORY, "history is not a list of [question, answer] pairs of strings")
             return False
         for question, answer in history:
             if not question.strip() or not answer.strip():
-                self._add(number, Fault.EMPTY, "an earlier turn is empty")
+                self._add(number, LintRule.EMPTY, "an earlier turn is empty")
             if OPEN_TAG in answer or CLOSE_TAG in answer:
-                self._add(number, Fault.HISTORY_THOUGHT, "a think tag stands in the history")
+                self._add(number, LintRule.HISTORY_THOUGHT, "a think tag stands in the history")
             found = find_chat_markup(question) or find_chat_markup(answer)
             if found:
-                self._add_repairable(number, row, Fault.MARKUP, f"chat markup {found} stands inside the history")
+                self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the history")
         return True
 
     def _check_output(self, number: int, row: dict[str, Any], output: str) -> None:
@@ -311,25 +315,25 @@ class _FileLinter:
             self._untagged += 1
             self._first_untagged = self._first_untagged or number
             if not output or output.isspace():
-                self._add(number, Fault.EMPTY, "the output is empty")
+                self._add(number, LintRule.EMPTY, "the output is empty")
             elif may_hold_markup(output) and (fault := find_output_fault(output)):
-                self._add_repairable(number, row, Fault.THINK, fault)
+                self._add_repairable(number, row, LintRule.THINK, fault)
             elif self._dataset.policy is ThinkPolicy.TAGGED:
-                self._add(number, Fault.THINK_POLICY, "no think block, in a file made with think policy tagged")
+                self._add(number, LintRule.THINK_POLICY, "no think block, in a file made with think policy tagged")
             return
         fault = None if _is_plainly_sound(output) else find_output_fault(output)
         if fault:
-            self._add_repairable(number, row, Fault.THINK, fault)
+            self._add_repairable(number, row, LintRule.THINK, fault)
             return
         if not output.rpartition(CLOSE_TAG)[2].strip():
-            self._add(number, Fault.EMPTY, "nothing stands after the thought")
+            self._add(number, LintRule.EMPTY, "nothing stands after the thought")
         is_empty = output.startswith(EMPTY_THOUGHT)
         self._empty_thoughts += is_empty
         self._first_empty_thought = self._first_empty_thought or number * is_empty
         policy = self._dataset.policy
         if policy is ThinkPolicy.STRIP or (policy is ThinkPolicy.MASKED and is_empty):
             block = "an empty think block" if is_empty else "a think block"
-            self._add(number, Fault.THINK_POLICY, f"{block}, in a file made with think policy {policy}")
+            self._add(number, LintRule.THINK_POLICY, f"{block}, in a file made with think policy {policy}")
 
     def _report_mixed_policy(self) -> None:
         """Without a manifest, rows that write an empty thought and rows that write none cannot both be meant."""
@@ -337,7 +341,7 @@ class _FileLinter:
             line = self._first_untagged if self._untagged <= self._empty_thoughts else self._first_empty_thought
             self._add(
                 line,
-                Fault.THINK_POLICY,
+                LintRule.THINK_POLICY,
                 f"{self._empty_thoughts:,} rows have an empty think block and {self._untagged:,} have none",
             )
 
@@ -346,20 +350,20 @@ class _FileLinter:
             value = row.get(name, "")
             if not isinstance(value, str):
                 seen = "null" if value is None else f"{type(value).__name__}, not a string"
-                self._add(number, Fault.TYPE, f"column '{name}' is {seen}")
+                self._add(number, LintRule.TYPE, f"column '{name}' is {seen}")
         if self._names[4] in row:
             self._check_history(number, row, row[self._names[4]])
 
-    def _add_repairable(self, number: int, row: dict[str, Any], kind: Fault, message: str) -> None:
+    def _add_repairable(self, number: int, row: dict[str, Any], kind: LintRule, message: str) -> None:
         try:
             repair_row(row, ThinkPolicy.TAGGED, "")
         except RecordError:
-            self._add(number, kind, message, mend=_BY_HAND)
+            self._add(number, kind, message, fix=_BY_HAND)
         else:
-            self._add(number, kind, message, mend=_FIX)
+            self._add(number, kind, message, fix=_FIX)
 
-    def _add(self, line: int, kind: Fault, message: str, mend: str | None = None) -> None:
-        self._report(Finding(self._path.as_posix(), line, kind, message, mend or _MENDS[kind]))
+    def _add(self, line: int, kind: LintRule, message: str, fix: str | None = None) -> None:
+        self._report(Finding(kind, message, fix or _FIXES[kind], where=Where(self._path.as_posix(), line)))
 
 
 class _Repeats:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
-from prep.quality.findings import Fault, Finding
+from prep.quality.findings import Finding, LintRule, Where
 from prep.registry.dataset import DEFAULT_COLUMNS, FORMATTINGS, list_entry_files
 from prep.registry.dataset_info import (
     SHAREGPT_TAGS,
@@ -54,7 +54,7 @@ def lint_registry(path: Path) -> list[Finding]:
 def _decode(file: str, content: bytes, findings: list[Finding]) -> str | None:
     if content.startswith(BOM):
         message = "a byte order mark: LLaMA-Factory cannot read the file, and the WebUI's list stays empty"
-        findings.append(Finding(file, 1, Fault.BOM, message, _SAVE_AS_UTF8, 1))
+        findings.append(Finding(LintRule.BOM, message, _SAVE_AS_UTF8, where=Where(file, 1, 1)))
         content = content[len(BOM) :]
     try:
         text = content.decode("utf-8")
@@ -62,14 +62,14 @@ def _decode(file: str, content: bytes, findings: list[Finding]) -> str | None:
         before = content[: error.start].decode("utf-8")
         line, column = _find_place(before, len(before))
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        findings.append(Finding(file, line, Fault.ENCODING, message, _SAVE_AS_UTF8, column))
+        findings.append(Finding(LintRule.ENCODING, message, _SAVE_AS_UTF8, where=Where(file, line, column)))
         return None
     if not text.isascii():
         place = next(place for place, sign in enumerate(text) if not sign.isascii())
         line, column = _find_place(text, place)
         message = f"{text[place]!r} is not ASCII: LLaMA-Factory reads the file in the locale's encoding"
-        mend = f"write it as {json.dumps(text[place])}"
-        findings.append(Finding(file, line, Fault.ENCODING, message, mend, column))
+        fix = f"write it as {json.dumps(text[place])}"
+        findings.append(Finding(LintRule.ENCODING, message, fix, where=Where(file, line, column)))
     return text
 
 
@@ -80,15 +80,17 @@ def _parse(file: str, text: str, findings: list[Finding]) -> dict[str, Any] | No
         findings.append(_explain_json_error(file, text, error))
         return None
     except RecursionError:
-        findings.append(Finding(file, 1, Fault.JSON, "nested too deeply", _WHAT_IT_IS, 1))
+        findings.append(Finding(LintRule.JSON, "nested too deeply", _WHAT_IT_IS, where=Where(file, 1, 1)))
         return None
     except ValueError as error:
         # A number of more than 4,300 digits.
-        findings.append(Finding(file, 1, Fault.JSON, f"not JSON that can be read: {error}", _WHAT_IT_IS, 1))
+        findings.append(
+            Finding(LintRule.JSON, f"not JSON that can be read: {error}", _WHAT_IT_IS, where=Where(file, 1, 1))
+        )
         return None
     if not isinstance(entries, dict):
         message = f"a JSON {type(entries).__name__}, not an object of entries"
-        findings.append(Finding(file, 1, Fault.NOT_OBJECT, message, _WHAT_IT_IS, 1))
+        findings.append(Finding(LintRule.NOT_OBJECT, message, _WHAT_IT_IS, where=Where(file, 1, 1)))
         return None
     return entries
 
@@ -105,15 +107,17 @@ class _EntryLinter:
         if fault:
             is_path = "/" in name or "\\" in name
             reason = "a name is a key, not a path" if is_path else fault
-            self._add(name, Fault.NAME, f"the name cannot be used: {reason}", "letters, digits, '_' and '-' work")
+            self._add(
+                name, LintRule.NAME, f"the name cannot be used: {reason}", "letters, digits, '_' and '-' work"
+            )
         if not isinstance(entry, dict):
             message = f"a JSON {type(entry).__name__}, not an object"
-            self._add(name, Fault.NOT_OBJECT, message, _REGISTER_AGAIN)
+            self._add(name, LintRule.NOT_OBJECT, message, _REGISTER_AGAIN)
             return
         formatting = entry.get("formatting", "alpaca")
         if formatting not in FORMATTINGS:
             message = f"formatting {formatting!r} is unknown; allowed are {', '.join(FORMATTINGS)}"
-            self._add(name, Fault.FORMATTING, message, _REGISTER_AGAIN)
+            self._add(name, LintRule.FORMATTING, message, _REGISTER_AGAIN)
             return
         if any(key in entry for key in _REMOTE_KEYS):
             return
@@ -139,23 +143,23 @@ class _EntryLinter:
         schema = json.loads((files("llamafactory_configs") / "schemas" / SCHEMA_NAME).read_text("utf-8"))
         for fault in Draft202012Validator(schema).iter_errors(sound):
             name, *keys = map(str, fault.absolute_path)
-            message, mend = fault.message[:_SHOWN_CHARACTERS], _REGISTER_AGAIN
+            message, fix = fault.message[:_SHOWN_CHARACTERS], _REGISTER_AGAIN
             if fault.validator == "additionalProperties":
-                message, mend = _explain_unknown_key(fault.schema, fault.instance)
-            self._add(name, Fault.ENTRY, ": ".join([*keys, message]), mend)
+                message, fix = _explain_unknown_key(fault.schema, fault.instance)
+            self._add(name, LintRule.ENTRY, ": ".join([*keys, message]), fix)
 
     def report_names_given_twice(self) -> None:
         names = [member.name for member in self._members]
         for name in sorted({name for name in names if names.count(name) > 1}):
             message = f"the name stands {names.count(name)} times: only the last entry counts"
-            self._add(name, Fault.NAME, message, "give each entry its own name")
+            self._add(name, LintRule.NAME, message, "give each entry its own name")
 
     def _report_missing_file(self, name: str, file_name: object) -> None:
         if not isinstance(file_name, str) or not file_name:
-            self._add(name, Fault.MISSING_FILE, "the entry names no file_name and no hub", _REGISTER_AGAIN)
+            self._add(name, LintRule.MISSING_FILE, "the entry names no file_name and no hub", _REGISTER_AGAIN)
             return
         message = f"file_name '{file_name}' does not exist in {self._path.parent.as_posix()}"
-        self._add(name, Fault.MISSING_FILE, message, f"put it there, or lfc prep register --remove {name}")
+        self._add(name, LintRule.MISSING_FILE, message, f"put it there, or lfc prep register --remove {name}")
 
     def _read_rows(self, name: str, path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() not in (".json", ".jsonl"):
@@ -163,7 +167,7 @@ class _EntryLinter:
         try:
             rows = [row for _, row in islice(iter_json_rows(path), _LOOKED_AT_ROWS)]
         except InputError as error:
-            self._add(name, Fault.JSON, str(error), "lint the file itself")
+            self._add(name, LintRule.JSON, str(error), "lint the file itself")
             return []
         return [row for row in rows if isinstance(row, dict)]
 
@@ -195,13 +199,13 @@ class _EntryLinter:
             seen = (
                 ", ".join(repr(key) for key in turns[0]) if isinstance(turns[0], dict) else type(turns[0]).__name__
             )
-            self._add(name, Fault.TAGS, f"the turns have no {absent[0]!r}; they have {seen}", _REGISTER_AGAIN)
+            self._add(name, LintRule.TAGS, f"the turns have no {absent[0]!r}; they have {seen}", _REGISTER_AGAIN)
             return
         roles = {str(turn[keys[0]]) for turn in turns}
         unknown = sorted(roles - {tags.get(tag) for tag in SHAREGPT_TAGS if tag.endswith("_tag")})
         if unknown:
             message = f"no tag is {unknown[0]!r}, which turns carry: LLaMA-Factory skips such rows"
-            self._add(name, Fault.TAGS, message, _REGISTER_AGAIN)
+            self._add(name, LintRule.TAGS, message, _REGISTER_AGAIN)
 
     def _read_map(
         self, name: str, entry: dict[str, Any], key: str, default: dict[str, str]
@@ -209,7 +213,7 @@ class _EntryLinter:
         found = entry.get(key, default)
         if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
             return found
-        fault = Fault.COLUMNS if key == "columns" else Fault.TAGS
+        fault = LintRule.COLUMNS if key == "columns" else LintRule.TAGS
         self._add(name, fault, f"{key} is not an object of strings", _REGISTER_AGAIN)
         return None
 
@@ -217,19 +221,20 @@ class _EntryLinter:
         for ours, theirs in columns.items():
             if theirs not in row:
                 message = f"{ours} is column '{theirs}', which the rows do not have: a KeyError in LLaMA-Factory"
-                self._add(name, Fault.COLUMNS, message, _REGISTER_AGAIN)
+                self._add(name, LintRule.COLUMNS, message, _REGISTER_AGAIN)
 
     def _report_dropped_column(self, name: str, entry: dict[str, Any], ours: str, theirs: str) -> None:
         what = "columns lists" if "columns" in entry else "without columns, LLaMA-Factory reads"
         message = f"{what} no {ours}, so the rows' '{theirs}' is dropped in silence"
-        self._add(name, Fault.COLUMNS, message, _REGISTER_AGAIN)
+        self._add(name, LintRule.COLUMNS, message, _REGISTER_AGAIN)
 
-    def _add(self, name: str, kind: Fault, message: str, mend: str) -> None:
+    def _add(self, name: str, kind: LintRule, message: str, fix: str) -> None:
         self._told.add(name)
         line, column = self._places[name]
         # JSON can spell half a character, which no terminal prints.
         printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
-        finding = Finding(self._path.as_posix(), line, kind, f"'{printable}': {message}", mend, column)
+        where = Where(self._path.as_posix(), line, column)
+        finding = Finding(kind, f"'{printable}': {message}", fix, where=where)
         self._findings.append(finding)
 
 
@@ -245,8 +250,18 @@ def _explain_json_error(file: str, text: str, error: json.JSONDecodeError) -> Fi
     before = text[: error.pos].rstrip() if text[error.pos : error.pos + 1] != "," else text[: error.pos + 1]
     if re.match(r",\s*[}\]]", text[len(before) - 1 :]):
         line, column = _find_place(text, len(before) - 1)
-        return Finding(file, line, Fault.JSON, "a comma stands before the closing bracket", "take it out", column)
-    return Finding(file, error.lineno, Fault.JSON, error.msg, "mend it, or restore the .bak beside it", error.colno)
+        return Finding(
+            LintRule.JSON,
+            "a comma stands before the closing bracket",
+            "take it out",
+            where=Where(file, line, column),
+        )
+    return Finding(
+        LintRule.JSON,
+        error.msg,
+        "fix it, or restore the .bak beside it",
+        where=Where(file, error.lineno, error.colno),
+    )
 
 
 def _find_place(text: str, place: int) -> tuple[int, int]:

@@ -1,8 +1,11 @@
-"""Which rows of a file ask the same, told in 12 bytes a row."""
+"""Which rows of a file ask the same in the same context, told in 12 bytes a row."""
 
 from array import array
-from hashlib import blake2b
 from itertools import pairwise
+from typing import Any
+
+from prep.rows.questions import hash_text, normalise_question
+from prep.storage.row_index import RowIndex
 
 
 class QuestionBook:
@@ -13,12 +16,23 @@ class QuestionBook:
         self._lines = array("I")
 
     def add(self, line: int, question: str, context: tuple[object, ...]) -> None:
-        """Add a row's question, without case and white space; its context makes it another one."""
-        text = " ".join(question.casefold().split())
+        """Add a row's question, normalised; its context makes it another one."""
+        text = normalise_question(question)
         if any(context):
             text = f"{text}\0{context}"
-        self._digests.append(int.from_bytes(blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()))
+        self._digests.append(int.from_bytes(hash_text(text)[:8], "little"))
         self._lines.append(line)
+
+    @classmethod
+    def of(cls, index: RowIndex) -> "QuestionBook":
+        """Return the questions that a file's row index tells of."""
+        import numpy as np
+
+        book = cls()
+        keys: Any = index.column("asked").view(np.uint64).reshape(-1, 2)[:, 0]
+        book._digests.frombytes(np.ascontiguousarray(keys).tobytes())
+        book._lines.extend(range(1, len(index) + 1))
+        return book
 
     def find_duplicates(self) -> list[tuple[int, int]]:
         """Return (line, first line) of each question that came before, in file order."""

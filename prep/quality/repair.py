@@ -1,4 +1,4 @@
-"""Mending Alpaca rows: spoiled rows in, what convert would have written out."""
+"""Fixing Alpaca rows: spoiled rows in, what convert would have written out."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 
 from prep.errors import InputError, RecordError, RejectsError
 from prep.registry.dataset import find_dataset
+from prep.rows.indexing import RowWriter
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.records import AlpacaRecord, Exchange, is_text_pair, write_record
 from prep.rows.thinking import (
@@ -18,9 +19,8 @@ from prep.rows.thinking import (
     repair_answer,
     unwrap_chat_markup,
 )
-from prep.storage.atomic import AtomicFile
 from prep.storage.manifests import Manifest, describe_input
-from prep.storage.outputs import describe_output, open_outputs
+from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_name
 
 _PROGRESS_ROWS = 1000
@@ -63,7 +63,7 @@ def repair_file(
     run = _Repair(path, options.policy or dataset.policy or ThinkPolicy.TAGGED)
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
     with open_outputs(output, step="lint-fix", force=options.force) as outputs:
-        rejects, out = outputs.stage(rejects_path), outputs.stage(output)
+        rejects, out = outputs.stage(rejects_path), RowWriter(outputs, output)
         for line, row in iter_json_rows(path):
             result = run.repair(line, row)
             if isinstance(result, AlpacaRecord):
@@ -135,7 +135,7 @@ class _Repair:
             hint=f"see {rejects_path}, or leave them out with --max-rejects {self.counts['rejects']}",
         )
 
-    def describe(self, out: AtomicFile) -> Manifest:
+    def describe(self, out: RowWriter) -> Manifest:
         """Return the manifest of the repaired file."""
         return Manifest(
             step="lint-fix",
@@ -143,7 +143,7 @@ class _Repair:
             think_policy=self.policy.value,
             inputs=[describe_input(self._path)],
             counts=dict(self.counts),
-            output=describe_output(out, "alpaca"),
+            output=out.describe("alpaca"),
         )
 
     def _count(self, record: AlpacaRecord, row: dict[str, Any]) -> None:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from prep.errors import InputError
 from prep.parallel.processes import WorkerPool, count_workers
-from prep.registry.dataset import Dataset, align_row, read_dataset_rows
+from prep.registry.dataset import Dataset, align_row, find_own_index, read_dataset_rows
 from prep.rows.conversation import Conversation
+from prep.rows.indexing import EMPTY_THOUGHT, WITH_THOUGHT
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, make_measurer
-from prep.tokens.turns import TemplateOptions
+from prep.tokens.turns import TemplateOptions, plan_turns
 
 KINDS = ("reasoning", "chat", "empty thought")
 PERCENTS = (50, 90, 95, 99)
@@ -86,13 +87,10 @@ def collect_stats(
 
     Raises: InputError at the first row that cannot be read, with file and line.
     """
-    reader = _Reader(dataset, on_rows)
+    reader = _Reader(dataset, options.template, on_rows)
     table = LengthTable(options.template.rules.row_tokens)
     if options.model is None:
-        totals = [
-            len(row.system) + sum(len(content) for _, content in row.messages)
-            for row in reader.read_conversations()
-        ]
+        totals = reader.count_characters()
     else:
         for turns in _measure_rows(dataset, options.model, options.template, reader.read_conversations()):
             table.append(turns)
@@ -165,15 +163,35 @@ def name_kind(answer: str) -> str:
 
 
 class _Reader:
-    def __init__(self, dataset: Dataset, on_rows: Callable[[int], None]) -> None:
+    def __init__(self, dataset: Dataset, template: TemplateOptions, on_rows: Callable[[int], None]) -> None:
         self.kinds = dict.fromkeys(KINDS, 0)
         self.lines = array("I")
-        self._dataset, self._on_rows = dataset, on_rows
+        self._dataset, self._template, self._on_rows = dataset, template, on_rows
+
+    def count_characters(self) -> list[int]:
+        """Return the characters of each row: from the files' indexes where they have them."""
+        indexes = [find_own_index(self._dataset, path) for path in self._dataset.paths]
+        if not all(index is not None for index in indexes):
+            return [
+                len(row.system) + len(row.tools) + sum(len(content) for _, content in row.messages)
+                for row in self.read_conversations()
+            ]
+        lengths: list[int] = []
+        for index in indexes:
+            if index is not None:
+                flags = index.column("flags")
+                thinks, empty = ((flags & flag).astype(bool).sum() for flag in (WITH_THOUGHT, EMPTY_THOUGHT))
+                for kind, count in zip(KINDS, (thinks, len(index) - thinks - empty, empty), strict=True):
+                    self.kinds[kind] += int(count)
+                lengths += index.column("characters").tolist()
+                self._on_rows(len(index))
+        return lengths
 
     def read_conversations(self) -> Iterator[Conversation]:
         for path, line, row in read_dataset_rows(self._dataset):
             try:
                 conversation = align_row(row, self._dataset)
+                self._check(row, conversation)
             except InputError as error:
                 raise InputError(f"{path} line {line}: {error}", hint=f"lfc prep lint {path} tells all") from error
             self.lines.append(line)
@@ -181,6 +199,14 @@ class _Reader:
             if len(self.lines) % _PROGRESS_ROWS == 0:
                 self._on_rows(_PROGRESS_ROWS)
             yield conversation
+
+    def _check(self, row: dict[str, Any], conversation: Conversation) -> None:
+        """Raise InputError for what LLaMA-Factory would stop at, and what measuring by itself would not see."""
+        history = self._dataset.columns.get("history", "")
+        if history in row and row[history] is None:
+            raise InputError(f"column '{history}' is null")
+        if conversation.tools:
+            plan_turns(conversation, self._template)
 
 
 def _choose_cutoffs(longest: int) -> list[int]:

@@ -15,6 +15,7 @@ from prep.rows.records import is_text_pair
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.paths import is_file
+from prep.storage.row_index import RowIndex, read_index
 
 # LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.
 DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
@@ -23,6 +24,14 @@ _OWN_NAMES = {"response": "output", "chosen": "chosen", "rejected": "rejected"}
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
 # What a file of SFT rows that nobody registered yet is read as: everything that such a file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
+# What the row index tells of.
+_OWN_COLUMNS = {
+    "alpaca": (
+        *(("prompt", "instruction"), ("query", "input"), ("response", "output")),
+        *(("system", "system"), ("history", "history")),
+    ),
+    "sharegpt": (("messages", "conversations"), ("system", "system"), ("tools", "tools")),
+}
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,18 @@ def list_entry_files(entry: dict[str, Any], dataset_dir: Path) -> tuple[Path, ..
     except (OSError, ValueError):
         return ()
     return (path,) if is_file(path) else ()
+
+
+def find_own_index(dataset: Dataset, path: Path) -> RowIndex | None:
+    """Return the row index of one of a dataset's files, if the dataset reads the columns that it tells of.
+
+    None for a file that convert, mix or split did not write, or that was changed since.
+    """
+    is_own = dataset.tags == SHAREGPT_TAGS and dataset.formatting in ("alpaca", "sharegpt")
+    own = _OWN_COLUMNS.get(dataset.formatting, ())
+    if not is_own or any(dataset.columns.get(ours) != theirs for ours, theirs in own):
+        return None
+    return read_index(path, read_manifest(path))
 
 
 def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, Any]]]:

@@ -7,7 +7,7 @@ import unicodedata
 from prep.rows.records import TrainingRow
 
 # `-3` is not 3, and 2*5 not 25: before a digit these are part of a number or a sum.
-_SIGN_BEFORE_DIGIT = re.compile(r"[.\-*/%:](?=\d)")
+_SIGN_BEFORE_DIGIT = re.compile(r"([.\-*/%:])(?=\d)")
 _KEPT = {ord(sign): 0xE000 + ord(sign) for sign in ".-*/%:"}
 # Superscripts, subscripts, fractions and Roman numerals, which NFKC would make plain digits and letters of.
 _WRITTEN_SMALL = {
@@ -16,13 +16,22 @@ _WRITTEN_SMALL = {
 }
 # What changes what a text says however much of it stays: a number with the sign before it and the unit after
 # it, a Chinese numeral, a negation. Two characters of Chinese are a unit, four letters of other scripts.
+_NUMERALS = "零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟半"
+_NEGATIONS = "不没沒無无非未勿别莫否"
 _FACT = re.compile(
     r"[-+*/×÷^=<>≤≥≠±\u2212]?\s?\d+(?:[.,:/]\d+)*\s?(?:[\u4e00-\u9fff]{1,2}|[^\W\d_\u4e00-\u9fff]{1,4}\b|[%‰°])?"
-    r"|[零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟半]+|[\ue100-\uefff]+"
+    rf"|[{_NUMERALS}]+|[\ue100-\uefff]+"
     r"|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)"
     r"teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|billion|half|third|quarter|once|twice"
     r"|not|no|never|none|neither|nor|cannot|without|except|unless)\b|n['\u2019]t\b|[不没沒无無非未勿别莫否]"
 )
+
+
+# Wide punctuation, that normalising drops: taken out first, most Chinese texts are in NFKC already.
+_WIDE_MARKS = re.compile("[，。！？；、“”‘’（）《》〈〉【】「」『』…—·]+")
+_MARKS = re.compile(r"""[\s.\-*/%:,!?;"'()\[\]{}\\_#&@`~]+""")
+_NO_LETTERS = re.compile(r"[\W_]+")
+_SMALL = re.compile(f"[{''.join(map(chr, _WRITTEN_SMALL))}]")
 
 
 class _Dropped(dict[int, int | None]):
@@ -37,6 +46,8 @@ class _Dropped(dict[int, int | None]):
 
 
 _DROPPED = _Dropped()
+_WHITE_ASCII = bytes(code for code in range(128) if chr(code).isspace())
+_DROPPED_ASCII = bytes(code for code in range(128) if _DROPPED[code] is None)
 
 
 def normalise_question(text: str) -> str:
@@ -47,9 +58,34 @@ def normalise_question(text: str) -> str:
     >>> normalise_question("2 * 5 =") == normalise_question("25 =")
     False
     """
-    folded = "".join(_fold(text).split())
-    signed = _SIGN_BEFORE_DIGIT.sub(lambda match: match[0].translate(_KEPT), folded)
-    return signed.translate(_DROPPED) or folded
+    if text.isascii():
+        folded = text.encode().lower().translate(None, _WHITE_ASCII).decode()
+    else:
+        folded = "".join(_fold(_WIDE_MARKS.sub(",", text)).split())
+    if _SIGN_BEFORE_DIGIT.search(folded) is None:
+        return _drop_marks(folded) or "".join(_fold(text).split())
+    pieces = _SIGN_BEFORE_DIGIT.split(folded)
+    for index, piece in enumerate(pieces):
+        pieces[index] = piece.translate(_KEPT) if index % 2 else _drop_marks(piece)
+    return "".join(pieces)
+
+
+def fold_character(code: int) -> int:
+    """Return the one character that normalising makes of one, by itself; 0 when it is dropped."""
+    kept = _drop_marks("".join(_fold(chr(code)).split()))
+    return ord(kept[0]) if kept else 0
+
+
+def is_fact_character(character: str) -> bool:
+    """Whether a character, folded, always stands in one of a text's facts, as digits do."""
+    is_small = 0xE100 <= ord(character) < 0xF000
+    return character.isdecimal() or is_small or character in _NUMERALS or character in _NEGATIONS
+
+
+def _drop_marks(text: str) -> str:
+    if text.isascii():
+        return text.encode().translate(None, _DROPPED_ASCII).decode()
+    return _NO_LETTERS.sub(lambda found: found[0].translate(_DROPPED), _MARKS.sub("", text))
 
 
 def list_facts(text: str) -> list[str]:
@@ -73,5 +109,7 @@ def hash_text(text: str) -> bytes:
 
 def _fold(text: str) -> str:
     """Fold case and width, and keep x² apart from x2."""
-    kept = text if text.isascii() else text.translate(_WRITTEN_SMALL)
+    if text.isascii():
+        return text.lower()
+    kept = text.translate(_WRITTEN_SMALL) if _SMALL.search(text) else text
     return unicodedata.normalize("NFKC", kept).casefold()

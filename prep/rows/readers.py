@@ -1,19 +1,18 @@
 """Source files → rows that know their file and row number: parquet, JSONL (also .gz, .zst), JSON and CSV."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple, TextIO, cast
+from typing import Any, NamedTuple, TextIO
 
 import prep
 from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import JsonArrayError, check_weight, read_json_elements
 from prep.rows.line_blocks import MAX_LINE_BYTES, MAX_LINE_HINT, read_blocks, split_lines
 from prep.rows.repeated_keys import parse_json_once
+from prep.storage.arrow import without_needless
 from prep.storage.os_errors import explain_read_error
 
 _SUFFIXES = {
@@ -27,10 +26,16 @@ _SUFFIXES = {
 }
 # What hubs and this tool write beside data; a folder's data files are all the others.
 _NOT_DATA = ("dataset_info.json", "dataset_infos.json", "configuration.json", "config.json")
-_NOT_DATA_ENDS = (".manifest.json", ".rejects.jsonl", ".duplicates.jsonl", ".too-long.jsonl")
+_NOT_DATA_ENDS = (
+    ".manifest.json",
+    ".index",
+    ".rejects.jsonl",
+    ".duplicates.jsonl",
+    ".too-long.jsonl",
+    ".contaminated.jsonl",
+)
 _MAX_FIELDS = 1_000_000
 _SHOWN_CHARACTERS = 300
-_NEEDLESS = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
 
 
 class SourceRow(NamedTuple):
@@ -151,7 +156,7 @@ def parse_line(line: bytes, number: int) -> SourceRow | BadRow:
 @contextmanager
 def open_parquet(path: Path) -> Iterator[Any]:
     """Open a parquet file for reading in small pieces; raises InputError when it is broken."""
-    with _without_needless():
+    with without_needless():
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -174,21 +179,6 @@ def open_parquet(path: Path) -> Iterator[Any]:
 
 def _shorten(error: Exception) -> str:
     return " ".join(str(error).split())[:_SHOWN_CHARACTERS] or type(error).__name__
-
-
-@contextmanager
-def _without_needless() -> Iterator[None]:
-    """Let pyarrow load in half the time: here it never hands over arrays, and reads from no cloud."""
-    if not prep.is_own_process or "numpy" in sys.modules or "pyarrow" in sys.modules:
-        yield
-        return
-    # What is None here cannot be imported, which pyarrow allows for.
-    sys.modules.update(dict.fromkeys(_NEEDLESS, cast(ModuleType, None)))
-    try:
-        yield
-    finally:
-        for name in _NEEDLESS:
-            del sys.modules[name]
 
 
 def _choose_memory_pool() -> None:

@@ -253,7 +253,13 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "output": dict,
 }
 _OPTIONAL: Mapping[str, type | tuple[type, ...]] = {"tool": str, "think_policy": (str, type(None))}
-_OUTPUT_FIELDS: Mapping[str, type] = {"path": str, "bytes": int, "sha256": str, "formatting": str}
+_OUTPUT_FIELDS: Mapping[str, type] = {
+    "path": str,
+    "bytes": int,
+    "sha256": str,
+    "formatting": str,
+    "index_sha256": str,
+}
 _INPUT_FIELDS: Mapping[str, type] = {**_OUTPUT_FIELDS, "label": str, "name": str, "rows": int, "manifest": dict}
 
 

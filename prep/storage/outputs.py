@@ -18,6 +18,7 @@ from prep.storage.manifests import (
     stage_manifest,
 )
 from prep.storage.os_errors import explain_os_error
+from prep.storage.row_index import index_path
 
 _REMEMBERED = 2
 
@@ -36,6 +37,7 @@ class OutputSet:
         self._stack = stack
         self._force = force
         self._staged: dict[Path, AtomicFile] = {}
+        self._indexes: dict[Path, AtomicFile] = {}
 
     def stage(self, path: Path) -> AtomicFile:
         """Open one more file of the set; it is nowhere to be seen until it is published.
@@ -45,6 +47,17 @@ class OutputSet:
         refuse_taken(path, force=self._force)
         self._staged[path] = self._stack.enter_context(stage_file(path))
         return self._staged[path]
+
+    def stage_index(self, path: Path) -> AtomicFile:
+        """Open the row index of a file of the set; it appears right after that file, and before its manifest.
+
+        Raises: OutputError when a file that is no index of ours stands where it will be.
+        """
+        index = index_path(path)
+        if not self._force and not _is_own(index):
+            refuse_existing(index, force=False)
+        self._indexes[path] = self._stack.enter_context(stage_file(index))
+        return self._indexes[path]
 
     def publish(self, manifests: Mapping[Path, Manifest], *, without: Sequence[Path] = ()) -> None:
         """Let all staged files appear with their manifests; what `without` names and a run of ours left, goes.
@@ -56,12 +69,16 @@ class OutputSet:
         made += [self._main] if self._main in self._staged and self._main not in without else []
         for path in made:
             self._staged[path].flush()
+            if path in self._indexes:
+                self._indexes[path].flush()
         staged = {
             path: self._stack.enter_context(stage_manifest(self._staged[path], manifests[path]))
             for path in manifests
         }
         for path in made:
             self.publish_one(path)
+            if path in self._indexes:
+                _publish(self._indexes[path])
             if path in staged:
                 staged[path].publish()
         for path in without:
@@ -69,9 +86,7 @@ class OutputSet:
 
     def publish_one(self, path: Path) -> None:
         """Let one file appear, and no other."""
-        file = self._staged[path]
-        _note(path, file.sha256)
-        file.publish()
+        _publish(self._staged[path])
 
 
 @contextmanager
@@ -121,9 +136,11 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
                 raise OutputError(f"{output} is an input too, and would be replaced", hint="another -o")
 
 
-def describe_output(file: AtomicFile, formatting: str) -> dict[str, Any]:
+def describe_output(file: AtomicFile, formatting: str, index: AtomicFile | None = None) -> dict[str, Any]:
     """Return a manifest's entry of an output; `formatting` is LLaMA-Factory's, by which it is registered."""
     entry: dict[str, Any] = {"path": file.path.name, "bytes": file.bytes_written, "sha256": file.sha256}
+    if index is not None:
+        entry["index_sha256"] = index.sha256
     return entry if formatting == "alpaca" else {**entry, "formatting": formatting}
 
 
@@ -136,6 +153,9 @@ def _remove_own(path: Path) -> None:
         # The manifest first: by the note the file is known to be ours still, if this process dies here.
         if find_owner(manifest) == path.name:
             manifest.unlink(missing_ok=True)
+        if _is_own(index_path(path)):
+            index_path(path).unlink(missing_ok=True)
+            _note_path(index_path(path)).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         _note_path(path).unlink(missing_ok=True)
 
@@ -151,6 +171,11 @@ def _is_own(path: Path) -> bool:
         if manifest is not None and manifest.output["path"] == path.name:
             known.append(manifest.output.get("sha256", ""))
     return bool(known) and hash_file(path) in known
+
+
+def _publish(file: AtomicFile) -> None:
+    _note(file.path, file.sha256)
+    file.publish()
 
 
 def _note(path: Path, sha256: str) -> None:

@@ -65,11 +65,11 @@ def test_config_check_reports_all_faults_with_their_places(tmp_path: Path) -> No
     result = run_config("check", path, "--for", "any")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"{path}:3:1: error: `lora_rnk` LLaMA-Factory knows no such key",
+        f"{path}:3:1: error: `lora_rnk` LLaMA-Factory knows no such key  [schema]",
         "  Try: did you mean `lora_rank`?",
-        f"{path}:4:1: error: `max_steps` is '5', allowed is a whole number",
+        f"{path}:4:1: error: `max_steps` is '5', allowed is a whole number  [schema]",
         "  Try: max_steps: 5 without quotes",
-        f"{path}:6:1: error: `fp16` is given twice, first on line 5",
+        f"{path}:6:1: error: `fp16` is given twice, first on line 5  [yaml]",
         "  Try: keep one of the two `fp16` lines",
         f"{path}: 3 errors, 0 warnings (train config, judged for any machine)",
     ]
@@ -80,8 +80,8 @@ def test_config_check_as_json_names_rule_and_place(tmp_path: Path) -> None:
     path.write_text(BROKEN, encoding="utf-8")
     result = run_config("check", path, "--for", "any", "--json")
     assert result.exit_code == 1
-    first = json.loads(result.stdout)["faults"][0]
-    assert (first["rule"], first["line"], first["column"], first["fatal"]) == ("schema", 3, 1, True)
+    first = json.loads(result.stdout)["findings"][0]
+    assert (first["rule"], first["line"], first["column"], first["severity"]) == ("schema", 3, 1, "error")
 
 
 def test_config_check_of_a_good_config_exits_0(tmp_path: Path) -> None:
@@ -180,4 +180,4 @@ def test_doctor_quick_as_json_exits_1_without_a_stack(tmp_path: Path) -> None:
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert told["can_train"] is False
-    assert told["findings"][0]["what"] == "llamafactory"
+    assert told["findings"][0]["key"] == "llamafactory"

@@ -37,13 +37,13 @@ def test_lint_of_sound_rows_exits_0() -> None:
     assert [line.rstrip() for line in result.stdout.splitlines()] == ["no fault found", "rows read  1"]
 
 
-def test_lint_prints_place_kind_and_mend_and_exits_1() -> None:
+def test_lint_prints_place_kind_and_fix_and_exits_1() -> None:
     write_rows("a.jsonl", ROW, {**ROW, "output": "<think>\nT"})
     result = run("lint", "a.jsonl")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[:2] == [
-        "a.jsonl:2: think: <think> is never closed",
-        "    Try: mend it by hand or take the row out: it cannot be repaired without guessing",
+        "a.jsonl:2: error: <think> is never closed  [think]",
+        "  Try: fix it by hand or take the row out: it cannot be repaired without guessing",
     ]
 
 
@@ -70,7 +70,9 @@ def test_lint_takes_names_and_the_registry_itself() -> None:
     Path("dataset_info.json").write_text('{"a": {},}', encoding="utf-8")
     result = run("lint", "dataset_info.json")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[0] == "dataset_info.json:1:9: json: a comma stands before the closing bracket"
+    assert result.stdout.splitlines()[0] == (
+        "dataset_info.json:1:9: error: a comma stands before the closing bracket  [json]"
+    )
 
 
 def test_lint_of_a_missing_file_is_one_error_with_the_next_step() -> None:
@@ -85,7 +87,7 @@ def test_lint_of_a_missing_file_is_one_error_with_the_next_step() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("lint", "a.jsonl", "--ignore", "x"), "--ignore x: the kinds are bom, encoding, "),
+        (("lint", "a.jsonl", "--ignore", "x"), "--ignore x: the rules are bom, encoding, "),
         (("lint", "a.jsonl", "-o", "b.jsonl"), "-o, --think-policy, --max-rejects and --force go with --fix"),
         (("lint", "a.jsonl", "--fix"), "--fix takes one FILE and -o NEW"),
         (("register", "a.jsonl"), "register takes FILE --name NAME, or --remove NAME"),

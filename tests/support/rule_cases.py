@@ -1,4 +1,4 @@
-"""For each rule: a config that breaks it, and the mended one. Shared by the tests and scripts/rule_runs.py."""
+"""For each rule: a config that breaks it, and the fixed one. Shared by the tests and scripts/rule_runs.py."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,16 +18,16 @@ ROWS = 40
 
 @dataclass(frozen=True)
 class Case:
-    """`breaks` over the base config is refused by `rule`; `mends` over that is accepted.
+    """`breaks` over the base config is refused by `rule`; `fixes` over that is accepted.
 
-    `parser` says whether LLaMA-Factory's own parser refuses the broken one too; `runs` where the mended one can
+    `parser` says whether LLaMA-Factory's own parser refuses the broken one too; `runs` where the fixed one can
     be trained for a step: on a CPU, on a GPU, or nowhere without packages or cards that are not at hand.
     A value of `...` removes the key.
     """
 
     rule: str
     breaks: dict[str, Any]
-    mends: dict[str, Any]
+    fixes: dict[str, Any]
     parser: bool = True
     runs: Literal["cpu", "gpu", "nowhere"] = "cpu"
     gpus: tuple[Gpu, ...] | None = ()
@@ -287,7 +287,7 @@ def case_name(case: Case) -> str:
 def plan_case(case: Case, number: int) -> dict[str, Any]:
     """Return a case's two configs as they are run: for one step, into a folder of their own."""
     broken = change(base_values(), case.breaks)
-    plans = {"broken": broken, "mended": change(broken, case.mends)}
+    plans = {"broken": broken, "fixed": change(broken, case.fixes)}
     for values in plans.values():
         if values["max_steps"] != -1:
             values["max_steps"] = 1

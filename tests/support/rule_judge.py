@@ -1,7 +1,7 @@
 """Run by the Python with the training stack, in a workplace of tests/support/rule_cases.py: LLaMA-Factory judges cases.
 
-Reads one JSON object a line, {"broken", "mended", "run"}; writes one list a line: what the parser says to the
-broken config, and what it (or, with `run`, a whole training) says to the mended one; "" is no complaint.
+Reads one JSON object a line, {"broken", "fixed", "run"}; writes one list a line: what the parser says to the
+broken config, and what it (or, with `run`, a whole training) says to the fixed one; "" is no complaint.
 """
 
 import json
@@ -39,6 +39,6 @@ if __name__ == "__main__":
     write_tiny_model(Path("data/mini.jsonl"), Path("tiny-qwen3"))
     for line in sys.stdin:
         case = json.loads(line)
-        verdicts = [judge(case["broken"], run=False), judge(case["mended"], run=case["run"])]
+        verdicts = [judge(case["broken"], run=False), judge(case["fixed"], run=case["run"])]
         answers.write(json.dumps(verdicts) + "\n")
         answers.flush()

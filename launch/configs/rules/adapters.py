@@ -3,39 +3,41 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import Fault
 from launch.configs.rules.base import Setting, any_rule, local_path
 from launch.configs.weights import find_misfit
 from prep.errors import InputError
+from prep.quality.findings import Finding, Severity, at_key
 
 _ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 @any_rule
-def adapters_are_there(setting: Setting) -> Iterator[Fault]:
+def adapters_are_there(setting: Setting) -> Iterator[Finding]:
     """Source: PeftModel.from_pretrained: `Can't find 'adapter_config.json'`, after the model was loaded."""
     for folder, name in _list_folders(setting):
         if not folder.is_dir():
             if name.startswith((".", "/", "~")) or len(folder.parts) > 2 or Path(folder.parts[0]).is_dir():
-                yield Fault(
+                yield at_key(
                     "adapter_name_or_path",
                     f"{name} does not exist",
                     "the output_dir of a finished training, or a hub's name",
-                    fatal=setting.machine.is_here,
+                    severity=Severity.ERROR if setting.machine.is_here else Severity.WARNING,
                 )
         elif not (folder / "adapter_config.json").is_file():
             is_model = (folder / "config.json").is_file()
-            yield Fault(
+            yield at_key(
                 "adapter_name_or_path",
                 f"{name} holds no adapter_config.json" + (": it is a whole model" if is_model else ""),
                 f"model_name_or_path: {name}" if is_model else "the output_dir of a finished training",
             )
         elif not any((folder / file).is_file() for file in _ADAPTER_FILES):
-            yield Fault("adapter_name_or_path", f"{name} holds no weights", "the output_dir of a finished training")
+            yield at_key(
+                "adapter_name_or_path", f"{name} holds no weights", "the output_dir of a finished training"
+            )
 
 
 @any_rule
-def adapters_fit_the_model(setting: Setting) -> Iterator[Fault]:
+def adapters_fit_the_model(setting: Setting) -> Iterator[Finding]:
     """Source: PeftModel.from_pretrained: `size mismatch for …`; weights of layers beyond the last are dropped."""
     model = local_path(setting["model_name_or_path"] or "")
     if not model.is_dir():
@@ -49,7 +51,7 @@ def adapters_fit_the_model(setting: Setting) -> Iterator[Fault]:
         except InputError as error:
             misfit = str(error)
         if misfit:
-            yield Fault(
+            yield at_key(
                 "adapter_name_or_path",
                 f"{name} is not an adapter of {setting['model_name_or_path']}: {misfit}",
                 "the model and the added tokens that the adapter was trained with",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.configs.document import Fault
 from launch.configs.rules.machine import Machine
+from prep.quality.findings import Finding, at_key
 from prep.storage.os_errors import describe_os_error
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SHOWN_PATH = 80
 
 
 class UnreadableError(Exception):
-    """A rule asked for a key whose value is of the wrong type: it waits until that is mended."""
+    """A rule asked for a key whose value is of the wrong type: it waits until that is fixed."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Setting:
         return stage if isinstance(stage, int) else 0
 
 
-Rule = Callable[[Setting], Iterator[Fault]]
+Rule = Callable[[Setting], Iterator[Finding]]
 RULES: list[Rule] = []
 
 
-def find_rule_faults(setting: Setting) -> list[Fault]:
+def find_rule_faults(setting: Setting) -> list[Finding]:
     """Run every rule; a rule that needs a value of the wrong type is left out."""
     found = []
     for rule in RULES:
@@ -89,14 +89,14 @@ def find_rule_faults(setting: Setting) -> list[Fault]:
             place = f" {error.filename}" if error.filename else ""
             reason = describe_os_error(error)
             message = f"a path{str(place)[:_SHOWN_PATH]} cannot be looked at: {reason}"
-            found.append(Fault("", message, "a path that this user can read", rule=rule.__name__))
+            found.append(at_key("", message, "a path that this user can read", rule=rule.__name__))
     return found
 
 
 def train_rule(rule: Rule) -> Rule:
     """Register a rule that is asked of training YAMLs alone."""
 
-    def only_for_training(setting: Setting) -> Iterator[Fault]:
+    def only_for_training(setting: Setting) -> Iterator[Finding]:
         if setting.trains:
             yield from rule(setting)
 
@@ -109,7 +109,7 @@ def train_rule(rule: Rule) -> Rule:
 def infer_rule(rule: Rule) -> Rule:
     """Register a rule that is asked of export, chat and API YAMLs alone."""
 
-    def only_for_inference(setting: Setting) -> Iterator[Fault]:
+    def only_for_inference(setting: Setting) -> Iterator[Finding]:
         if not setting.trains:
             yield from rule(setting)
 

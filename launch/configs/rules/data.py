@@ -3,27 +3,27 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import Fault
 from launch.configs.models import find_model_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
 from launch.configs.rules.rows import count_rows, is_file_dataset, read_manifests
 from prep.errors import UserError
+from prep.quality.findings import Finding, Severity, at_key
 from prep.registry.dataset_info import find_dataset_file
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.os_errors import describe_os_error
 
 
 @train_rule
-def dataset_is_named(setting: Setting) -> Iterator[Fault]:
+def dataset_is_named(setting: Setting) -> Iterator[Finding]:
     """Parser: `Please specify dataset for training`."""
     if setting["do_train"] and setting["dataset"] is None:
-        yield Fault(
+        yield at_key(
             "dataset", "is missing, and do_train is true", "dataset: NAME, as registered by lfc prep register"
         )
 
 
 @train_rule
-def evaluation_has_data(setting: Setting) -> Iterator[Fault]:
+def evaluation_has_data(setting: Setting) -> Iterator[Finding]:
     """Parser: `Please make sure eval_dataset be provided or val_size >1e-6`; eval_strategy turns do_eval on."""
     if setting["eval_dataset"] is not None or setting["val_size"] >= SMALLEST_SHARE:
         return
@@ -31,46 +31,46 @@ def evaluation_has_data(setting: Setting) -> Iterator[Fault]:
     asked = [key for key in ("do_eval", "do_predict", "predict_with_generate") if setting[key]]
     asked += ["eval_strategy"] if evaluates else []
     if asked:
-        yield Fault(
+        yield at_key(
             asked[0], "needs rows to evaluate on, and there are none", "eval_dataset: NAME, or val_size: 0.05"
         )
 
 
 @any_rule
-def validation_has_one_source(setting: Setting) -> Iterator[Fault]:
+def validation_has_one_source(setting: Setting) -> Iterator[Finding]:
     """Parser: `Cannot specify val_size` with eval_dataset, or without dataset."""
     if setting["val_size"] <= SMALLEST_SHARE:
         return
     if setting["dataset"] is None:
-        yield Fault("val_size", "holds rows out of `dataset`, which is missing", "remove `val_size`")
+        yield at_key("val_size", "holds rows out of `dataset`, which is missing", "remove `val_size`")
     if setting["eval_dataset"] is not None:
-        yield Fault(
+        yield at_key(
             "val_size", "stands beside eval_dataset", "remove `val_size`: eval_dataset is the validation set"
         )
 
 
 @any_rule
-def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Fault]:
+def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
     """Parser: interleave_probs only with an interleaved mix, one number a dataset."""
     if setting["interleave_probs"] is None:
         return
     if setting["mix_strategy"] == "concat":
-        yield Fault(
+        yield at_key(
             "interleave_probs",
             "is only for interleaved mixing, and mix_strategy is concat",
             "remove `interleave_probs`, and mix once and for all with lfc prep mix --ratio",
         )
     shares = setting.names("interleave_probs")
     if not all(_is_number(share) for share in shares):
-        yield Fault("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
+        yield at_key("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
     for key in ("dataset", "eval_dataset"):
         if setting[key] is not None and len(setting.names(key)) != len(shares):
             counts = f"{len(shares)} shares for {len(setting.names(key))} names in {key}"
-            yield Fault("interleave_probs", f"has {counts}", "give one share a dataset")
+            yield at_key("interleave_probs", f"has {counts}", "give one share a dataset")
 
 
 @any_rule
-def streaming_knows_its_length(setting: Setting) -> Iterator[Fault]:
+def streaming_knows_its_length(setting: Setting) -> Iterator[Finding]:
     """Parser: a stream has no length, so max_steps must end it, and shares of it cannot be taken.
 
     Run: data/loader.py cuts a file into dataloader_num_workers shards, and 0 shards are an empty StopIteration.
@@ -78,36 +78,36 @@ def streaming_knows_its_length(setting: Setting) -> Iterator[Fault]:
     if not setting["streaming"]:
         return
     if setting.trains and setting["max_steps"] == -1:
-        yield Fault("streaming", "has no end, and max_steps is not set", "max_steps: 1000, or streaming: false")
+        yield at_key("streaming", "has no end, and max_steps is not set", "max_steps: 1000, or streaming: false")
     if SMALLEST_SHARE < setting["val_size"] < 1:
-        yield Fault("val_size", "is a share, and a stream has no length", "val_size: 200, a number of rows")
+        yield at_key("val_size", "is a share, and a stream has no length", "val_size: 200, a number of rows")
     if setting["max_samples"] is not None:
-        yield Fault("max_samples", "cannot be counted in a stream", "remove `max_samples`")
+        yield at_key("max_samples", "cannot be counted in a stream", "remove `max_samples`")
     if setting.trains and setting["dataloader_num_workers"] == 0:
-        yield Fault(
+        yield at_key(
             "streaming", "streams nothing from a file with dataloader_num_workers 0", "dataloader_num_workers: 1"
         )
 
 
 @any_rule
-def history_is_masked_or_trained(setting: Setting) -> Iterator[Fault]:
+def history_is_masked_or_trained(setting: Setting) -> Iterator[Finding]:
     """Parser: `mask_history` is incompatible with `train_on_prompt`."""
     if setting["mask_history"] and setting["train_on_prompt"]:
-        yield Fault("mask_history", "leaves out what train_on_prompt trains on", "train_on_prompt: false")
+        yield at_key("mask_history", "leaves out what train_on_prompt trains on", "train_on_prompt: false")
 
 
 @train_rule
-def stage_allows_the_keys(setting: Setting) -> Iterator[Fault]:
+def stage_allows_the_keys(setting: Setting) -> Iterator[Finding]:
     """Parser: these keys only work in the sft stage."""
     if setting["stage"] == "sft":
         return
     for key in ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history"):
         if setting[key]:
-            yield Fault(key, f"only works in stage sft, not {setting['stage']}", f"{key}: false")
+            yield at_key(key, f"only works in stage sft, not {setting['stage']}", f"{key}: false")
 
 
 @any_rule
-def datasets_are_readable(setting: Setting) -> Iterator[Fault]:
+def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
     """Run: `Undefined dataset … in dataset_info.json`, `File … not found`, minutes after launch."""
     for key in ("dataset", "eval_dataset"):
         for name in setting.names(key):
@@ -117,14 +117,14 @@ def datasets_are_readable(setting: Setting) -> Iterator[Fault]:
                     with path.open("rb") as stream:
                         stream.read(1)
             except UserError as error:
-                yield Fault(key, str(error), error.hint or "lfc prep register FILE --name NAME --dataset-dir DIR")
+                yield at_key(key, str(error), error.hint or "lfc prep register FILE --name NAME --dataset-dir DIR")
             except OSError as error:
                 reason = describe_os_error(error)
-                yield Fault(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
+                yield at_key(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
 
 
 @train_rule
-def thinking_follows_the_policy(setting: Setting) -> Iterator[Fault]:
+def thinking_follows_the_policy(setting: Setting) -> Iterator[Finding]:
     """Run: enable_thinking false removes every thought from the rows; true trains empty thoughts of masked rows."""
     for name, manifest in read_manifests(setting, "dataset").items():
         policy = ThinkPolicy(manifest.think_policy) if manifest.think_policy else None
@@ -134,7 +134,7 @@ def thinking_follows_the_policy(setting: Setting) -> Iterator[Fault]:
         seen = {True: "true", False: "false", None: "null"}[setting["enable_thinking"]]
         thoughts = manifest.counts.get("reasoning", 0)
         loss = f": it would remove {thoughts:,} thoughts" if seen == "false" and thoughts else ""
-        yield Fault(
+        yield at_key(
             "enable_thinking",
             f"is {seen}, and '{name}' was written under think policy {policy}, which needs {wanted}{loss}",
             f"enable_thinking: {wanted}",
@@ -142,23 +142,23 @@ def thinking_follows_the_policy(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
-def history_loses_its_thoughts(setting: Setting) -> Iterator[Fault]:
+def history_loses_its_thoughts(setting: Setting) -> Iterator[Finding]:
     """Run: without mask_history the training context of multi-turn rows differs from Qwen3's own at inference."""
     if setting["stage"] != "sft" or setting["mask_history"] or setting["train_on_prompt"]:
         return
     for name, manifest in read_manifests(setting, "dataset").items():
         rows = manifest.counts.get("with_history", 0)
         if rows and manifest.think_policy != ThinkPolicy.STRIP:
-            yield Fault(
+            yield at_key(
                 "mask_history",
                 f"is false, and {rows:,} rows of '{name}' have earlier turns, which would get empty thoughts",
                 "mask_history: true",
-                fatal=False,
+                severity=Severity.WARNING,
             )
 
 
 @any_rule
-def template_is_the_models(setting: Setting) -> Iterator[Fault]:
+def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
     model = str(setting["model_name_or_path"] or "")
     found = find_model_template(model)
@@ -166,52 +166,52 @@ def template_is_the_models(setting: Setting) -> Iterator[Fault]:
     seen = setting["template"]
     if allowed and seen not in allowed:
         message = "is missing" if seen is None else f"is {seen}"
-        yield Fault(
+        yield at_key(
             "template",
             f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
             f"template: {allowed[0]}",
-            fatal=False,
+            severity=Severity.WARNING,
         )
 
 
 @train_rule
-def max_samples_keeps_all_rows(setting: Setting) -> Iterator[Fault]:
+def max_samples_keeps_all_rows(setting: Setting) -> Iterator[Finding]:
     """Source: data/loader.py takes the first max_samples rows of each dataset, without a word."""
     if setting["max_samples"] is None:
         return
     for name in setting.names("dataset"):
         rows = count_rows(name, setting.dataset_dir)
         if rows is not None and rows > setting["max_samples"]:
-            yield Fault(
+            yield at_key(
                 "max_samples",
                 f"keeps {setting['max_samples']:,} of the {rows:,} rows of '{name}'",
                 "remove `max_samples`, if it was not meant for a trial",
-                fatal=False,
+                severity=Severity.WARNING,
             )
 
 
 @train_rule
-def rows_are_cut_by_cutoff_len(setting: Setting) -> Iterator[Fault]:
+def rows_are_cut_by_cutoff_len(setting: Setting) -> Iterator[Finding]:
     """Source: GeneratingArguments: max_length bounds generated answers, and no row that is trained."""
     if "max_length" in setting.values and not setting["predict_with_generate"]:
-        yield Fault(
+        yield at_key(
             "max_length",
             f"is for generated answers; rows are cut at cutoff_len {setting['cutoff_len']}",
             f"cutoff_len: {setting['max_length']}",
-            fatal=False,
+            severity=Severity.WARNING,
         )
 
 
 @train_rule
-def cutoff_keeps_the_answers(setting: Setting) -> Iterator[Fault]:
+def cutoff_keeps_the_answers(setting: Setting) -> Iterator[Finding]:
     """Run: a row longer than cutoff_len loses the end of its answer and its end-of-turn token, in silence."""
     for name, advice in setting.cutoffs.items():
         if advice.lossless > setting["cutoff_len"]:
-            yield Fault(
+            yield at_key(
                 "cutoff_len",
                 f"is {setting['cutoff_len']}, and the longest row of '{name}' has {advice.lossless:,} tokens",
                 f"cutoff_len: {advice.lossless} cuts no row, {advice.one_percent} at most one in a hundred",
-                fatal=False,
+                severity=Severity.WARNING,
             )
 
 

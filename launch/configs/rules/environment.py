@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import Fault
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -14,22 +13,23 @@ from launch.configs.rules.base import (
     train_rule,
 )
 from launch.configs.rules.machine import is_installed
+from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
 @train_rule
-def debug_options_exist(setting: Setting) -> Iterator[Fault]:
+def debug_options_exist(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6, DebugOption."""
     options = setting["debug"]
     for option in options.split() if isinstance(options, str) else []:
         if option not in ("underflow_overflow", "tpu_metrics_debug"):
-            yield Fault("debug", f"{option} is none of underflow_overflow, tpu_metrics_debug", drop("debug"))
+            yield at_key("debug", f"{option} is none of underflow_overflow, tpu_metrics_debug", drop("debug"))
 
 
 @any_rule
-def nested_configs_are_readable(setting: Setting) -> Iterator[Fault]:
+def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
     """Parser: a string that opens with `{` is read as JSON; other strings of two keys are opened as files."""
     keys = ["vllm_config", "sglang_config"]
     if setting.trains:
@@ -39,14 +39,14 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Fault]:
         value = setting[key]
         is_file = key in ("accelerator_config", "fsdp_config")
         if isinstance(value, str) and (value.startswith("{") or is_file) and read_json_value(value) is None:
-            yield Fault(key, f"{value[:60]} is not readable JSON", "write the mapping as YAML")
+            yield at_key(key, f"{value[:60]} is not readable JSON", "write the mapping as YAML")
     special = setting["new_special_tokens_config"]
     if special is not None and not Path(special).is_file():
-        yield Fault("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
+        yield at_key("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
 
 
 @train_rule
-def accelerator_keys_exist(setting: Setting) -> Iterator[Fault]:
+def accelerator_keys_exist(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6, AcceleratorConfig."""
     known = {
         *("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler", "non_blocking"),
@@ -54,14 +54,14 @@ def accelerator_keys_exist(setting: Setting) -> Iterator[Fault]:
     }
     content = read_json_value(setting["accelerator_config"])
     for key in sorted(set(content) - known) if isinstance(content, dict) else []:
-        yield Fault("accelerator_config", f"has no key {key}", f"one of {', '.join(sorted(known))}")
+        yield at_key("accelerator_config", f"has no key {key}", f"one of {', '.join(sorted(known))}")
 
 
 @train_rule
-def trackio_has_a_project(setting: Setting) -> Iterator[Fault]:
+def trackio_has_a_project(setting: Setting) -> Iterator[Finding]:
     """Parser: `--project must be specified when using Trackio`."""
     if "trackio" in list_reporters(setting) and not setting["project"]:
-        yield Fault("project", "is empty, and report_to holds trackio", "project: NAME")
+        yield at_key("project", "is empty, and report_to holds trackio", "project: NAME")
 
 
 _PACKAGES = {
@@ -83,7 +83,7 @@ _REPORTERS = {"wandb", "tensorboard", "trackio", "mlflow", "swanlab", "comet_ml"
 
 
 @any_rule
-def packages_are_installed(setting: Setting) -> Iterator[Fault]:
+def packages_are_installed(setting: Setting) -> Iterator[Finding]:
     """Parser (`_check_extra_dependencies`), and transformers' reporters when the trainer is built."""
     if not setting.machine.has_stack:
         return
@@ -91,17 +91,19 @@ def packages_are_installed(setting: Setting) -> Iterator[Fault]:
         if key in setting.defaults and setting[key]:
             missing = [package for package in packages if not is_installed(package)]
             if missing and (key != "quantization_bit" or setting["quantization_method"] == "bnb"):
-                yield Fault(
+                yield at_key(
                     key, f"needs {', '.join(missing)}, not installed here", f"pip install {' '.join(missing)}"
                 )
     if setting.trains:
         for name in list_reporters(setting):
             if name in _REPORTERS and not is_installed(name):
-                yield Fault("report_to", f"{name} is not installed here", f"pip install {name}, or report_to: none")
+                yield at_key(
+                    "report_to", f"{name} is not installed here", f"pip install {name}, or report_to: none"
+                )
 
 
 @any_rule
-def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
+def model_folder_is_complete(setting: Setting) -> Iterator[Finding]:
     """Run: a half-downloaded model fails after minutes, in the tokenizer or in the last shard."""
     name = setting["model_name_or_path"]
     if not name:
@@ -109,18 +111,18 @@ def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
     folder = local_path(name)
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
-            yield Fault("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
+            yield at_key("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
         elif Path(folder.parts[0]).is_dir():
-            yield Fault(
+            yield at_key(
                 "model_name_or_path",
                 f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub",
                 "the model's folder, or a hub's name",
-                fatal=False,
+                severity=Severity.WARNING,
             )
         return
     missing = _find_missing_files(folder)
     if missing:
-        yield Fault(
+        yield at_key(
             "model_name_or_path",
             f"{name} is not complete: {missing}",
             "download it again, with the same command: what is there is kept",
@@ -128,10 +130,10 @@ def model_folder_is_complete(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
-def torchrun_paths_have_no_spaces(setting: Setting) -> Iterator[Fault]:
+def torchrun_paths_have_no_spaces(setting: Setting) -> Iterator[Finding]:
     """Source: launcher.py builds torchrun's command as a string and splits it at spaces."""
     if setting.machine.starts_torchrun and setting.path is not None and " " in str(setting.path):
-        yield Fault(
+        yield at_key(
             "", f"its path has a space, where torchrun would be split: {setting.path}", "a path without spaces"
         )
 

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import Fault
 from launch.configs.rules.base import Setting, any_rule, drop, infer_rule, local_path
+from prep.quality.findings import Finding, Severity, at_key
 
 # What tells a training's folder, and one that LLaMA-Factory's export has written to its end.
 _TRAINED = {
@@ -19,26 +19,26 @@ _EXPORTED = {"Modelfile", "config.json"}
 
 
 @any_rule
-def export_has_what_it_needs(setting: Setting) -> Iterator[Fault]:
+def export_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
     """Parser (ExportArguments), and train/tuner.py export_model."""
     bits = setting["export_quantization_bit"]
     if bits is not None and setting["export_quantization_dataset"] is None:
-        yield Fault("export_quantization_bit", "needs rows to calibrate on", "export_quantization_dataset: FILE")
+        yield at_key("export_quantization_bit", "needs rows to calibrate on", "export_quantization_dataset: FILE")
     if setting["export_dir"] is None or setting.trains:
         return
     if setting["adapter_name_or_path"] is not None:
         if bits is not None:
-            yield Fault(
+            yield at_key(
                 "export_quantization_bit", "cannot quantise before the adapter is merged", "export in two runs"
             )
         if setting["quantization_bit"] is not None:
-            yield Fault(
+            yield at_key(
                 "quantization_bit", "cannot merge an adapter into a quantised model", drop("quantization_bit")
             )
 
 
 @infer_rule
-def export_dir_is_free(setting: Setting) -> Iterator[Fault]:
+def export_dir_is_free(setting: Setting) -> Iterator[Finding]:
     """Source: train/tuner.py export_model: save_pretrained writes over whatever stands in export_dir."""
     if setting["export_dir"] is None:
         return
@@ -50,18 +50,23 @@ def export_dir_is_free(setting: Setting) -> Iterator[Fault]:
     fix = "export_dir: a folder that does not exist yet"
     for what, source in sources:
         if _is_same(target, source):
-            yield Fault("export_dir", f"{target} is the folder of {what}, which would be written over", fix)
+            yield at_key("export_dir", f"{target} is the folder of {what}, which would be written over", fix)
             return
     if target.is_dir():
         names = {path.name for path in target.iterdir()}
         if names & _TRAINED:
-            yield Fault("export_dir", f"{target} holds what a training made", fix)
+            yield at_key("export_dir", f"{target} holds what a training made", fix)
         elif names >= _EXPORTED:
-            yield Fault("export_dir", f"{target} holds an earlier export, which is written over", fix, fatal=False)
+            yield at_key(
+                "export_dir",
+                f"{target} holds an earlier export, which is written over",
+                fix,
+                severity=Severity.WARNING,
+            )
         elif names:
-            yield Fault("export_dir", f"{target} is not empty, and no export made what is in it", fix)
+            yield at_key("export_dir", f"{target} is not empty, and no export made what is in it", fix)
     elif target.exists() or target.is_symlink():
-        yield Fault("export_dir", f"{target} is a file", fix)
+        yield at_key("export_dir", f"{target} is a file", fix)
 
 
 def _is_same(target: Path, source: Path) -> bool:
@@ -72,15 +77,15 @@ def _is_same(target: Path, source: Path) -> bool:
 
 
 @any_rule
-def vllm_takes_plain_models(setting: Setting) -> Iterator[Fault]:
+def vllm_takes_plain_models(setting: Setting) -> Iterator[Finding]:
     """Parser (get_infer_args)."""
     if setting.trains or setting["infer_backend"] != "vllm":
         return
     if setting["stage"] != "sft":
-        yield Fault("stage", "vLLM runs language models alone", "stage: sft")
+        yield at_key("stage", "vLLM runs language models alone", "stage: sft")
     if setting["quantization_bit"] is not None:
-        yield Fault("quantization_bit", "vLLM does not quantise on the fly", drop("quantization_bit"))
+        yield at_key("quantization_bit", "vLLM does not quantise on the fly", drop("quantization_bit"))
     if setting["rope_scaling"] is not None:
-        yield Fault("rope_scaling", "vLLM does not support it", drop("rope_scaling"))
+        yield at_key("rope_scaling", "vLLM does not support it", drop("rope_scaling"))
     if len(setting.names("adapter_name_or_path")) > 1:
-        yield Fault("adapter_name_or_path", "vLLM takes a single adapter", "merge them first")
+        yield at_key("adapter_name_or_path", "vLLM takes a single adapter", "merge them first")

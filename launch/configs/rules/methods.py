@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 
-from launch.configs.document import Fault
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, list_reporters, off, train_rule
+from prep.quality.findings import Finding, at_key
 
 
 @any_rule
-def adapter_goes_with_lora(setting: Setting) -> Iterator[Fault]:
+def adapter_goes_with_lora(setting: Setting) -> Iterator[Finding]:
     """Parser: `Adapter is only valid for the LoRA method`."""
     if setting["adapter_name_or_path"] is not None and setting["finetuning_type"] != "lora":
-        yield Fault(
+        yield at_key(
             "adapter_name_or_path",
             f"needs finetuning_type lora, not {setting['finetuning_type']}",
             "finetuning_type: lora",
@@ -18,124 +18,124 @@ def adapter_goes_with_lora(setting: Setting) -> Iterator[Fault]:
 
 
 @any_rule
-def quantization_goes_with_adapters(setting: Setting) -> Iterator[Fault]:
+def quantization_goes_with_adapters(setting: Setting) -> Iterator[Finding]:
     """Parser (`_verify_model_args`), and model_utils/quantization.py for the number of bits."""
     bits = setting["quantization_bit"]
     if bits is None:
         return
     if setting["finetuning_type"] not in ("lora", "oft"):
-        yield Fault(
+        yield at_key(
             "quantization_bit",
             f"cannot go with finetuning_type {setting['finetuning_type']}",
             "finetuning_type: lora",
         )
     for key in ("pissa_init", "resize_vocab"):
         if setting[key]:
-            yield Fault(key, "cannot go with a quantised model", f"{key}: false, or remove quantization_bit")
+            yield at_key(key, "cannot go with a quantised model", f"{key}: false, or remove quantization_bit")
     adapters = setting.names("adapter_name_or_path")
     if adapters and setting["create_new_adapter"]:
-        yield Fault("create_new_adapter", "cannot go upon a quantised model", off("create_new_adapter"))
+        yield at_key("create_new_adapter", "cannot go upon a quantised model", off("create_new_adapter"))
     if len(adapters) > 1:
-        yield Fault("adapter_name_or_path", "names several adapters for a quantised model", "merge them first")
+        yield at_key("adapter_name_or_path", "names several adapters for a quantised model", "merge them first")
     if setting["quantization_method"] == "bnb" and bits not in (4, 8):
-        yield Fault("quantization_bit", f"is {bits}, and bitsandbytes has 4 and 8", "quantization_bit: 4")
+        yield at_key("quantization_bit", f"is {bits}, and bitsandbytes has 4 and 8", "quantization_bit: 4")
     if setting.trains and setting["fp8"]:
-        yield Fault("fp8", "cannot go with quantization_bit", "fp8: false")
+        yield at_key("fp8", "cannot go with quantization_bit", "fp8: false")
 
 
 @train_rule
-def trained_weights_stay_on_one_device(setting: Setting) -> Iterator[Fault]:
+def trained_weights_stay_on_one_device(setting: Setting) -> Iterator[Finding]:
     """Parser: `Cannot use device map for quantized models in training`."""
     if setting["do_train"] and setting["quantization_device_map"] == "auto":
-        yield Fault("quantization_device_map", "auto is for inference", drop("quantization_device_map"))
+        yield at_key("quantization_device_map", "auto is for inference", drop("quantization_device_map"))
 
 
 @any_rule
-def lora_keys_go_with_lora(setting: Setting) -> Iterator[Fault]:
+def lora_keys_go_with_lora(setting: Setting) -> Iterator[Finding]:
     """Parser (FinetuningArguments): keys of one method are refused with another."""
     method = setting["finetuning_type"]
     if method != "lora":
         if setting["loraplus_lr_ratio"] is not None:
-            yield Fault(
+            yield at_key(
                 "loraplus_lr_ratio", f"is for LoRA, and finetuning_type is {method}", drop("loraplus_lr_ratio")
             )
         for key in ("use_rslora", "use_dora", "pissa_init"):
             if setting[key]:
-                yield Fault(key, f"is for LoRA, and finetuning_type is {method}", off(key))
+                yield at_key(key, f"is for LoRA, and finetuning_type is {method}", off(key))
     if setting["use_llama_pro"] and method == "full":
-        yield Fault("use_llama_pro", "is for freeze and LoRA, not full", off("use_llama_pro"))
+        yield at_key("use_llama_pro", "is for freeze and LoRA, not full", off("use_llama_pro"))
     optimizers = [key for key in ("use_galore", "use_apollo", "use_badam") if setting[key]]
     if optimizers and method == "lora":
-        yield Fault(optimizers[0], "cannot go with LoRA", "finetuning_type: full")
+        yield at_key(optimizers[0], "cannot go with LoRA", "finetuning_type: full")
     if len(optimizers) > 1:
-        yield Fault(optimizers[1], f"cannot stand beside {optimizers[0]}", off(optimizers[1]))
+        yield at_key(optimizers[1], f"cannot stand beside {optimizers[0]}", off(optimizers[1]))
 
 
 @any_rule
-def preference_keys_fit_the_stage(setting: Setting) -> Iterator[Fault]:
+def preference_keys_fit_the_stage(setting: Setting) -> Iterator[Finding]:
     """Parser (FinetuningArguments): what the dpo, kto and ppo stages take."""
     stage, loss = setting["stage"], setting["pref_loss"]
     if stage == "dpo" and loss != "sigmoid" and setting["dpo_label_smoothing"] > SMALLEST_SHARE:
-        yield Fault("dpo_label_smoothing", f"is for pref_loss sigmoid, not {loss}", "dpo_label_smoothing: 0.0")
+        yield at_key("dpo_label_smoothing", f"is for pref_loss sigmoid, not {loss}", "dpo_label_smoothing: 0.0")
     has_reference = stage == "dpo" and loss not in ("orpo", "simpo")
     if setting["pissa_init"] and (stage in ("ppo", "kto") or has_reference):
-        yield Fault("pissa_init", f"cannot go with stage {stage}", off("pissa_init"))
+        yield at_key("pissa_init", f"cannot go with stage {stage}", off("pissa_init"))
     for key in ("ref_model_quantization_bit", "reward_model_quantization_bit"):
         if setting[key] not in (None, 4, 8):
-            yield Fault(key, f"is {setting[key]}, allowed are 4 and 8", f"{key}: 4")
+            yield at_key(key, f"is {setting[key]}, allowed are 4 and 8", f"{key}: 4")
 
 
 @any_rule
-def ppo_has_a_reward_model(setting: Setting) -> Iterator[Fault]:
+def ppo_has_a_reward_model(setting: Setting) -> Iterator[Finding]:
     """Parser (FinetuningArguments): `reward_model` is necessary for PPO training."""
     if setting["stage"] != "ppo":
         return
     if setting["reward_model"] is None:
-        yield Fault("reward_model", "is missing, and stage ppo needs it", "reward_model: PATH")
+        yield at_key("reward_model", "is missing, and stage ppo needs it", "reward_model: PATH")
     kind = setting["reward_model_type"]
     if kind in ("lora", "oft") and setting["finetuning_type"] != kind:
-        yield Fault("reward_model_type", f"{kind} needs finetuning_type {kind}", "reward_model_type: full")
+        yield at_key("reward_model_type", f"{kind} needs finetuning_type {kind}", "reward_model_type: full")
 
 
 @train_rule
-def ppo_trains(setting: Setting) -> Iterator[Fault]:
+def ppo_trains(setting: Setting) -> Iterator[Finding]:
     """Parser (get_train_args): what the ppo stage cannot do."""
     if setting["stage"] != "ppo":
         return
     if not setting["do_train"]:
-        yield Fault("do_train", "is false, and stage ppo cannot evaluate", "stage: sft, to evaluate")
+        yield at_key("do_train", "is false, and stage ppo cannot evaluate", "stage: sft, to evaluate")
     if setting["shift_attn"]:
-        yield Fault("shift_attn", "cannot go with stage ppo", off("shift_attn"))
+        yield at_key("shift_attn", "cannot go with stage ppo", off("shift_attn"))
     for key in ("use_kt", "use_unsloth"):
         if setting[key] and setting["reward_model_type"] == "lora":
-            yield Fault(key, "cannot go with a LoRA reward model", off(key))
+            yield at_key(key, "cannot go with a LoRA reward model", off(key))
     others = set(list_reporters(setting)) - {"wandb", "tensorboard", "trackio"}
     if others:
-        yield Fault("report_to", f"{', '.join(sorted(others))} cannot go with stage ppo", "report_to: none")
+        yield at_key("report_to", f"{', '.join(sorted(others))} cannot go with stage ppo", "report_to: none")
 
 
 @train_rule
-def precision_is_one(setting: Setting) -> Iterator[Fault]:
+def precision_is_one(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6: at most one of fp16 and bf16."""
     if setting["fp16"] and setting["bf16"]:
-        yield Fault("fp16", "and bf16 are both true", "fp16: false")
+        yield at_key("fp16", "and bf16 are both true", "fp16: false")
     if setting["fp16_full_eval"] and setting["bf16_full_eval"]:
-        yield Fault("fp16_full_eval", "and bf16_full_eval are both true", "fp16_full_eval: false")
+        yield at_key("fp16_full_eval", "and bf16_full_eval are both true", "fp16_full_eval: false")
 
 
 @train_rule
-def inference_engine_is_for_inference(setting: Setting) -> Iterator[Fault]:
+def inference_engine_is_for_inference(setting: Setting) -> Iterator[Finding]:
     """Parser: `vLLM/SGLang backend is only available for API, CLI and Web`."""
     if setting["infer_backend"] != "huggingface":
-        yield Fault("infer_backend", "is for chat and API, not for train", "infer_backend: huggingface")
+        yield at_key("infer_backend", "is for chat and API, not for train", "infer_backend: huggingface")
 
 
 @any_rule
-def image_sizes_are_ordered(setting: Setting) -> Iterator[Fault]:
+def image_sizes_are_ordered(setting: Setting) -> Iterator[Finding]:
     """Parser (ProcessorArguments)."""
     for what in ("image", "video"):
         low, high = setting[f"{what}_min_pixels"], setting[f"{what}_max_pixels"]
         if high < low:
-            yield Fault(
+            yield at_key(
                 f"{what}_max_pixels", f"is {high}, below {what}_min_pixels {low}", f"{what}_max_pixels: {low}"
             )

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from launch.configs.document import Fault
 from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
 from launch.configs.rules.rows import count_batch, count_steps
+from prep.quality.findings import Finding, Severity, at_key
 
 _FEWEST_STEPS = 10
 # LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
@@ -15,28 +15,28 @@ _FINISHED_RUN = (
 
 
 @train_rule
-def prediction_generates(setting: Setting) -> Iterator[Fault]:
+def prediction_generates(setting: Setting) -> Iterator[Finding]:
     """Parser: `Please enable predict_with_generate to save model predictions`."""
     if setting["stage"] == "sft" and setting["do_predict"] and not setting["predict_with_generate"]:
-        yield Fault("do_predict", "writes nothing without predict_with_generate", "predict_with_generate: true")
+        yield at_key("do_predict", "writes nothing without predict_with_generate", "predict_with_generate: true")
     if setting["predict_with_generate"] and setting["compute_accuracy"]:
-        yield Fault("compute_accuracy", "cannot stand beside predict_with_generate", "compute_accuracy: false")
+        yield at_key("compute_accuracy", "cannot stand beside predict_with_generate", "compute_accuracy: false")
 
 
 @train_rule
-def best_model_is_found_when_saved(setting: Setting) -> Iterator[Fault]:
+def best_model_is_found_when_saved(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6 training_args.py: the best model needs an evaluation at each save."""
     if not setting["load_best_model_at_end"]:
         return
     if setting["stage"] in ("rm", "ppo"):
-        yield Fault(
+        yield at_key(
             "load_best_model_at_end", f"does not work in stage {setting['stage']}", off("load_best_model_at_end")
         )
     evaluates, saves = setting["eval_strategy"], setting["save_strategy"]
     if saves == "best":
         return
     if evaluates != saves:
-        yield Fault(
+        yield at_key(
             "load_best_model_at_end",
             f"needs one strategy, and eval_strategy is {evaluates}, save_strategy {saves}",
             f"eval_strategy: {saves}",
@@ -45,12 +45,12 @@ def best_model_is_found_when_saved(setting: Setting) -> Iterator[Fault]:
         yield from _compare_steps(setting)
 
 
-def _compare_steps(setting: Setting) -> Iterator[Fault]:
+def _compare_steps(setting: Setting) -> Iterator[Finding]:
     save, evaluate = setting["save_steps"], setting["eval_steps"] or setting["logging_steps"]
     shares = (save < 1) + (evaluate < 1)
     scale = 1_000_000 if shares else 1
     if shares == 1 or (evaluate and (save * scale) % (evaluate * scale) != 0):
-        yield Fault(
+        yield at_key(
             "save_steps",
             f"is {save}, no multiple of eval_steps {evaluate}, as load_best_model_at_end needs",
             f"save_steps: {evaluate}",
@@ -58,23 +58,23 @@ def _compare_steps(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
-def steps_are_countable(setting: Setting) -> Iterator[Fault]:
+def steps_are_countable(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6 training_args.py: intervals are whole numbers, or shares below 1, and not 0."""
     if setting["logging_strategy"] == "steps" and setting["logging_steps"] == 0:
-        yield Fault("logging_steps", "is 0, and logging_strategy is steps", "logging_steps: 10")
+        yield at_key("logging_steps", "is 0, and logging_strategy is steps", "logging_steps: 10")
     if setting["eval_strategy"] == "steps" and not setting["eval_steps"] and setting["logging_steps"] <= 0:
-        yield Fault("eval_steps", "is not set, and logging_steps cannot stand in", "eval_steps: 100")
+        yield at_key("eval_steps", "is not set, and logging_steps cannot stand in", "eval_steps: 100")
     for what in ("logging", "eval", "save"):
         steps = setting[f"{what}_steps"]
         if setting[f"{what}_strategy"] == "steps" and steps and steps > 1 and steps != int(steps):
-            yield Fault(f"{what}_steps", f"is {steps}: above 1 it must be whole", f"{what}_steps: {int(steps)}")
+            yield at_key(f"{what}_steps", f"is {steps}: above 1 it must be whole", f"{what}_steps: {int(steps)}")
     emptied = setting["torch_empty_cache_steps"]
     if emptied is not None and emptied <= 0:
-        yield Fault(
+        yield at_key(
             "torch_empty_cache_steps", f"is {emptied}, and must be above 0", drop("torch_empty_cache_steps")
         )
     if setting["dataloader_num_workers"] == 0 and setting["dataloader_prefetch_factor"] is not None:
-        yield Fault(
+        yield at_key(
             "dataloader_prefetch_factor",
             "needs dataloader_num_workers above 0",
             drop("dataloader_prefetch_factor"),
@@ -82,21 +82,21 @@ def steps_are_countable(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
-def seed_is_in_range(setting: Setting) -> Iterator[Fault]:
+def seed_is_in_range(setting: Setting) -> Iterator[Finding]:
     """Parser: transformers.set_seed, and numpy behind it: `Seed must be between 0 and 2**32 - 1`."""
     if not 0 <= setting["seed"] < 1 << 32:
-        yield Fault("seed", f"is {setting['seed']}, allowed is 0 to {(1 << 32) - 1}", "seed: 42")
+        yield at_key("seed", f"is {setting['seed']}, allowed is 0 to {(1 << 32) - 1}", "seed: 42")
 
 
 @train_rule
-def schedule_has_what_it_needs(setting: Setting) -> Iterator[Fault]:
+def schedule_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6 training_args.py: warm-up is not below 0, plateaus need an evaluation."""
     for key in ("warmup_ratio", "warmup_steps"):
         if (setting[key] or 0) < 0:
-            yield Fault(key, f"is {setting[key]}, below 0", f"{key}: 0")
+            yield at_key(key, f"is {setting[key]}, below 0", f"{key}: 0")
             break
     if setting["lr_scheduler_type"] in ("reduce_lr_on_plateau", "greedy") and setting["eval_strategy"] == "no":
-        yield Fault(
+        yield at_key(
             "lr_scheduler_type",
             f"{setting['lr_scheduler_type']} needs evaluations, and eval_strategy is no",
             "lr_scheduler_type: cosine",
@@ -104,30 +104,30 @@ def schedule_has_what_it_needs(setting: Setting) -> Iterator[Fault]:
 
 
 @train_rule
-def warmup_is_shorter_than_training(setting: Setting) -> Iterator[Fault]:
+def warmup_is_shorter_than_training(setting: Setting) -> Iterator[Finding]:
     """Source: get_scheduler of transformers 5.6: the learning rate would never reach its peak."""
     steps = count_steps(setting)
     warmup = setting["warmup_steps"] if setting["warmup_ratio"] is None else setting["warmup_ratio"]
     if steps is not None and setting["do_train"] and warmup >= 1 and warmup >= steps:
         key = "warmup_steps" if setting["warmup_ratio"] is None else "warmup_ratio"
-        yield Fault(key, f"is {warmup:g}, and the whole training has {steps} steps", f"{key}: 0.1")
+        yield at_key(key, f"is {warmup:g}, and the whole training has {steps} steps", f"{key}: 0.1")
 
 
 @train_rule
-def training_has_steps(setting: Setting) -> Iterator[Fault]:
+def training_has_steps(setting: Setting) -> Iterator[Finding]:
     """Run: a run of one or two steps ends well and has learned nothing."""
     steps = count_steps(setting)
     if steps is not None and setting["do_train"] and setting["max_steps"] <= 0 and steps < _FEWEST_STEPS:
-        yield Fault(
+        yield at_key(
             "num_train_epochs",
             f"makes {steps} steps of {count_batch(setting)} rows: nearly nothing is learned",
             "a smaller gradient_accumulation_steps, or more rows or epochs",
-            fatal=False,
+            severity=Severity.WARNING,
         )
 
 
 @train_rule
-def output_dir_is_free(setting: Setting) -> Iterator[Fault]:
+def output_dir_is_free(setting: Setting) -> Iterator[Finding]:
     """Parser: `Output directory already exists and is not empty`; with checkpoints in it, it resumes unasked."""
     folder = local_path(setting["output_dir"] or "trainer_output")
     resumable = not (setting["stage"] in ("rm", "ppo") and setting["finetuning_type"] in ("full", "freeze"))
@@ -141,13 +141,13 @@ def output_dir_is_free(setting: Setting) -> Iterator[Fault]:
         path.name for path in folder.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()
     )
     if checkpoints:
-        yield Fault(
+        yield at_key(
             "output_dir",
             f"{folder} holds {checkpoints[-1]} of another run, which would be resumed",
             "another output_dir, or resume_from_checkpoint to say that it is meant",
-            fatal=False,
+            severity=Severity.WARNING,
         )
     elif any((folder / name).is_file() for name in _FINISHED_RUN):
-        yield Fault(
+        yield at_key(
             "output_dir", f"{folder} holds a finished run", "another output_dir, or overwrite_output_dir: true"
         )

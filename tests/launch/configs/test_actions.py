@@ -168,7 +168,7 @@ def test_an_export_writes_over_nothing_that_it_did_not_make(
     values["export_dir"] = target.format(cwd=tmp_path)
     faults = [fault for fault in check_values(values, "infer", Machine()) if fault.key == "export_dir"]
     assert [fault.message.endswith(message) for fault in faults] == ([True] if message else [])
-    assert [fault.fatal for fault in faults] == ([target != "models/merged"] if message else [])
+    assert [fault.is_error for fault in faults] == ([target != "models/merged"] if message else [])
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_left_out(tmp_path: Path) -> None:
 )
 def test_a_key_that_is_no_text_is_a_fault(text: str, key: str) -> None:
     (fault,) = parse_document(text, "x.yaml").faults
-    assert (fault.key, fault.message.partition(" of type")[0], fault.fatal) == (key, "is a key", True)
+    assert (fault.key, fault.message.partition(" of type")[0], fault.is_error) == (key, "is a key", True)
 
 
 @pytest.mark.parametrize(

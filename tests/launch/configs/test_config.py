@@ -168,7 +168,7 @@ def test_an_own_cutoff_stays_and_what_it_cuts_is_said(tmp_path: Path, qwen3_fold
     overrides = {"dataset": "mine", "cutoff_len": 128, "template": "qwen3", "model_name_or_path": str(qwen3_folder)}
     written = new_config(find_preset("cpu-smoke"), tmp_path / "run.yaml", overrides, dataset_dir=tmp_path / "data")
     assert written.values["cutoff_len"] == 128
-    assert "cutoff_keeps_the_answers" in [fault.rule for fault in written.faults]
+    assert "cutoff_keeps_the_answers" in [fault.rule for fault in written.findings]
 
 
 def test_a_mapping_is_written_as_a_block_and_reads_back(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_no_preset_breaks_a_rule_on_its_machine(preset: Preset) -> None:
     several = Machine((GPU, GPU), env={})
     machine = several if preset.name.startswith("multi-gpu") else choose_machine("gpu")
     found = check_values(preset.values, kind, machine)
-    assert [fault for fault in found if fault.fatal and fault.rule != "datasets_are_readable"] == []
+    assert [fault for fault in found if fault.is_error and fault.rule != "datasets_are_readable"] == []
 
 
 def test_find_preset_with_a_typo_names_the_nearest() -> None:

@@ -1,4 +1,4 @@
-"""Each rule refuses a config that breaks it and takes the mended one; LLaMA-Factory itself says the same."""
+"""Each rule refuses a config that breaks it and takes the fixed one; LLaMA-Factory itself says the same."""
 
 import json
 import subprocess
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from launch.configs.config import check_values
-from launch.configs.document import Fault
 from launch.configs.rules import RULES, Machine, choose_machine
 from launch.machine.gpus import Gpu
+from prep.quality.findings import Finding
 from prep.tokens.cutoff import CutoffAdvice
 from tests.support.rule_cases import (
     CASES,
@@ -40,7 +40,7 @@ def workplace(shared_workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shared_workplace
 
 
-def judge(values: dict[str, Any], case: Case) -> list[Fault]:
+def judge(values: dict[str, Any], case: Case) -> list[Finding]:
     path = Path("a b.yaml") if case.rule == "torchrun_paths_have_no_spaces" and values.get("mark") is None else None
     return check_values(
         {key: value for key, value in values.items() if key != "mark"}, "train", case_machine(case), path
@@ -63,14 +63,14 @@ def test_every_rule_says_what_it_rests_on() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_name)
-def test_a_broken_config_is_refused_with_a_mend_and_the_mended_one_is_taken(case: Case, workplace: Path) -> None:
+def test_a_broken_config_is_refused_with_a_fix_and_the_fixed_one_is_taken(case: Case, workplace: Path) -> None:
     broken = change(base_values(), case.breaks)
     found = [fault for fault in judge(broken, case) if fault.rule == case.rule]
     assert found
-    assert found[0].fatal is case.fatal
-    assert found[0].mend
-    mended = {**change(broken, case.mends), "mark": True}
-    assert [fault for fault in judge(mended, case) if fault.rule == case.rule] == []
+    assert found[0].is_error is case.fatal
+    assert found[0].fix
+    fixed = {**change(broken, case.fixes), "mark": True}
+    assert [fault for fault in judge(fixed, case) if fault.rule == case.rule] == []
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_the_base_config_has_no_fault(workplace: Path) -> None:
 def test_two_gpus_only_warn_when_lfc_may_choose_one(workplace: Path) -> None:
     values = {**base_values(), "use_unsloth": True}
     found = check_values(values, "train", Machine((GPU, GPU), env={}))
-    assert [(fault.rule, fault.fatal) for fault in found] == [("unsloth_has_one_gpu", False)]
+    assert [(fault.rule, fault.is_error) for fault in found] == [("unsloth_has_one_gpu", False)]
 
 
-def test_a_rule_waits_until_the_type_of_its_key_is_mended(workplace: Path) -> None:
+def test_a_rule_waits_until_the_type_of_its_key_is_fixed(workplace: Path) -> None:
     found = check_values({**base_values(), "val_size": "a lot", "eval_strategy": "steps"}, "train", Machine(()))
     assert [fault.key for fault in found] == ["val_size"]
 
@@ -113,7 +113,7 @@ def test_a_rule_waits_until_the_type_of_its_key_is_mended(workplace: Path) -> No
 def test_a_cutoff_below_the_longest_row_is_a_warning_with_the_advice(workplace: Path) -> None:
     cutoffs = {"mini": CutoffAdvice(rows=40, lossless=900, one_percent=700)}
     found = check_values(base_values(), "train", Machine(()), cutoffs=cutoffs)
-    assert [(fault.message, fault.mend, fault.fatal) for fault in found] == [
+    assert [(fault.message, fault.fix, fault.is_error) for fault in found] == [
         (
             "is 512, and the longest row of 'mini' has 900 tokens",
             "cutoff_len: 900 cuts no row, 700 at most one in a hundred",
@@ -164,7 +164,7 @@ def test_the_machines_to_judge_for() -> None:
 
 
 @pytest.mark.stack
-def test_llamafactory_refuses_the_broken_and_takes_the_mended(workplace: Path) -> None:
+def test_llamafactory_refuses_the_broken_and_takes_the_fixed(workplace: Path) -> None:
     """All go through its parser; every tenth is really trained, all of them in scripts/rule_runs.py."""
     cases = [case for case in CASES if case.runs == "cpu" and case.gpus == ()]
     lines = [json.dumps({**plan_case(case, number), "run": number % 10 == 0}) for number, case in enumerate(cases)]
@@ -181,8 +181,8 @@ def test_llamafactory_refuses_the_broken_and_takes_the_mended(workplace: Path) -
     verdicts = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(verdicts) == len(cases), result.stderr[-2000:]
     wrong = [
-        (case_name(case), broken, mended)
-        for case, (broken, mended) in zip(cases, verdicts, strict=True)
-        if bool(broken) is not case.parser or mended
+        (case_name(case), broken, fixed)
+        for case, (broken, fixed) in zip(cases, verdicts, strict=True)
+        if bool(broken) is not case.parser or fixed
     ]
     assert wrong == []

@@ -40,7 +40,7 @@ VALUES = st.recursive(
 
 def fault_of(**values: Any) -> tuple[str, str]:
     (fault,) = find_schema_faults({"model_name_or_path": "m", **values}, TRAIN)
-    return fault.message, fault.mend
+    return fault.message, fault.fix
 
 
 @settings(max_examples=400, deadline=None)
@@ -89,7 +89,7 @@ def test_an_inference_schema_has_no_training_argument() -> None:
         ({"run_name": 7}, ("is 7, allowed is null or a string", "run_name: '7'")),
     ],
 )
-def test_a_fault_says_what_was_seen_what_is_allowed_and_the_mend(
+def test_a_fault_says_what_was_seen_what_is_allowed_and_the_fix(
     values: dict[str, Any], expected: tuple[str, str]
 ) -> None:
     assert fault_of(**values) == expected
@@ -168,7 +168,7 @@ def test_the_shipped_schemas_match_the_installed_llamafactory(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("key", "mend"),
+    ("key", "fix"),
     [
         ("batch_size", "did you mean `per_device_train_batch_size`?"),
         ("epochs", "did you mean `num_train_epochs`?"),
@@ -196,9 +196,9 @@ def test_the_shipped_schemas_match_the_installed_llamafactory(tmp_path: Path) ->
         ("x" * 10_000, "remove the line; `lfc launch config schema` lists all"),
     ],
 )
-def test_the_key_that_is_meant_is_named_and_no_other(key: str, mend: str) -> None:
+def test_the_key_that_is_meant_is_named_and_no_other(key: str, fix: str) -> None:
     faults = find_schema_faults({"model_name_or_path": "m", key: 1}, read_schema("train"))
-    assert [fault.mend for fault in faults] == [mend]
+    assert [fault.fix for fault in faults] == [fix]
 
 
 def test_what_other_programs_call_a_key_leads_to_a_key_that_there_is() -> None:

@@ -76,7 +76,7 @@ def test_windows_backslashes_in_double_quotes_are_refused_and_left_alone(cache: 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"user_config\.yaml line 3 column 15: found unknown escape") as refused:
         merge_user_config(cache, "zh", PAGE)
-    assert refused.value.hint == "mend it or delete the file; a Windows path needs single quotes"
+    assert refused.value.hint == "fix it or delete the file; a Windows path needs single quotes"
     assert path.read_text(encoding="utf-8") == text
 
 
@@ -103,8 +103,8 @@ def test_every_fault_of_saved_settings_is_told_with_its_line(tmp_path: Path) -> 
     with pytest.raises(ConfigError) as refused:
         read_settings(path)
     said = str(refused.value)
-    assert "line 2: top.hub_name the page has no such field: nothing of the file loads" in said
-    assert "line 3: train.packing is 'false', allowed is true or false, without quotes" in said
+    assert "x.yaml:2:1: error: `top.hub_name` the page has no such field: nothing of the file loads" in said
+    assert "x.yaml:3:1: error: `train.packing` is 'false', allowed is true or false, without quotes" in said
 
 
 def test_a_learning_rate_as_llamaboard_writes_it_is_text(tmp_path: Path) -> None:

@@ -3,16 +3,19 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launch.machine.command import (
     Cluster,
     Command,
+    boost_command,
     build_llamafactory_command,
     build_python_command,
     find_llamafactory_cli,
     find_stack_python,
+    is_boosted,
     record_environment,
 )
 from launch.machine.gpus import Gpu
@@ -80,6 +83,31 @@ def test_a_choice_of_gpus_that_the_user_made_stays() -> None:
         Path("/e/bin/cli"), "train", Path("c.yaml"), {"use_unsloth": True}, environ
     )
     assert "CUDA_VISIBLE_DEVICES" not in command.env
+
+
+@pytest.mark.parametrize(
+    ("action", "config", "variable", "boosted"),
+    [
+        ("train", {"do_train": True}, "1", True),
+        ("train", {"do_train": True}, "true", True),
+        ("train", {"do_train": True}, "0", False),
+        ("train", {"do_train": False, "do_predict": True}, "1", False),
+        ("export", {"do_train": True}, "1", False),
+    ],
+)
+def test_a_training_alone_is_boosted(action: str, config: dict[str, Any], variable: str, boosted: bool) -> None:
+    assert is_boosted(action, config, {"LFC_BOOST": variable}) is boosted
+
+
+def test_a_boosted_training_gets_one_gpu_and_the_stacks_own_python(tmp_path: Path) -> None:
+    cli, python = make_program(tmp_path / "bin" / "llamafactory-cli"), make_program(tmp_path / "bin" / "python")
+    plain = build_llamafactory_command(cli, "train", Path("c.yaml"), {"do_train": True}, {"LFC_BOOST": "1"})
+    boosted = boost_command(plain, tmp_path / "boost.json")
+    assert boosted.argv[0] == str(python)
+    assert boosted.argv[2:] == ("--report", str(tmp_path / "boost.json"), "c.yaml")
+    assert Path(boosted.argv[1]).is_file()
+    assert boosted.env["CUDA_VISIBLE_DEVICES"] == "0"
+    assert boost_command(plain).argv[2:] == ("c.yaml",)
 
 
 def test_the_childs_path_begins_with_the_environment_of_the_cli() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.machine.network import check_model_is_reachable, choose_port, find_free_port, mend_proxies
+from launch.machine.network import check_model_is_reachable, choose_port, find_free_port, fix_proxies
 from launch.machine.variables import is_enabled
 from prep.errors import ConfigError, StackError
 
@@ -54,7 +54,7 @@ def test_a_host_of_another_machine_is_refused() -> None:
 def test_a_socks_proxy_is_left_out_for_a_local_model(tmp_path: Path, python: Path) -> None:
     notes: list[str] = []
     environ = {"ALL_PROXY": "socks5://127.0.0.1:1080", "http_proxy": "http://127.0.0.1:3128"}
-    assert mend_proxies("127.0.0.1", str(tmp_path), environ, python, notes) == {"ALL_PROXY": ""}
+    assert fix_proxies("127.0.0.1", str(tmp_path), environ, python, notes) == {"ALL_PROXY": ""}
     assert notes == [
         "all_proxy is left out for the WebUI: gradio cannot use a SOCKS proxy without the package socksio"
     ]
@@ -62,13 +62,13 @@ def test_a_socks_proxy_is_left_out_for_a_local_model(tmp_path: Path, python: Pat
 
 def test_a_socks_proxy_that_the_model_has_to_come_through_is_refused(python: Path) -> None:
     with pytest.raises(StackError, match="all_proxy: gradio cannot use a SOCKS proxy") as refused:
-        mend_proxies("127.0.0.1", HUB_MODEL, {"all_proxy": "socks5://127.0.0.1:1080"}, python, [])
+        fix_proxies("127.0.0.1", HUB_MODEL, {"all_proxy": "socks5://127.0.0.1:1080"}, python, [])
     assert refused.value.hint == "unset all_proxy, or give the model's folder, or pip install socksio"
 
 
 def test_a_socks_proxy_is_fine_with_socksio(python: Path) -> None:
     (python.parent.parent / "lib/python3.11/site-packages/socksio").mkdir()
-    assert mend_proxies("127.0.0.1", HUB_MODEL, {"all_proxy": "socks5://127.0.0.1:1080"}, python, []) == {}
+    assert fix_proxies("127.0.0.1", HUB_MODEL, {"all_proxy": "socks5://127.0.0.1:1080"}, python, []) == {}
 
 
 def test_an_http_proxy_is_left_out_when_the_page_has_an_address_of_the_network(
@@ -76,9 +76,9 @@ def test_an_http_proxy_is_left_out_when_the_page_has_an_address_of_the_network(
 ) -> None:
     notes: list[str] = []
     environ = {"http_proxy": "http://127.0.0.1:3128", "HTTP_PROXY": "http://127.0.0.1:3128"}
-    assert mend_proxies("10.0.0.5", str(tmp_path), environ, python, notes) == {"http_proxy": "", "HTTP_PROXY": ""}
+    assert fix_proxies("10.0.0.5", str(tmp_path), environ, python, notes) == {"http_proxy": "", "HTTP_PROXY": ""}
     assert "gradio would look for its own page on 10.0.0.5 through it" in notes[0]
-    assert mend_proxies("127.0.0.1", str(tmp_path), environ, python, []) == {}
+    assert fix_proxies("127.0.0.1", str(tmp_path), environ, python, []) == {}
 
 
 def test_a_hub_model_is_refused_when_its_hub_cannot_be_reached(tmp_path: Path, used_port: int) -> None:

@@ -9,23 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from launch.machine import doctor as doctor_module
 from launch.machine import stack as stack_module
+from launch.machine.doctor import check_caches, check_gpu, check_kernel, check_network, examine, sort_findings
 from launch.machine.gpus import Gpu, GpuReport, choose_visible
 from launch.machine.stack import (
     Stack,
     check_broken_pairs,
-    check_caches,
     check_declared,
-    check_gpu,
-    check_kernel,
     check_metrics,
-    check_network,
     check_python,
     check_tested,
-    examine,
     read_stack,
     read_tested_versions,
-    sort_findings,
     try_imports,
 )
 from prep.errors import StackError
@@ -56,16 +52,16 @@ def test_the_tested_stack_has_no_fault() -> None:
         *check_broken_pairs(stack),
         *check_metrics(stack),
     ]
-    assert [(finding.what, finding.status) for finding in found] == [("tested set", "ok")]
+    assert [(finding.key, finding.severity) for finding in found] == [("tested set", "note")]
 
 
-def test_torchao_that_pip_resolves_by_itself_is_an_error_with_its_mend() -> None:
+def test_torchao_that_pip_resolves_by_itself_is_an_error_with_its_fix() -> None:
     (finding,) = check_broken_pairs(make_stack(torchao="0.18.0"))
-    assert finding.status == "error"
+    assert finding.severity == "error"
     assert finding.message == (
         "0.18.0 breaks LoRA with peft 0.18.1: cannot import name 'LinearActivationQuantizedTensor'"
     )
-    assert finding.mend == 'py -m pip install "torchao==0.15.0"'
+    assert finding.fix == 'py -m pip install "torchao==0.15.0"'
 
 
 def test_the_cpu_build_of_torch_is_an_error() -> None:
@@ -75,9 +71,9 @@ def test_the_cpu_build_of_torch_is_an_error() -> None:
 
 def test_trl_out_of_llamafactorys_range_is_an_error() -> None:
     (finding,) = check_declared(make_stack(trl="0.26.0"))
-    assert (finding.what, finding.status) == ("trl", "error")
+    assert (finding.key, finding.severity) == ("trl", "error")
     assert finding.message == "is 0.26.0; llamafactory needs trl<=0.24.0,>=0.18.0"
-    assert finding.mend == 'py -m pip install "trl==0.24.0"'
+    assert finding.fix == 'py -m pip install "trl==0.24.0"'
 
 
 def test_a_declared_package_that_is_missing_is_an_error() -> None:
@@ -86,8 +82,8 @@ def test_a_declared_package_that_is_missing_is_an_error() -> None:
 
 
 def test_another_version_than_the_tested_one_is_a_warning() -> None:
-    found = [finding for finding in check_tested(make_stack(gradio="5.45.0"), TESTED) if finding.status != "ok"]
-    assert [(finding.what, finding.status, finding.message) for finding in found] == [
+    found = [finding for finding in check_tested(make_stack(gradio="5.45.0"), TESTED) if finding.severity != "note"]
+    assert [(finding.key, finding.severity, finding.message) for finding in found] == [
         ("gradio", "warning", f"is 5.45.0; {TESTED['gradio']} was seen to train")
     ]
 
@@ -95,32 +91,32 @@ def test_another_version_than_the_tested_one_is_a_warning() -> None:
 def test_missing_metrics_packages_are_a_warning() -> None:
     (finding,) = check_metrics(make_stack(jieba="", nltk=""))
     assert finding.message == "jieba, nltk not installed: predict_with_generate needs them"
-    assert finding.mend == 'py -m pip install "jieba" "nltk"'
+    assert finding.fix == 'py -m pip install "jieba" "nltk"'
 
 
 def test_a_kernel_that_is_not_compiled_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_module, "has_kernel", lambda: False)
+    monkeypatch.setattr(doctor_module, "has_kernel", lambda: False)
     (finding,) = check_kernel()
-    assert (finding.what, finding.status) == ("conversion", "warning")
-    assert finding.mend == f'{sys.executable} -m pip install --no-deps -e "{Path(__file__).parents[3]}"'
-    monkeypatch.setattr(stack_module, "has_kernel", lambda: True)
-    assert [finding.status for finding in check_kernel()] == ["ok"]
+    assert (finding.key, finding.severity) == ("conversion", "warning")
+    assert finding.fix == f'{sys.executable} -m pip install --no-deps -e "{Path(__file__).parents[3]}"'
+    monkeypatch.setattr(doctor_module, "has_kernel", lambda: True)
+    assert [finding.severity for finding in check_kernel()] == ["note"]
 
 
-def test_an_environment_without_pip_is_mended_by_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_without_pip_is_fixed_by_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     assert Stack(Path("py"), "3.11", False, {}, {}).install("a==1") == 'uv pip install --python py "a==1"'
 
 
 def test_a_python_that_is_too_new_is_an_error() -> None:
     (finding,) = check_python(Stack(Path("py"), "3.14.0", True, {}, {}))
-    assert finding.status == "error"
+    assert finding.severity == "error"
 
 
 def test_gpus_are_named_with_memory_and_driver() -> None:
     (finding,) = check_gpu(GpuReport((Gpu("H200", 140 << 30, (9, 0)),), "580.1"))
-    assert (finding.status, finding.message) == ("ok", "H200 140 GiB; driver 580.1")
-    assert [finding.status for finding in check_gpu(NO_GPU)] == ["warning"]
+    assert (finding.severity, finding.message) == ("note", "H200 140 GiB; driver 580.1")
+    assert [finding.severity for finding in check_gpu(NO_GPU)] == ["warning"]
 
 
 @pytest.mark.parametrize(
@@ -136,14 +132,14 @@ def test_a_port_in_use_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        monkeypatch.setattr(stack_module, "_WEBUI_PORT", server.getsockname()[1])
-        assert [finding.what for finding in check_network({})] == ["port"]
+        monkeypatch.setattr(doctor_module, "_WEBUI_PORT", server.getsockname()[1])
+        assert [finding.key for finding in check_network({})] == ["port"]
 
 
 def test_proxies_that_catch_loopback_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_module, "_WEBUI_PORT", 1)
+    monkeypatch.setattr(doctor_module, "_WEBUI_PORT", 1)
     found = list(check_network({"HTTP_PROXY": "http://10.0.0.1:3128", "ALL_PROXY": "socks5://10.0.0.1:1080"}))
-    assert [finding.mend for finding in found] == ["pip install socksio", "export NO_PROXY=127.0.0.1,localhost"]
+    assert [finding.fix for finding in found] == ["pip install socksio", "export NO_PROXY=127.0.0.1,localhost"]
     assert list(check_network({"HTTP_PROXY": "http://10.0.0.1:3128", "NO_PROXY": "127.0.0.1"})) == []
 
 
@@ -154,23 +150,23 @@ def test_a_cache_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     found = list(check_caches({"HF_HOME": str(tmp_path / "hf")}))
     assert found[0].message == f"{tmp_path / 'hf'} cannot be written: permission denied"
-    assert found[0].mend == "export HF_HOME=FOLDER"
+    assert found[0].fix == "export HF_HOME=FOLDER"
 
 
 def test_errors_come_first() -> None:
     found = sort_findings([*check_gpu(NO_GPU), *check_broken_pairs(make_stack(torchao="0.18.0"))])
-    assert [finding.status for finding in found] == ["error", "warning"]
+    assert [finding.severity for finding in found] == ["error", "warning"]
 
 
-def test_without_the_stack_the_mend_installs_the_tested_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_stack_the_fix_installs_the_tested_set(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_none(given: str | None) -> Path:
         raise StackError("llamafactory-cli is not installed here")
 
-    monkeypatch.setattr(stack_module, "find_llamafactory_cli", find_none)
+    monkeypatch.setattr(doctor_module, "find_llamafactory_cli", find_none)
     first = examine(None)[0]
-    assert (first.what, first.status) == ("llamafactory", "error")
-    assert '"llamafactory==0.9.5" "unsloth==2026.10.7" "torchao==0.15.0"' in first.mend
-    assert "constraints.txt" in first.mend
+    assert (first.key, first.severity) == ("llamafactory", "error")
+    assert '"llamafactory==0.9.5" "unsloth==2026.10.7" "torchao==0.15.0"' in first.fix
+    assert "constraints.txt" in first.fix
 
 
 def test_an_interpreter_is_asked_for_its_versions() -> None:
@@ -191,8 +187,8 @@ def test_an_import_that_fails_is_an_error_with_what_it_raised(
     monkeypatch.setattr(stack_module, "_TRIES", (("click", "no_such_package"),))
     stack = Stack(Path(sys.executable), "3.11", True, {"click": "8", "no-such-package": "1"}, {})
     found = try_imports(stack, NO_GPU, lambda _: None)
-    assert [(finding.what, finding.status) for finding in found] == [
-        ("import click", "ok"),
+    assert [(finding.key, finding.severity) for finding in found] == [
+        ("import click", "note"),
         ("import no_such_package", "error"),
     ]
     assert found[1].message == "ModuleNotFoundError: No module named 'no_such_package'"
@@ -200,7 +196,7 @@ def test_an_import_that_fails_is_an_error_with_what_it_raised(
 
 def test_doctor_loads_nothing_of_the_stack() -> None:
     code = (
-        "import sys, json, launch.machine.stack as s; s.find_llamafactory_cli = lambda given: (_ for _ in ()).throw("
+        "import sys, json, launch.machine.doctor as s; s.find_llamafactory_cli = lambda given: (_ for _ in ()).throw("
         "s.StackError('none')); s.examine(None); print(json.dumps(sorted(sys.modules)))"
     )
     start = time.perf_counter()

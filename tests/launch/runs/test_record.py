@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from launch.runs.record import find_flags, read_versions
+from launch.runs.folder import RunFolder
+from launch.runs.record import find_boost_flags, find_flags, read_versions
 
 VALUES: dict[str, Any] = {"do_train": True, "dataset": "a,b"}
 MANIFESTS: dict[str, Any] = {"a": {"counts": {"records": 30}}, "b": {"counts": {"records": 10}}}
@@ -44,6 +45,29 @@ def test_dropped_rows_are_counted() -> None:
         "3 rows longer than cutoff_len were dropped",
         "1 rows that LLaMA-Factory calls abnormal were skipped",
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "flags"),
+    [
+        (None, []),
+        ('{"active": true}', []),
+        ('{"active": false, "reason": "stage: dpo"}', ["it was not boosted: stage: dpo"]),
+        ('{"active": false, "reason": "' + "x" * 900 + '"}', ["it was not boosted: " + "x" * 300]),
+        ("[]", []),
+        ("{", ["cannot be read"]),
+        ("[" * 100_000, ["cannot be read"]),
+        (" " * (2 << 20), ["too large to be read"]),
+    ],
+    ids=["plain", "boosted", "refused", "a long reason", "another shape", "torn", "deep", "large"],
+)
+def test_a_run_that_was_not_boosted_is_flagged(tmp_path: Path, told: str | None, flags: list[str]) -> None:
+    run = RunFolder(tmp_path)
+    if told is not None:
+        run.boost.write_text(told, encoding="utf-8")
+    found = find_boost_flags(run)
+    assert len(found) == len(flags)
+    assert all(flag in seen for flag, seen in zip(flags, found, strict=True))
 
 
 def test_versions_are_read_without_starting_the_stack(tmp_path: Path) -> None:

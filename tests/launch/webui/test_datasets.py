@@ -52,14 +52,14 @@ def test_good_datasets_pass_without_a_word() -> None:
 def test_a_trailing_comma_is_shown_with_line_and_column(data: Path) -> None:
     (data / "dataset_info.json").write_text('{\n  "good": {"file_name": "good.jsonl"},\n}\n', encoding="utf-8")
     said = refuse()
-    assert "data/dataset_info.json:2:38: a comma stands before the closing bracket" in said
-    assert "Mend: take it out" in said
+    assert "data/dataset_info.json:2:38: error: a comma stands before the closing bracket" in said
+    assert "Try: take it out" in said
 
 
 def test_a_byte_order_mark_in_the_registry_is_refused(data: Path) -> None:
     path = data / "dataset_info.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert "data/dataset_info.json:1:1: a byte order mark" in refuse()
+    assert "data/dataset_info.json:1:1: error: a byte order mark" in refuse()
 
 
 def test_another_encoding_of_the_registry_is_refused(data: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_blank_line_in_the_rows_is_refused(data: Path) -> None:
 
 def test_a_byte_order_mark_in_the_rows_is_refused(data: Path) -> None:
     write_rows(data / "good.jsonl", prefix=b"\xef\xbb\xbf")
-    assert "data/good.jsonl:1: the file begins with a byte order mark" in refuse()
+    assert "data/good.jsonl:1: error: the file begins with a byte order mark" in refuse()
 
 
 def test_lines_of_json_in_a_file_named_json_are_refused(data: Path) -> None:

@@ -99,15 +99,17 @@ def test_what_is_planned_is_written(cli: Path) -> None:
     assert (user["lang"], user["last_model"], user["path_dict"]["Custom"]) == ("zh", "Custom", "models/tiny-qwen3")
 
 
-def test_bf16_without_a_gpu_is_refused_with_the_mend(cli: Path) -> None:
+def test_bf16_without_a_gpu_is_refused_with_the_fix(cli: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         plan(cli, "bf16=true")
-    assert "bf16: needs a GPU, and there is none here\n    Mend: bf16: false" in str(refused.value)
+    assert "bf16: error: needs a GPU, and there is none here  [bf16_is_supported]\n    Try: bf16: false" in str(
+        refused.value
+    )
 
 
 def test_a_broken_registry_is_refused_before_the_start(cli: Path) -> None:
     Path("data/dataset_info.json").write_text('{"medical": {"file_name": "medical.jsonl"},}', encoding="utf-8")
-    with pytest.raises(RegistryError, match=r"data/dataset_info\.json:1:43: a comma stands before"):
+    with pytest.raises(RegistryError, match=r"data/dataset_info\.json:1:43: error: a comma stands before"):
         plan(cli)
 
 
@@ -169,7 +171,9 @@ def test_other_saved_settings_with_faults_or_secrets_are_named(cli: Path) -> Non
     Path("llamaboard_config").mkdir()
     Path("llamaboard_config/old.yaml").write_text("top.hub_name: x\ntrain.swanlab_api_key: k\n", encoding="utf-8")
     fault, secret = plan(cli).notes
-    assert fault.startswith("LlamaBoard cannot load llamaboard_config/old.yaml:\n  line 1: top.hub_name")
+    assert fault.startswith(
+        "LlamaBoard cannot load llamaboard_config/old.yaml:\n  llamaboard_config/old.yaml:1:1: error: `top.hub_name`"
+    )
     assert secret == "llamaboard_config/old.yaml holds train.swanlab_api_key in clear text: --scrub empties it"
 
 
@@ -245,8 +249,8 @@ def test_the_command_says_what_is_broken_scrubs_when_asked_and_starts_nothing(cl
     assert result.stderr == (
         "llamaboard_config/old.yaml: train.swanlab_api_key emptied\n"
         "Error: configs/mine.yaml cannot be trained here:\n"
-        "  bf16: needs a GPU, and there is none here\n"
-        "    Mend: bf16: false\n"
+        "  bf16: error: needs a GPU, and there is none here  [bf16_is_supported]\n"
+        "    Try: bf16: false\n"
     )
     assert old.read_text(encoding="utf-8") == "train.swanlab_api_key: ''\n"
     assert not Path("llamaboard_cache").exists()

@@ -6,16 +6,16 @@ from array import array
 from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
 
 from prep.combine.draw import PartRows, Wish, draw_rows
 from prep.combine.hold_out import assign_sides
 from prep.combine.split import _refuse_size
 from prep.errors import InputError, UserError
-from prep.rows.duplicates import DuplicateFilter
-from prep.rows.line_file import LineFile
+from prep.rows.duplicates.copies import DuplicateFilter
 from prep.rows.questions import list_facts
-from prep.rows.records import read_record
+from prep.rows.row_file import RowFile
 from prep.rows.thinking import unwrap_chat_markup
 from prep.tokens.templates import find_template
 from prep.tokens.turns import remove_thought
@@ -130,7 +130,6 @@ def test_random_groups_are_never_torn_and_no_side_is_empty(seed: int) -> None:
 
 
 def find_copies(kind: str, texts: list[tuple[str, str]]) -> list[bool]:
-    duplicates = DuplicateFilter(kind)
     rows = [
         {
             "instruction": text,
@@ -142,7 +141,9 @@ def find_copies(kind: str, texts: list[tuple[str, str]]) -> list[bool]:
         }
         for number, (text, system) in enumerate(texts)
     ]
-    return [duplicates.find_first(read_record(row)) is not None for row in rows]
+    found = DuplicateFilter(kind).filter_lines(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    gone = {json.loads(line)["origin"] for line in found.gone.splitlines()}
+    return [row["origin"] in gone for row in rows]
 
 
 LONG = "The patient has had a fever for {} days and complains of pain in the upper right abdomen since then. " * 2
@@ -166,7 +167,6 @@ LONG = "The patient has had a fever for {} days and complains of pain in the upp
     ],
 )
 def test_rows_that_differ_in_a_number_unit_or_negation_are_not_near_copies(one: str, other: str) -> None:
-    pytest.importorskip("rensa")
     assert find_copies("near", [(LONG.replace("{}", text, 1), "") for text in (one, other, one)]) == [
         False,
         False,
@@ -175,7 +175,6 @@ def test_rows_that_differ_in_a_number_unit_or_negation_are_not_near_copies(one: 
 
 
 def test_near_copies_share_four_fifths_of_their_pieces_and_their_context() -> None:
-    pytest.importorskip("rensa")
     reworded = LONG.replace("complains", "speaks", 1)
     other = "Something else entirely, about the weather of the last days."
     assert find_copies("near", [(LONG, ""), (reworded, ""), (other, ""), (LONG, "Be brief.")]) == [
@@ -226,8 +225,8 @@ CALLS = {"conversations": TURNS, "system": "", "tools": "", "origin": "s/f:1"}
 def test_a_row_of_wrong_types_is_one_error_with_its_row(line: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text((line if isinstance(line, str) else json.dumps(line)) + "\n", encoding="utf-8")
-    with LineFile(path) as file, pytest.raises(InputError) as caught:
-        file.read_row(0)
+    with pytest.raises(InputError) as caught:
+        RowFile(path)
     assert str(caught.value) == f"{path} {message}"
     assert caught.value.hint
 

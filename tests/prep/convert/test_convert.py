@@ -157,7 +157,7 @@ def test_converting_a_converted_file_changes_nothing(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_spoiled_alpaca_row_is_rejected_with_the_way_to_mend_it(
+def test_a_spoiled_alpaca_row_is_rejected_with_the_way_to_fix_it(
     row: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     assert rejects_of([row], tmp_path) == [reason]

@@ -319,7 +319,7 @@ def test_killed_before_any_change_of_a_name_the_target_is_old_or_new_and_the_nex
         if finished:
             break
     assert number > 20
-    # Without an exchange there is one moment between two renames, and the next run mends it.
+    # Without an exchange there is one moment between two renames, and the next run fixes it.
     assert absent <= 1
 
 

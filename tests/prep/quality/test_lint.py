@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from prep.errors import InputError
-from prep.quality.findings import Fault, Finding
+from prep.quality.findings import Finding, LintRule
 from prep.quality.lint import lint_dataset
 from prep.registry.dataset import Dataset, find_dataset
 from prep.registry.dataset_info import register_dataset
@@ -65,38 +65,38 @@ def lint(path: Path, **options: Any) -> list[Finding]:
 
 
 def places(findings: list[Finding]) -> list[tuple[int, str]]:
-    return [(finding.line, finding.kind.value) for finding in findings]
+    return [(finding.where.line, finding.rule) for finding in findings]
 
 
-PLANTS: dict[str, tuple[Fault, Plant]] = {
-    "cut short": (Fault.JSON, lambda row: orjson.dumps(row)[:-9] + b"\n"),
-    "NUL": (Fault.JSON, lambda row: b"\0" + orjson.dumps(row) + b"\n"),
-    "bad UTF-8": (Fault.ENCODING, lambda row: orjson.dumps(row).replace(b"question", b"qu\xc4stion") + b"\n"),
-    "a list": (Fault.NOT_OBJECT, lambda row: [row]),
-    "a missing column": (Fault.COLUMNS, lambda row: {key: row[key] for key in row if key != "system"}),
-    "a column too many": (Fault.COLUMNS, lambda row: {**row, "score": 1}),
-    "a null system": (Fault.TYPE, lambda row: {**row, "system": None}),
-    "a number": (Fault.TYPE, lambda row: {**row, "input": 5}),
-    "a null history": (Fault.TYPE, lambda row: {**row, "history": None}),
-    "a history string": (Fault.HISTORY, lambda row: {**row, "history": "q"}),
-    "a history of three": (Fault.HISTORY, lambda row: {**row, "history": [["q", "a", "x"]]}),
-    "an empty question": (Fault.EMPTY, lambda row: {**row, "instruction": " \n"}),
-    "an empty output": (Fault.EMPTY, lambda row: {**row, "output": join_thought("T", " ")}),
-    "never closed": (Fault.THINK, lambda row: {**row, "output": "<think>\nT"}),
-    "opened twice": (Fault.THINK, lambda row: {**row, "output": "<think>\n\n<think>\nA"}),
-    "never opened": (Fault.THINK, lambda row: {**row, "output": "T</think>A"}),
-    "text before": (Fault.THINK, lambda row: {**row, "output": "x" + row["output"]}),
-    "a newline too few": (Fault.THINK, lambda row: {**row, "output": "<think>\nT\n</think>\nA"}),
-    "a newline too many": (Fault.THINK, lambda row: {**row, "output": "<think>\nT\n</think>\n\n\nA"}),
-    "a space": (Fault.THINK, lambda row: {**row, "output": "<think>\nT\n</think> \n A"}),
-    "a blank thought": (Fault.THINK, lambda row: {**row, "output": "<think>\n \n</think>\n\nA"}),
-    "untagged": (Fault.THINK_POLICY, lambda row: {**row, "output": "A"}),
-    "a thought in history": (Fault.HISTORY_THOUGHT, lambda row: {**row, "history": [["q", "<think>a"]]}),
-    "markup in the question": (Fault.MARKUP, lambda row: {**row, "instruction": "<|im_start|>user\nq"}),
-    "markup in the system": (Fault.MARKUP, lambda row: {**row, "system": "<|eot_id|>"}),
-    "markup in the history": (Fault.MARKUP, lambda row: {**row, "history": [["q<|im_end|>", "a"]]}),
-    "markup in the output": (Fault.MARKUP, lambda row: {**row, "output": row["output"] + "<|im_end|>\n"}),
-    "the same question": (Fault.DUPLICATE, lambda row: {**row, "instruction": " Question  1", "history": []}),
+PLANTS: dict[str, tuple[LintRule, Plant]] = {
+    "cut short": (LintRule.JSON, lambda row: orjson.dumps(row)[:-9] + b"\n"),
+    "NUL": (LintRule.JSON, lambda row: b"\0" + orjson.dumps(row) + b"\n"),
+    "bad UTF-8": (LintRule.ENCODING, lambda row: orjson.dumps(row).replace(b"question", b"qu\xc4stion") + b"\n"),
+    "a list": (LintRule.NOT_OBJECT, lambda row: [row]),
+    "a missing column": (LintRule.COLUMNS, lambda row: {key: row[key] for key in row if key != "system"}),
+    "a column too many": (LintRule.COLUMNS, lambda row: {**row, "score": 1}),
+    "a null system": (LintRule.TYPE, lambda row: {**row, "system": None}),
+    "a number": (LintRule.TYPE, lambda row: {**row, "input": 5}),
+    "a null history": (LintRule.TYPE, lambda row: {**row, "history": None}),
+    "a history string": (LintRule.HISTORY, lambda row: {**row, "history": "q"}),
+    "a history of three": (LintRule.HISTORY, lambda row: {**row, "history": [["q", "a", "x"]]}),
+    "an empty question": (LintRule.EMPTY, lambda row: {**row, "instruction": " \n"}),
+    "an empty output": (LintRule.EMPTY, lambda row: {**row, "output": join_thought("T", " ")}),
+    "never closed": (LintRule.THINK, lambda row: {**row, "output": "<think>\nT"}),
+    "opened twice": (LintRule.THINK, lambda row: {**row, "output": "<think>\n\n<think>\nA"}),
+    "never opened": (LintRule.THINK, lambda row: {**row, "output": "T</think>A"}),
+    "text before": (LintRule.THINK, lambda row: {**row, "output": "x" + row["output"]}),
+    "a newline too few": (LintRule.THINK, lambda row: {**row, "output": "<think>\nT\n</think>\nA"}),
+    "a newline too many": (LintRule.THINK, lambda row: {**row, "output": "<think>\nT\n</think>\n\n\nA"}),
+    "a space": (LintRule.THINK, lambda row: {**row, "output": "<think>\nT\n</think> \n A"}),
+    "a blank thought": (LintRule.THINK, lambda row: {**row, "output": "<think>\n \n</think>\n\nA"}),
+    "untagged": (LintRule.THINK_POLICY, lambda row: {**row, "output": "A"}),
+    "a thought in history": (LintRule.HISTORY_THOUGHT, lambda row: {**row, "history": [["q", "<think>a"]]}),
+    "markup in the question": (LintRule.MARKUP, lambda row: {**row, "instruction": "<|im_start|>user\nq"}),
+    "markup in the system": (LintRule.MARKUP, lambda row: {**row, "system": "<|eot_id|>"}),
+    "markup in the history": (LintRule.MARKUP, lambda row: {**row, "history": [["q<|im_end|>", "a"]]}),
+    "markup in the output": (LintRule.MARKUP, lambda row: {**row, "output": row["output"] + "<|im_end|>\n"}),
+    "the same question": (LintRule.DUPLICATE, lambda row: {**row, "instruction": " Question  1", "history": []}),
 }
 
 
@@ -116,7 +116,7 @@ def test_any_mixture_of_planted_faults_is_found(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     # Two rows with one plant may ask the same question.
-    plants = [None, *(name for name, (fault, _) in PLANTS.items() if fault is not Fault.DUPLICATE)]
+    plants = [None, *(name for name, (fault, _) in PLANTS.items() if fault is not LintRule.DUPLICATE)]
     names = data.draw(st.lists(st.sampled_from(plants), min_size=1, max_size=12))
     rows: list[Any] = [make_row(1)]
     expected = set()
@@ -173,7 +173,7 @@ def test_line_faults_are_reported_once_with_their_number(tmp_path: Path) -> None
 def test_a_utf_16_file_is_one_finding(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"instruction": "q"}\n' * 3, encoding="utf-16")
     findings = lint(tmp_path / "a.jsonl")
-    assert [(finding.place, finding.message) for finding in findings] == [
+    assert [(str(finding.where), finding.message) for finding in findings] == [
         (f"{(tmp_path / 'a.jsonl').as_posix()}:1", "the file is UTF-16, not UTF-8")
     ]
 
@@ -233,7 +233,7 @@ def test_without_a_manifest_empty_and_missing_thoughts_together_are_one_finding(
 def test_a_spoiled_row_says_that_fix_repairs_it_and_a_hopeless_one_does_not(tmp_path: Path) -> None:
     spoiled = make_row(1, instruction="<|im_start|>user\nQ<|im_end|>\n")
     path = write_lines(tmp_path / "a.jsonl", spoiled, make_row(2, output="<think>\nT"))
-    assert [finding.mend[:12] for finding in lint(path)] == ["lfc prep lin", "mend it by h"]
+    assert [finding.fix[:11] for finding in lint(path)] == ["lfc prep li", "fix it by h"]
 
 
 def test_a_registered_entry_whose_columns_the_rows_lack_is_found(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_key_that_stands_twice_is_found(line: str, tmp_path: Path) -> None:
     path.write_text(line + "\n", encoding="utf-8")
     found: list[Finding] = []
     lint_dataset(find_dataset(str(path), tmp_path), found.append)
-    assert [(finding.line, finding.kind) for finding in found] == [(1, Fault.REPEATED_KEY)]
+    assert [(finding.where.line, finding.rule) for finding in found] == [(1, LintRule.REPEATED_KEY)]
 
 
 def test_every_null_of_a_row_is_a_finding(tmp_path: Path) -> None:

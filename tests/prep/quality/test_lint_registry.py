@@ -28,7 +28,7 @@ def lint_text(folder: Path, text: str | bytes) -> list[tuple[str, str, str]]:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     prefix = path.as_posix()
     return [
-        (finding.place.removeprefix(prefix), finding.kind.value, finding.message) for finding in lint_registry(path)
+        (str(finding.where).removeprefix(prefix), finding.rule, finding.message) for finding in lint_registry(path)
     ]
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from prep.errors import InputError, OutputError
 from prep.storage.atomic import open_atomic
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, manifest_path, read_manifest, write_manifest
+from prep.storage.row_index import read_index
 from tests.support.lfc_runs import convert
 from tests.support.shapes import medical_rows, tool_rows, write_jsonl
 
@@ -147,6 +149,10 @@ def assert_old_or_new(folder: Path, old: dict[str, bytes], new: dict[str, bytes]
     for path in folder.glob("out*.jsonl"):
         manifest = read_manifest(path)
         assert manifest is None or manifest.output["sha256"] == hash_file(path)
+        index = read_index(path, manifest)
+        if index is not None:
+            starts = [0, *accumulate(size + 1 for size in index.column("size").tolist())]
+            assert [*index.column("start").tolist(), path.stat().st_size] == starts
 
 
 def owned(content: bytes | None) -> object:
@@ -226,7 +232,7 @@ def test_a_stale_companion_of_ours_goes_with_its_manifest(tmp_path: Path) -> Non
     assert convert(write_jsonl(tmp_path / "t.jsonl", tool_rows()), out).exit_code == 0
     assert (tmp_path / "out_tools.jsonl").exists()
     assert convert(write_jsonl(tmp_path / "m.jsonl", medical_rows()), out, "--force").exit_code == 0
-    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl", "out.manifest.json"]
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.index", "out.jsonl", "out.manifest.json"]
 
 
 @pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.rejects.jsonl"])

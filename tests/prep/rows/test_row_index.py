@@ -1,0 +1,190 @@
+"""The row index: it says what the rows say, whoever wrote it, and is believed only for the very bytes it was made of."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prep.combine.explain import explain_row
+from prep.combine.mix import MixOptions, mix_files
+from prep.combine.split import SplitOptions, SplitSizes, split_file
+from prep.convert.convert import ConvertOptions, convert_files
+from prep.quality.lint import lint_dataset
+from prep.quality.stats import StatsOptions, collect_stats
+from prep.registry.dataset import find_dataset
+from prep.rows.indexing import _describe_plain_line, build_index, describe_line, describe_row
+from prep.rows.records import read_record
+from prep.rows.row_file import RowFile, _describe_rows
+from prep.rows.thinking import join_thought
+from prep.storage.manifests import manifest_path, read_manifest
+from prep.storage.row_index import COLUMNS, RowIndex, index_path, read_index
+from tests.support.shapes import medical_rows, sharegpt_rows, tool_rows, write_jsonl
+
+TEXTS = st.text(st.sampled_from('aB1 .,\n\t"\\/-<>{}:，。中文éＡ²🙂\x01\x7f'), max_size=12)
+ORIGINS = st.sampled_from(
+    ["s/f.jsonl:1", "s/f:12#3", "中/文:1", 's/"q":1', "s/a\\b:2", "", "s", "/f:1", "s/f:x", "s/f#1:3"]
+)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> dict[str, Any]:
+    think = draw(st.sampled_from(["", "none", "<think>x", "a <think>b</think>", "T", "\\t", "<b"]))
+    answer = draw(TEXTS)
+    output = answer if think == "none" else think + answer if "think" in think else join_thought(think, answer)
+    record = {
+        "instruction": draw(TEXTS),
+        "input": draw(st.sampled_from(["", "", "more"])),
+        "output": output,
+        "system": draw(st.sampled_from(["", "", "Be brief."])),
+        "history": draw(st.sampled_from([[], [], [["q", "a"]]])),
+        "origin": draw(ORIGINS),
+    }
+    return record | draw(st.sampled_from([{}, {}, {"score": 1}, {"label": "x"}]))
+
+
+@settings(max_examples=400, deadline=None)
+@given(records())
+def test_a_line_is_described_as_its_row_is(record: dict[str, Any]) -> None:
+    line = orjson.dumps(record)
+    plain = _describe_plain_line(line)
+    assert plain is None or plain == describe_row(read_record(record))
+    assert describe_line(line) == describe_row(read_record(record))
+
+
+def test_a_row_is_exactly_another_whatever_the_order_of_its_keys_and_its_origin() -> None:
+    row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": [], "origin": "s/f:1"}
+    turned = dict(reversed([*row.items(), ("origin", "t/g:7")]))
+    assert describe_line(orjson.dumps(row)).exact == describe_line(orjson.dumps(turned)).exact
+    assert describe_line(orjson.dumps(row | {"output": "b"})).exact != describe_line(orjson.dumps(row)).exact
+
+
+def read_columns(index: RowIndex) -> dict[str, list[Any]]:
+    columns = {name: index.column(name).tolist() for name in COLUMNS}
+    return columns | {"dataset": [index.datasets[code] for code in index.dataset_codes.tolist()]}
+
+
+def read_own(path: Path) -> RowIndex:
+    index = read_index(path, read_manifest(path))
+    assert index is not None
+    return index
+
+
+def assert_fits(path: Path) -> None:
+    """The index beside a file is the one that its rows give when each of them is read."""
+    assert read_columns(read_own(path)) == read_columns(build_index(_describe_rows(path)))
+    with RowFile(path) as file:
+        lines = file.read_lines(list(range(len(file))))
+    assert b"".join(line + b"\n" for line in lines) == path.read_bytes()
+
+
+def make_rows(folder: Path) -> tuple[Path, Path, Path]:
+    """Convert rows of question and answer, of conversations, and of tools."""
+    medical = [{**row, "question": f"{row['question']} {number}"} for number in range(30) for row in medical_rows()]
+    convert_files([write_jsonl(folder / "m.jsonl", medical)], folder / "medical.jsonl", ConvertOptions())
+    talks = json.loads(json.dumps([row for _ in range(20) for row in sharegpt_rows()]))
+    for number, row in enumerate(talks):
+        row["conversations"][-2]["value"] += f" {number}"
+    convert_files([write_jsonl(folder / "c.jsonl", talks)], folder / "chat.jsonl", ConvertOptions())
+    convert_files([write_jsonl(folder / "t.jsonl", tool_rows())], folder / "calls.jsonl", ConvertOptions())
+    return folder / "medical.jsonl", folder / "chat.jsonl", folder / "calls_tools.jsonl"
+
+
+def test_convert_mix_and_split_write_the_index_that_their_rows_give(tmp_path: Path) -> None:
+    medical, chat, tools = make_rows(tmp_path)
+    mixed = tmp_path / "mixed.jsonl"
+    mix_files({"m": medical, "c": chat}, mixed, MixOptions(ratio={"m": 1, "c": 2}, by="characters"))
+    (tmp_path / "other").mkdir()
+    convert_files([tmp_path / "t.jsonl", tmp_path / "c.jsonl"], tmp_path / "other" / "chat.jsonl", ConvertOptions())
+    renamed = tmp_path / "renamed.jsonl"
+    result = mix_files({"one": chat, "two": tmp_path / "other" / "chat.jsonl"}, renamed, MixOptions(dedup="exact"))
+    assert result.duplicates
+    sides = split_file(mixed, tmp_path / "side", SplitOptions(SplitSizes(10, 5))).outputs
+    for path in (medical, chat, tools, mixed, renamed, *sides.values()):
+        assert_fits(path)
+
+
+def touch_up(path: Path) -> None:
+    """Change a file and leave its size and time as they were."""
+    seen = path.stat()
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(b'"instruction":"', b'"instruction":"!', 1).replace(b'"output":"<', b'"output":"', 1)
+    )
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def make_a_folder_of_the_index(path: Path) -> None:
+    index_path(path).unlink()
+    index_path(path).mkdir()
+
+
+SPOILERS: dict[str, Callable[[Path], object]] = {
+    "the index is gone": lambda path: index_path(path).unlink(),
+    "the index is torn": lambda path: index_path(path).write_bytes(index_path(path).read_bytes()[:-100]),
+    "the index is empty": lambda path: index_path(path).write_bytes(b""),
+    "the index is another file's": lambda path: index_path(path).write_bytes(
+        index_path(path.with_name("chat.jsonl")).read_bytes()
+    ),
+    "a byte of the index is another": lambda path: index_path(path).write_bytes(
+        index_path(path).read_bytes().replace(b"\x01", b"\x02", 1)
+    ),
+    "the index is a folder": make_a_folder_of_the_index,
+    "the manifest is gone": lambda path: manifest_path(path).unlink(),
+    "a row was added": lambda path: path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(True)[0]),
+    "a row went": lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[1:])),
+    "rows changed places": lambda path: path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(True)))),
+    "blank lines and line ends of Windows": lambda path: path.write_bytes(
+        b"\r\n\n".join(path.read_bytes().splitlines()) + b"\r\n"
+    ),
+    "a row was changed, and the size and the time stayed": touch_up,
+}
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS)
+def test_an_index_that_does_not_fit_is_never_believed(spoiler: str, tmp_path: Path) -> None:
+    medical, _, _ = make_rows(tmp_path)
+    SPOILERS[spoiler](medical)
+    with RowFile(medical, is_input=True) as file:
+        assert read_columns(file.index) == read_columns(build_index(_describe_rows(medical)))
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes(medical.read_bytes())
+    for path, name in ((medical, "one"), (alone, "two")):
+        mix_files({"m": path}, tmp_path / f"{name}.jsonl", MixOptions())
+        split_file(path, tmp_path / name, SplitOptions(SplitSizes(7)))
+    for end in (".jsonl", "_train.jsonl", "_test.jsonl", ".index", "_train.index"):
+        assert (tmp_path / f"one{end}").read_bytes() == (tmp_path / f"two{end}").read_bytes()
+
+
+def test_what_commands_tell_of_a_file_is_the_same_without_its_index(tmp_path: Path) -> None:
+    medical, chat, tools = make_rows(tmp_path)
+
+    def look(path: Path) -> list[Any]:
+        dataset = find_dataset(str(path), tmp_path)
+        findings: list[Any] = []
+        lint_dataset(dataset, findings.append)
+        return [collect_stats(dataset, StatsOptions()).as_dict(), findings, explain_row(path, 2)]
+
+    for path in (medical, chat, tools):
+        read_own(path)
+        before = look(path)
+        index_path(path).unlink()
+        assert look(path) == before
+
+
+def test_an_index_of_the_users_own_is_not_replaced(tmp_path: Path) -> None:
+    from prep.errors import OutputError
+
+    source = write_jsonl(tmp_path / "in.jsonl", medical_rows())
+    (tmp_path / "out.index").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"out\.index exists already"):
+        convert_files([source], tmp_path / "out.jsonl", ConvertOptions())
+    assert not (tmp_path / "out.jsonl").exists()
+    assert (tmp_path / "out.index").read_text(encoding="utf-8") == "mine"
+    convert_files([source], tmp_path / "out.jsonl", ConvertOptions(force=True))
+    assert_fits(tmp_path / "out.jsonl")
