@@ -236,8 +236,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--format",
     "format_name",
-    help="The source's shape: alpaca, medical-cot, messages, openmath, sharegpt or xlam; recognised from its "
-    "columns if not given.",
+    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
+    "the columns if not given.",
 )
 @click.option(
     "--think-policy",
@@ -273,7 +273,38 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     show_default=True,
     help="missing: a closing tag without its opening one ends a thought that begins where the answer does.",
 )
-@click.option("--map", "column_map", multiple=True, metavar="OURS=THEIRS", help="Use another column name.")
+@click.option(
+    "--map",
+    "column_map",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help='Use another column, or a text of several: question="{question} {options}".',
+)
+@click.option(
+    "--drop", multiple=True, metavar="COLUMN", help="Leave out a column that is not used, and may carry meaning."
+)
+@click.option(
+    "--label-is",
+    type=click.BOOL,
+    metavar="true|false",
+    help="Of rows with a KTO label take those with this one alone, as SFT rows.",
+)
+@click.option(
+    "--media",
+    multiple=True,
+    type=click.Choice(["images", "videos", "audios"]),
+    help="Rows after the first may have them; found in the first rows if not given.",
+)
+@click.option(
+    "--media-dir", type=FOLDER, help="Holds images, videos and audio.  [default: the folder of the input]"
+)
+@click.option(
+    "--missing-media",
+    type=click.Choice(["reject", "keep"]),
+    default="reject",
+    show_default=True,
+    help="reject: a row whose file is not there cannot be used. keep: its path is written as it stands.",
+)
 @click.option("--system", default="", metavar="TEXT", help="The system prompt of rows that have none.")
 @click.option("--where", multiple=True, metavar="CONDITION", help='Take rows such as "score>=4.5" alone.')
 @click.option("--limit", type=click.IntRange(min=1), help="Take this many rows, from the first on.")
@@ -315,7 +346,11 @@ def convert(
     as_json: bool,
     **rest: Any,
 ) -> None:
-    """Convert source files of one shape into Alpaca JSONL with Qwen3 think tags.
+    """Convert files of one format into the rows that LLaMA-Factory trains, with Qwen3 think tags.
+
+    The columns say what rows they are: questions with answers or conversations (stage sft), two answers of which
+    one is better (dpo), answers with a label true or false (kto), plain text (pt); images, videos and audio may
+    stand beside them.
 
     INPUTS are parquet, JSONL (also .gz and .zst), JSON and CSV files, folders of them, globs, or - for JSONL on
     stdin. Rows that cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
@@ -328,6 +363,8 @@ def convert(
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
+      lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
+      lfc prep convert votes.jsonl -o data/good.jsonl --label-is true
     """
     from prep.convert.convert import ConvertOptions, convert_files
     from prep.rows.thinking import ThinkPolicy
@@ -354,6 +391,8 @@ def convert(
         "too_long": result.too_long,
     }
     rows = [("format", result.format if options.format else f"{result.format} (recognised)")]
+    if result.kind != "sft":
+        rows.append(("rows are for", f"{result.kind}: stage {' or '.join(result.kind.stages)}"))
     rows += [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
@@ -367,6 +406,7 @@ def convert(
     print_result(
         {
             "format": result.format,
+            "kind": result.kind.value,
             "counts": result.counts,
             "unused_columns": result.unused_columns,
             "left_out": [path.as_posix() for path in result.left_out],

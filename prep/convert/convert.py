@@ -19,14 +19,18 @@ from prep.convert.inputs import (
     recognise_inputs,
 )
 from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
+from prep.convert.media import MediaFolders
 from prep.convert.parquet import convert_parquet
+from prep.convert.probe import settle_plan
 from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult, convert_rows
 from prep.convert.where import all_hold, parse_condition
 from prep.errors import InputError, RecordError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
+from prep.formats.columns import list_used
 from prep.parallel.threads import WorkAhead
 from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
+from prep.rows.kinds import Kind
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
@@ -53,6 +57,9 @@ _PARALLEL_BYTES = 48 << 20
 class ConvertOptions:
     """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
 
+    `drop` are columns that are left out although they may carry meaning; `label_is` takes the rows with this
+    label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
+    keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
     than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
     """
@@ -65,6 +72,11 @@ class ConvertOptions:
     roles: dict[str, str] = field(default_factory=dict)
     may_lack_open: bool = False
     system: str = ""
+    drop: tuple[str, ...] = ()
+    label_is: bool | None = None
+    media: tuple[str, ...] = ()
+    media_dir: Path | None = None
+    missing_media: str = "reject"
     where: tuple[str, ...] = ()
     limit: int | None = None
     sample: int | None = None
@@ -88,6 +100,7 @@ class ConvertResult:
     """
 
     format: str
+    kind: Kind
     counts: dict[str, int]
     unused_columns: list[str]
     output: Path | None
@@ -108,7 +121,7 @@ def convert_files(
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
-    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped})
+    check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
     _keep_freed_memory()
     with ExitStack() as stack:
         files, left_out = open_inputs(inputs, options.max_line_bytes, stack)
@@ -117,11 +130,12 @@ def convert_files(
             # A broken manifest is told of now, and not when all is converted.
             read_manifest(file.path)
         hashes = InputHashes(files, stack)
-        source, columns = recognise_inputs(files, options.format, options.column_map)
+        source, columns = recognise_inputs(files, options.format, options.column_map, options.drop)
         names = _OutputNames.of(output)
         refuse_inputs(names, [file.path for file in files])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
-        stream = _Stream(_make_plan(source, output.stem, options), files, options, hashes, stack)
+        plan = settle_plan(_make_plan(source, output, files, options), files, columns)
+        stream = _Stream(plan, files, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
         for index, shard in stream.read():
             run.take(index, shard)
@@ -141,13 +155,18 @@ def _keep_freed_memory() -> None:
     bytes(_LARGEST_KEPT_BYTES)
 
 
-def _make_plan(source: Source, prefix: str, options: ConvertOptions) -> ConvertPlan:
+def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options: ConvertOptions) -> ConvertPlan:
+    folders = [options.media_dir] if options.media_dir else [file.path.parent for file in files] + [output.parent]
     return ConvertPlan(
         source=source.name,
         column_map=dict(options.column_map),
         policy=options.policy,
         turns=options.turns,
-        prefix=prefix,
+        prefix=output.stem,
+        dropped=frozenset(options.drop),
+        label_is=options.label_is,
+        media=options.media,
+        media_folders=MediaFolders(tuple(folders), output.parent, options.missing_media == "keep"),
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
@@ -326,7 +345,7 @@ class _Run:
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         if options.max_tokens is not None and options.on_long != "reject":
             self._counts["too_long"] = 0
-        self._first_reject = ""
+        self._first_reject = self._first_hint = ""
         self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
         self._rows = {path: RowWriter(outputs, path) for path in (names.main, names.tools)}
         self._files: dict[Path, AtomicFile] = {path: writer.file for path, writer in self._rows.items()}
@@ -339,6 +358,7 @@ class _Run:
         if len(self._columns) > MAX_COLUMNS:
             raise InputError(f"the input cannot be converted: {MANY_COLUMNS}")
         self._first_reject = self._first_reject or shard.first_reject
+        self._first_hint = self._first_hint or shard.first_hint
         self.rows_of[index] += shard.counts["rows"]
         self._write(self._names.main, shard.records)
         self._write(self._names.tools, shard.tool_records)
@@ -352,17 +372,19 @@ class _Run:
             self._outputs.publish_one(names.rejects)
             raise RejectsError(
                 f"{counts['rejects']:,} of {counts['rows']:,} rows cannot be used; the first: {self._first_reject}",
-                hint=f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
+                hint=self._first_hint
+                or f"see {names.rejects}, or allow them with --max-rejects {counts['rejects']}",
             )
         empty = [path for path, file in self._files.items() if not file.bytes_written]
         if names.main in empty and names.tools in empty:
             raise InputError(self._explain_no_rows(inputs))
         made = {path: self._describe(path, plan, inputs) for path in (names.main, names.tools) if path not in empty}
         self._outputs.publish(made, without=empty)
-        used = set(map_columns(SOURCES[plan.source], self._columns, plan.column_map).values())
+        used = list_used(map_columns(SOURCES[plan.source], self._columns, plan.column_map), self._columns)
         kept = {path: None if path in empty else path for path in self._files}
         return ConvertResult(
             format=plan.source,
+            kind=plan.kind,
             counts=dict(counts),
             unused_columns=sorted(self._columns - used),
             output=kept[names.main],
@@ -399,9 +421,15 @@ class _Run:
 
     def _describe(self, path: Path, plan: ConvertPlan, inputs: list[dict[str, Any]]) -> Manifest:
         options: dict[str, Any] = {"format": plan.source, "turns": plan.turns, "column_map": plan.column_map}
-        for name in ("system", "where", "limit", "sample", "dedup"):
+        if plan.kind is not Kind.SFT:
+            options["kind"] = plan.kind.value
+        if plan.media:
+            options["media"] = list(plan.media)
+        for name in ("system", "drop", "where", "limit", "sample", "dedup"):
             if value := getattr(self._options, name):
                 options[name] = value
+        if plan.label_is is not None:
+            options["label_is"] = plan.label_is
         if self._options.sample is not None:
             options["seed"] = self._options.seed
         if limit := plan.length_limit:

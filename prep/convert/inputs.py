@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from prep.convert.parquet import read_columns
 from prep.errors import InputError, UserError
-from prep.formats import SOURCES, Source, check_column_map, recognise_source
+from prep.formats import SOURCES, Source, check_column_map, list_columns, recognise_source
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.rows.readers import InputFile, SourceRow, find_inputs, read_rows
@@ -46,17 +46,23 @@ def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
 
 
 def recognise_inputs(
-    files: Sequence[InputFile], format_name: str | None, column_map: Mapping[str, str]
+    files: Sequence[InputFile],
+    format_name: str | None,
+    column_map: Mapping[str, str],
+    dropped: Collection[str] = (),
 ) -> tuple[Source, set[str]]:
-    """Return the source of all files, and the columns of its first ones."""
+    """Return the source of all files, and the columns of its first ones, but those that are dropped."""
     if format_name is not None and format_name not in SOURCES:
         raise UserError(f"--format {format_name} is not known; known are {', '.join(SOURCES)}")
     source = SOURCES[format_name] if format_name else None
     seen: set[str] = set()
+    there: set[str] = set()
     for file in files:
-        columns = _peek_columns(file)
-        if columns is None:
+        found = _peek_columns(file)
+        if found is None:
             continue
+        columns = [column for column in found if column not in dropped]
+        there.update(found)
         try:
             source = source or recognise_source(columns, column_map)
             if not seen:
@@ -64,6 +70,9 @@ def recognise_inputs(
         except InputError as error:
             raise InputError(f"{file.name}: {error}", hint=error.hint) from error
         seen |= set(columns)
+    absent = sorted(set(dropped) - there)
+    if absent and there:
+        raise InputError(f"column '{absent[0]}' of --drop not found; {list_columns(sorted(there))}")
     if source is None:
         # Not one row can be read: any source rejects them all, each with its own reason.
         source = SOURCES["alpaca"]

@@ -83,7 +83,7 @@ class LineConverter:
     def _make_kernel(self, data: bytes) -> LineKernel | None:
         """Return what converts lines like a block's first one; None when there is no such thing."""
         plan = self._plan
-        if not has_kernel() or plan.source != "medical-cot" or plan.where or plan.length_limit is not None:
+        if not has_kernel() or plan.source != "medical-cot" or not plan.is_plain:
             return None
         row = next(islice(parse_lines(data, 1), 1), None)
         if not isinstance(row, SourceRow):
@@ -93,7 +93,7 @@ class LineConverter:
             mapping = map_columns(SOURCES[plan.source], columns, plan.column_map)
         except InputError:
             return None
-        if set(mapping) != set(_TEXTS):
+        if set(mapping) != set(_TEXTS) or plan.find_lost(columns):
             return None
         form = self._describe_form(columns, [columns.index(mapping[text]) for text in _TEXTS])
         return LineKernel(form, len(data))

@@ -1,21 +1,22 @@
 """Rows that are longer than a model is to read: measured in its own tokens, as they will be trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from prep.errors import InputError, RecordError, UserError
 from prep.registry.dataset import Dataset, align_row
-from prep.rows.records import AlpacaRecord, ToolRecord
+from prep.rows.kinds import Form, Kind, get_form
+from prep.rows.records import AlpacaRecord, FormRecord, Record
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
-from prep.tokens.encoder import RowEncoder
+from prep.tokens.encoder import RowEncoder, TurnLengths
 from prep.tokens.tokenizer import find_tokenizer_file
 from prep.tokens.turns import TemplateOptions
 
+_ALPACA = Dataset(())
 CHOICES = ("drop", "reject", "keep")
-_ALPACA, _SHAREGPT = Dataset(()), Dataset((), formatting="sharegpt")
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,45 @@ class LengthMeter:
     def __init__(self, limit: LengthLimit, policy: ThinkPolicy) -> None:
         self._encoder = _load_encoder(limit.tokenizer, limit.sha256, policy.enable_thinking)
 
-    def measure(self, records: Sequence[AlpacaRecord | ToolRecord]) -> list[int]:
-        """Return the tokens of each row; raises RecordError when LLaMA-Factory could not encode one."""
+    def measure(self, records: Sequence[Record]) -> list[int]:
+        """Return the tokens of each row, of a preference row with the longer of its answers.
+
+        Raises: RecordError when LLaMA-Factory could not encode a row.
+        """
         try:
-            rows = [
-                align_row(record._asdict(), _ALPACA if isinstance(record, AlpacaRecord) else _SHAREGPT)
-                for record in records
-            ]
-            measured = list(self._encoder.measure_rows(rows))
+            if all(isinstance(record, AlpacaRecord) for record in records):
+                rows = [align_row(record.as_dict(), _ALPACA) for record in records]
+                return [
+                    sum(turn.source + turn.target for turn in turns) for turns in self._encoder.measure_rows(rows)
+                ]
+            return [self._measure_one(record) for record in records]
         except InputError as error:
             raise RecordError(f"its tokens cannot be counted: {error}") from error
-        return [sum(turn.source + turn.target for turn in turns) for turns in measured]
+
+    def _measure_one(self, record: Record) -> int:
+        row = align_row(record.as_dict(), _describe(_find_form(record)))
+        if len(row.messages) == 1:
+            # A text is written as it stands, with one token that ends it.
+            return self._encoder.count_text(row.messages[0][1]) + 1
+        ways = [row]
+        if row.rejected is not None:
+            ways.append(replace(row, messages=[*row.messages[:-1], (row.messages[-1][0], row.rejected)]))
+        measured = self._encoder.measure_rows(ways)
+        return max(map(_add_turns, measured))
+
+
+def _add_turns(turns: Sequence[TurnLengths]) -> int:
+    return sum(turn.source + turn.target for turn in turns)
+
+
+def _find_form(record: Record) -> Form:
+    if isinstance(record, FormRecord):
+        return record.form
+    return get_form(Kind.SFT, "alpaca" if isinstance(record, AlpacaRecord) else "sharegpt")
+
+
+def _describe(form: Form) -> Dataset:
+    return Dataset((), formatting=form.formatting, columns=form.all_columns, kind=form.kind)
 
 
 @lru_cache(maxsize=1)

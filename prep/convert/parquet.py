@@ -16,6 +16,7 @@ from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_orig
 from prep.convert.where import condition_columns
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
+from prep.formats.columns import list_used
 from prep.formats.reading import PLAIN_ROLES
 from prep.parallel.threads import WorkAhead
 from prep.rows.readers import BadRow, InputFile, SourceRow, open_parquet, refuse_twice
@@ -126,10 +127,11 @@ def _slice(batch: Any, max_row_bytes: int) -> Iterator[Any]:
 def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:
     """Return the columns to decode, in the file's order; all when a needed one is missing, to say so."""
     try:
-        used = set(map_columns(SOURCES[plan.source], names, plan.column_map).values())
+        kept = [name for name in names if name not in plan.dropped]
+        used = list_used(map_columns(SOURCES[plan.source], kept, plan.column_map), kept)
     except InputError:
         return names
-    used |= condition_columns(plan.where)
+    used |= condition_columns(plan.where) | set(plan.find_lost(names))
     return [name for name in names if name in used]
 
 
@@ -163,7 +165,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
     """Return what converts plain ShareGPT rows, None when it is not there or the plan asks for more."""
-    if not has_kernel() or plan.source != "sharegpt" or plan.where or plan.length_limit is not None:
+    if not has_kernel() or plan.source != "sharegpt" or not plan.is_plain:
         return None
 
     thought = EMPTY_THOUGHT if plan.policy is ThinkPolicy.TAGGED else ""
@@ -186,7 +188,7 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
     import pyarrow as pa
 
     column = map_columns(SOURCES["sharegpt"], batch.schema.names, plan.column_map)
-    if set(column) != {"conversations"}:
+    if set(column) != {"conversations"} or plan.find_lost(batch.schema.names):
         return None
     lists = batch.column(column["conversations"])
     turn = pa.struct([("from", pa.string()), ("value", pa.string())])

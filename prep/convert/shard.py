@@ -4,24 +4,20 @@ One process, several, or a cluster run the same function and get the same bytes.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prep.convert.where import Condition, all_hold
+from prep.convert.media import MediaFolders
+from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
-from prep.formats import SOURCES, map_columns
+from prep.formats import SOURCES, find_lost_columns, map_columns
+from prep.formats.columns import fill_template, is_template, refuse_lost_columns
 from prep.formats.reading import Reading
+from prep.rows.kinds import Kind
 from prep.rows.readers import BadRow, SourceRow
-from prep.rows.records import (
-    AlpacaRecord,
-    Exchange,
-    ToolExchange,
-    ToolRecord,
-    has_thought,
-    write_record,
-    write_tool_record,
-)
+from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
+from prep.rows.row_writer import find_kind, write_row
 from prep.rows.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
@@ -38,8 +34,10 @@ COUNTED = ("rows", "records", "rejects", "reasoning", "chat", "with_system", "wi
 class ConvertPlan:
     """All that a shard's bytes depend on beside its rows.
 
-    `column_map` is the user's {our name: the file's}; `prefix` is the source's name in origins;
-    `system` is for rows that have none.
+    `column_map` is the user's {our name: the file's}, or a template of several; `dropped` are columns that are
+    left out by name; `prefix` is the source's name in origins; `system` is for rows that have none. `kind` is
+    what every row must be, `label_is` takes the rows of one label alone, without it. `media` are the columns
+    that every row of the output has; `media_folders` finds the files.
     """
 
     source: str
@@ -53,11 +51,36 @@ class ConvertPlan:
     fixes: tuple[str, ...] = ()
     roles: tuple[tuple[str, str], ...] = ()
     may_lack_open: bool = False
+    dropped: frozenset[str] = frozenset()
+    kind: Kind = Kind.SFT
+    label_is: bool | None = None
+    media: tuple[str, ...] = ()
+    media_folders: MediaFolders | None = None
 
     @property
     def reading(self) -> Reading:
         """How the formats read a row."""
         return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the compiled half of conversion, which knows texts alone, may take rows."""
+        has_template = any("{" in theirs for theirs in self.column_map.values())
+        asks_more = bool(self.where) or self.length_limit is not None or bool(self.dropped)
+        return self.kind is Kind.SFT and not self.media and not asks_more and not has_template
+
+    def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:
+        """Return the columns that rows with these would lose, of those that may carry meaning."""
+        kept = [column for column in columns if column not in self.dropped]
+        if len(kept) > MAX_COLUMNS:
+            # Keys that are data: that is said where columns are counted.
+            return ()
+        try:
+            mapping = map_columns(SOURCES[self.source], kept, self.column_map)
+        except InputError:
+            return ()
+        asked = condition_columns(self.where)
+        return tuple(name for name in find_lost_columns(SOURCES[self.source], kept, mapping) if name not in asked)
 
     def make_meter(self) -> "LengthMeter | None":
         """Return what measures rows for the limit, None without one: the tokenizer takes a second to load."""
@@ -73,7 +96,8 @@ class ShardResult:
     """What a shard became: lines of JSONL, ready to be written.
 
     Shape: `rejects`, `tool_records` and `too_long` (records that were dropped for their length) are lines too;
-    `columns` are all the source's columns that were seen.
+    `columns` are all the source's columns that were seen; `first_hint` is the next step that a reject's reason
+    names, where an option would use the row.
     """
 
     records: bytes = b""
@@ -83,6 +107,7 @@ class ShardResult:
     counts: Counter[str] = field(default_factory=Counter)
     columns: set[str] = field(default_factory=set)
     first_reject: str = ""
+    first_hint: str = ""
 
 
 class ShardBuilder:
@@ -104,11 +129,12 @@ class ShardBuilder:
         self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
+        self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
         self._too_long: list[bytes] = []
         self._meter = plan.make_meter()
-        self._rows = self._records = self._reasoning = 0
+        self._rows = self._records = self._reasoning = self._texts = 0
         self._with_system = self._with_history = self._tools_with_history = 0
 
     def add(self, row: SourceRow | BadRow) -> None:
@@ -120,8 +146,13 @@ class ShardBuilder:
             if self._plan.where and not all_hold(self._plan.where, row.values):
                 self.result.counts["filtered"] += 1
                 return
-            self._convert(row)
+            exchanges = self.read_exchanges(row)
+            if exchanges:
+                self._convert(row, exchanges)
+            else:
+                self.result.counts["filtered"] += 1
         except RecordError as error:
+            self.result.first_hint = self.result.first_hint or error.hint or ""
             self._reject(row.number, str(error))
 
     def count_plain(
@@ -152,7 +183,7 @@ class ShardBuilder:
             records=written,
             rejects=len(self._rejects),
             reasoning=self._reasoning,
-            chat=written - self._reasoning,
+            chat=written - self._reasoning - self._texts,
             with_system=self._with_system,
             with_history=self._with_history,
         )
@@ -162,8 +193,20 @@ class ShardBuilder:
             )
         return result
 
-    def _convert(self, row: SourceRow) -> None:
-        exchanges = self._source.read_exchanges(self._map(row.values), self._reading)
+    def read_exchanges(self, row: SourceRow) -> list[Exchange | ToolExchange | TextPiece]:
+        """Return what a row holds; nothing when it has another label than the plan asks for.
+
+        Raises: RecordError with the reason when the row cannot be read.
+        """
+        plan, exchanges = self._plan, self._source.read_exchanges(self._map(row.values), self._reading)
+        if plan.label_is is None:
+            return list(exchanges)
+        labelled = [exchange for exchange in exchanges if isinstance(exchange, Exchange | ToolExchange)]
+        if not labelled or any(exchange.label is None for exchange in labelled):
+            raise RecordError("it has no label for --label-is", hint="--map kto_tag=COLUMN")
+        return [exchange._replace(label=None) for exchange in labelled if exchange.label is plan.label_is]
+
+    def _convert(self, row: SourceRow, exchanges: list[Exchange | ToolExchange | TextPiece]) -> None:
         origin = f"{self._origin}:{row.number}"
         if len(exchanges) == 1:
             written = [self._write(exchanges[0], origin)]
@@ -172,29 +215,44 @@ class ShardBuilder:
         if self._plan.length_limit is not None and self._meter is not None:
             written = self._judge_lengths(written, self._plan.length_limit, self._meter)
         lines = [self._dump(record) for record in written]
-        self.result.counts.update(note for exchange in exchanges for note in exchange.notes)
+        self.result.counts.update(
+            note for exchange in exchanges if not isinstance(exchange, TextPiece) for note in exchange.notes
+        )
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
         for record, line in zip(written, lines, strict=True):
-            if isinstance(record, AlpacaRecord):
-                self.records.append(line)
-                self._records += 1
-                self._reasoning += has_thought(record.output)
-                self._with_system += record.system != ""
-                self._with_history += record.history != []
-            else:
-                self._tool_records.append(line)
-                self._tools_with_history += len(record.conversations) > 2
+            self._count(record, line)
 
-    def _dump(self, record: AlpacaRecord | ToolRecord) -> bytes:
+    def _count(self, record: Record, line: bytes) -> None:
+        if isinstance(record, AlpacaRecord):
+            self.records.append(line)
+            self._records += 1
+            self._reasoning += has_thought(record.output)
+            self._with_system += record.system != ""
+            self._with_history += record.history != []
+            return
+        values = record.as_dict()
+        if "conversations" in values:
+            self._tool_records.append(line)
+            asked = len(values["conversations"]) + ("chosen" in values)
+            self._tools_with_history += asked > 2
+            return
+        self.records.append(line)
+        self._records += 1
+        if "text" in values:
+            self._texts += 1
+            return
+        self._reasoning += has_thought(values.get("chosen", values.get("output", "")))
+        self._with_system += values["system"] != ""
+        self._with_history += values["history"] != []
+
+    def _dump(self, record: Record) -> bytes:
         try:
-            return self._dumps(record._asdict(), option=self._end_line)
+            return self._dumps(record.as_dict(), option=self._end_line)
         except TypeError as error:
             # Half of a surrogate pair, as JSON inside a text may spell it.
             raise RecordError(f"it cannot be written as JSON: {error}") from error
 
-    def _judge_lengths(
-        self, written: list[AlpacaRecord | ToolRecord], limit: "LengthLimit", meter: "LengthMeter"
-    ) -> list[AlpacaRecord | ToolRecord]:
+    def _judge_lengths(self, written: list[Record], limit: "LengthLimit", meter: "LengthMeter") -> list[Record]:
         """Return the records of a row that stay; raises RecordError when a long one is a reject."""
         lengths = meter.measure(written)
         is_long = [length > limit.max_tokens for length in lengths]
@@ -209,36 +267,53 @@ class ShardBuilder:
             return written
         for record, length in zip(written, lengths, strict=True):
             if length > limit.max_tokens:
-                entry = {"origin": record.origin, "tokens": length, "row": record._asdict()}
+                entry = {"origin": record.origin, "tokens": length, "row": record.as_dict()}
                 self._too_long.append(self._dumps(entry, option=self._end_line))
         return [record for record, goes in zip(written, is_long, strict=True) if not goes]
 
-    def _write(self, exchange: Exchange | ToolExchange, origin: str) -> AlpacaRecord | ToolRecord:
-        if self._plan.system and not exchange.system.strip():
-            exchange = exchange._replace(system=self._plan.system)
-        if isinstance(exchange, Exchange):
-            return write_record(exchange, self._plan.policy, origin)
-        return write_tool_record(exchange, self._plan.policy, origin)
+    def _write(self, exchange: Exchange | ToolExchange | TextPiece, origin: str) -> Record:
+        plan = self._plan
+        if (kind := find_kind(exchange)) is not plan.kind:
+            raise RecordError(
+                f"it is a row of kind {kind}, and the first are {plan.kind}",
+                hint="convert them apart: --where takes rows by a column's value",
+            )
+        if isinstance(exchange, TextPiece):
+            return write_row(exchange, plan.policy, origin)
+        if plan.system and not exchange.system.strip():
+            exchange = exchange._replace(system=plan.system)
+        if exchange.media and plan.media_folders is not None:
+            exchange = exchange._replace(media=plan.media_folders.find_files(exchange.media))
+        return write_row(exchange, plan.policy, origin, plan.media)
 
     def _map(self, values: dict[str, Any]) -> dict[str, Any]:
         keys = tuple(values)
         if keys not in self._mappings:
+            kept = [key for key in keys if key not in self._plan.dropped]
             try:
-                mapping = map_columns(self._source, keys, self._plan.column_map)
+                mapping = map_columns(self._source, kept, self._plan.column_map)
             except InputError as error:
                 raise RecordError(str(error)) from error
             if len(self._mappings) >= _MAX_FORMS:
                 self._forget_forms()
-            same = all(ours == theirs for ours, theirs in mapping.items())
+            same = len(kept) == len(keys) and all(ours == theirs for ours, theirs in mapping.items())
             self._mappings[keys] = None if same else mapping
+            if lost := self._plan.find_lost(keys):
+                self._lost[keys] = lost
+        if keys in self._lost:
+            refuse_lost_columns(self._source.name, self._source.question, self._lost[keys], values)
         mapping_of_row = self._mappings[keys]
         if mapping_of_row is None:
             return values
-        return {ours: values[theirs] for ours, theirs in mapping_of_row.items()}
+        return {
+            ours: fill_template(theirs, values) if is_template(theirs, values) else values[theirs]
+            for ours, theirs in mapping_of_row.items()
+        }
 
     def _forget_forms(self) -> None:
         self.result.columns.update(*self._mappings)
         self._mappings.clear()
+        self._lost.clear()
         if len(self.result.columns) > MAX_COLUMNS:
             raise InputError(f"{self._path}: {MANY_COLUMNS}")
 

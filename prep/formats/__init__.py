@@ -1,52 +1,77 @@
 """The source shapes: each module turns one shape's rows into exchanges; recognised by their columns."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, medical_cot, messages, openmath, sharegpt, xlam
+from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
+from prep.formats.columns import is_metadata, is_template, list_slots, list_used
+from prep.formats.extras import read_with_extras
 from prep.formats.reading import Reading
-from prep.rows.records import Exchange, ToolExchange
+from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
-Exchanges = Sequence[Exchange | ToolExchange]
+Exchanges = Sequence[Exchange | ToolExchange | TextPiece]
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
 
 
 class Source(NamedTuple):
-    """One shape: its name, the columns it needs, those it can use, other names for them, its row function.
+    """One format: its name, the columns it needs, those it can use, other names for them, its row function.
 
-    `read_exchanges` takes a row under our column names and how to read it.
+    Shape: `metadata` are groups of columns that a known set has beside these: a group counts where all of it is
+    there, and holds nothing to train on; `answer` is the column that ends in the answer;
+    `read_row` takes a row under our column names and how to read it.
     """
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...]
     synonyms: Mapping[str, tuple[str, ...]]
-    read_exchanges: Callable[[Row, Reading], Exchanges]
+    metadata: tuple[tuple[str, ...], ...]
+    answer: str
+    read_row: Callable[[Row, Reading], Exchanges]
+
+    @property
+    def question(self) -> str:
+        """The column that a template can write more into: the question, or the first that is needed."""
+        return "question" if "question" in self.columns else self.required[0]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that this shape can use."""
+        """Every column that this format can use."""
         return self.required + self.optional
+
+    def read_exchanges(self, row: Row, reading: Reading) -> Exchanges:
+        """Return what a row holds, with its label, second answer and files where it has them.
+
+        Raises: RecordError with the reason when the row cannot be read.
+        """
+        return read_with_extras(self.read_row, self.answer, row, reading)
+
+
+def _make_source(name: str, module: ModuleType, answer: str) -> Source:
+    """Return a format by its module's REQUIRED, OPTIONAL, SYNONYMS, METADATA and read_exchanges."""
+    optional = tuple(getattr(module, "OPTIONAL", ()))
+    required = tuple(module.REQUIRED)
+    optional += tuple(extra for extra in extras.EXTRAS if extra not in required)
+    synonyms = {**extras.SYNONYMS, **getattr(module, "SYNONYMS", {})}
+    metadata = tuple(getattr(module, "METADATA", ()))
+    return Source(name, required, optional, synonyms, metadata, answer, module.read_exchanges)
 
 
 # In the order in which they are tried: the most particular first.
 SOURCES = {
-    source.name: source
-    for source in (
-        Source("alpaca", alpaca.REQUIRED, alpaca.OPTIONAL, alpaca.SYNONYMS, alpaca.read_exchanges),
-        Source("openmath", openmath.REQUIRED, (), {}, openmath.read_exchanges),
-        Source("sharegpt", sharegpt.REQUIRED, sharegpt.OPTIONAL, sharegpt.SYNONYMS, sharegpt.read_exchanges),
-        Source("messages", messages.REQUIRED, messages.OPTIONAL, messages.SYNONYMS, messages.read_exchanges),
-        Source("xlam", xlam.REQUIRED, xlam.OPTIONAL, {}, xlam.read_exchanges),
-        Source(
-            "medical-cot",
-            medical_cot.REQUIRED,
-            medical_cot.OPTIONAL,
-            medical_cot.SYNONYMS,
-            medical_cot.read_exchanges,
-        ),
+    name: _make_source(name, module, answer)
+    for name, module, answer in (
+        ("preference", preference, "chosen"),
+        ("alpaca", alpaca, "output"),
+        ("openmath", openmath, "generated_solution"),
+        ("sharegpt", sharegpt, "conversations"),
+        ("messages", messages, "messages"),
+        ("xlam", xlam, "answers"),
+        ("medical-cot", medical_cot, "answer"),
+        ("text", text, "text"),
     )
 }
 
@@ -84,8 +109,19 @@ def map_columns(source: Source, columns: Collection[str], column_map: Mapping[st
     return mapping
 
 
+def find_lost_columns(source: Source, columns: Collection[str], mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the columns that a mapping does not read, and that are not known to be metadata."""
+    unused = set(columns) - list_used(mapping, columns) - _list_metadata(source, columns)
+    return tuple(name for name in columns if name in unused and not is_metadata(name))
+
+
+def _list_metadata(source: Source, columns: Collection[str]) -> set[str]:
+    groups = [group for group in source.metadata if all(name in columns for name in group)]
+    return {name for group in groups for name in group}
+
+
 def _refuse_one_column_twice(mapping: Mapping[str, str], column_map: Mapping[str, str]) -> None:
-    """Raise InputError when two of our columns would be one of the file's."""
+    """Raise InputError when two of our columns would be one of the file's; in templates one may stand often."""
     reader_of: dict[str, str] = {}
     for ours, theirs in mapping.items():
         other = reader_of.setdefault(theirs, ours)
@@ -111,9 +147,11 @@ def check_column_map(source: Source, columns: Collection[str], column_map: Mappi
 
 def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> None:
     for ours, theirs in column_map.items():
-        if theirs not in columns:
+        named = list_slots(theirs) if is_template(theirs, columns) else [theirs]
+        missing = [name for name in named if name not in columns]
+        if missing:
             raise InputError(
-                f"column '{theirs}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
+                f"column '{missing[0]}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
             )
 
 
@@ -133,15 +171,20 @@ def _missing(source: Source, columns: Collection[str], column_map: Mapping[str, 
 
 def _find_column(source: Source, name: str, columns: Collection[str], column_map: Mapping[str, str]) -> str | None:
     if name in column_map:
-        return column_map[name] if column_map[name] in columns else None
-    if name in columns:
-        return name
+        theirs = column_map[name]
+        return theirs if theirs in columns or is_template(theirs, columns) else None
+    taken = [name for theirs in column_map.values() for name in (theirs, *list_slots(theirs))]
     synonyms = source.synonyms.get(name, ())
+    if not synonyms or name in taken:
+        return name if name in columns else None
     # What the user maps to another name is no longer guessed to be this one.
-    open_columns = [column for column in columns if column not in column_map.values()] if synonyms else ()
-    found = [column for column in open_columns if column.strip().casefold().replace(" ", "_") in synonyms]
+    closed = {*taken, *_list_metadata(source, columns)}
+    open_columns = [column for column in columns if column not in closed]
+    found = [column for column in open_columns if column.strip().casefold().replace(" ", "_") in (name, *synonyms)]
     if len(found) > 1:
+        drops = " ".join(f"--drop {column}" for column in found[1:])
         raise InputError(
-            f"'{name}' could be any of the columns {', '.join(found)}", hint=f"--map {name}={found[0]}"
+            f"'{name}' could be any of the columns {', '.join(found)}",
+            hint=f"--map {name}={found[0]} {drops} takes the first alone",
         )
     return found[0] if found else None

@@ -17,7 +17,7 @@ REPAIR = "repair the file first with lfc prep lint --fix"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
 
-def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Exchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange]:
     """Return the row's one exchange, with the origin that an earlier conversion gave it.
 
     Raises: RecordError when a column has another type, or a tutorial's script spoiled the row: chat
@@ -25,27 +25,31 @@ def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Excha
     """
     instruction, output = read_text(row, "instruction"), read_text(row, "output")
     try:
-        parts = Reading.of(how).split(output, read_optional_text(row, "think"))
+        parts = reading.split(output, read_optional_text(row, "think"))
         for name, text in (("instruction", instruction), ("output", parts.thought), ("output", parts.answer)):
             refuse_chat_markup(text, name)
     except RecordError as error:
         raise RecordError(f"{error}; {REPAIR}") from error
-    origin = read_optional_text(row, "origin")
+    origin, more = read_optional_text(row, "origin"), read_optional_text(row, "input")
+    if not instruction.strip():
+        # LLaMA-Factory takes either as the question, and joins what is there.
+        instruction, more = more, ""
     return (
         Exchange(
             question=instruction,
             thought=parts.thought,
             answer=parts.answer,
             system=read_optional_text(row, "system"),
-            history=_read_history(row.get("history")),
-            input=read_optional_text(row, "input"),
+            history=read_history(row.get("history")),
+            input=more,
             origin=origin if _ORIGIN.fullmatch(origin) else "",
             notes=note_markup(parts),
         ),
     )
 
 
-def _read_history(history: object) -> tuple[tuple[str, str], ...]:
+def read_history(history: object) -> tuple[tuple[str, str], ...]:
+    """Return the [question, answer] pairs of a history; raises RecordError when it is something else."""
     if not history:
         return ()
     if not isinstance(history, list):

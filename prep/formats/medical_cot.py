@@ -3,28 +3,42 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prep.formats.alpaca import read_history
 from prep.formats.fields import read_optional_text, read_text
 from prep.formats.reading import Reading, note_markup
 from prep.rows.records import Exchange
 from prep.rows.thinking import THOUGHT_FIELDS
 
 REQUIRED = ("question", "answer")
-OPTIONAL = ("think", "system")
+OPTIONAL = ("think", "system", "input", "history")
+# One sentence, the same in every row of krisfu's set: that it is a doctor, and thinks before it answers.
+METADATA = (("Instruction", "metrics"),)
 # Compared without case, with '_' for spaces.
 SYNONYMS = {
     "question": ("question", "query", "prompt", "instruction", "问题", "提问", "患者提问"),
     "think": THOUGHT_FIELDS,
-    "answer": ("answer", "response", "回答", "答案", "回复"),
+    "answer": ("answer", "response", "completion", "回答", "答案", "回复"),
+    "input": ("context", "上下文", "背景", "材料"),
     "system": ("system_prompt", "系统提示"),
 }
 
 
-def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Exchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange]:
     """Return the row's one exchange; without a thought column the answer may carry its own tags.
 
     Raises: RecordError when a column is not a string.
     """
     question, answer = read_text(row, "question"), read_text(row, "answer")
     thought, system = read_optional_text(row, "think"), read_optional_text(row, "system")
-    parts = Reading.of(how).split(answer, thought)
-    return (Exchange(question, parts.thought, parts.answer, system, notes=note_markup(parts)),)
+    parts = reading.split(answer, thought)
+    return (
+        Exchange(
+            question,
+            parts.thought,
+            parts.answer,
+            system,
+            history=read_history(row.get("history")),
+            input=read_optional_text(row, "input"),
+            notes=note_markup(parts),
+        ),
+    )

@@ -25,12 +25,12 @@ _CALL_FIELDS = ("tool_calls", "function_call", "tool_call", "function_calls")
 _WEIGHTS = ("weight", "loss", "train", "trainable")
 
 
-def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return one exchange for each answer that is trained.
 
     Raises: RecordError when the column holds no list of {role, content}, or they do not alternate.
     """
-    return read_turns(row, "messages", "message", Reading.of(how))
+    return read_turns(row, "messages", "message", reading)
 
 
 def read_turns(

@@ -1,7 +1,7 @@
 """How rows are read, where a user decides it; and the names that files give to roles and to a turn's fields."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prep.rows.thinking import Split, find_thought, merge_thought
 
@@ -45,10 +45,9 @@ class Reading:
     roles: Mapping[str, str] = field(default_factory=dict)
     may_lack_open: bool = False
 
-    @classmethod
-    def of(cls, how: "Reading | str") -> "Reading":
-        """Return a reading as it is, or the usual one with this choice of turns."""
-        return how if isinstance(how, Reading) else cls(how)
+    def of_turns(self, turns: str) -> "Reading":
+        """Return this reading with another choice of turns."""
+        return replace(self, turns=turns)
 
     def find_role(self, name: str) -> str | None:
         """Return our role of a file's name for it, None when nobody knows it."""

@@ -15,9 +15,9 @@ SYNONYMS = {
 }
 
 
-def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return one exchange for each answer that is trained.
 
     Raises: RecordError when the column holds no list of {from, value}, or they do not alternate.
     """
-    return messages.read_turns(row, "conversations", "turn", Reading.of(how))
+    return messages.read_turns(row, "conversations", "turn", reading)

@@ -121,6 +121,22 @@ def find_calls(text: str) -> tuple[str, list[dict[str, Any]]] | None:
     return before.strip(), calls
 
 
+def rewrite_calls(text: str, what: str) -> str:
+    """Return a function_call turn's text as LLaMA-Factory takes it; one that is so already stays as it is.
+
+    Raises: RecordError when it holds no calls.
+    """
+    before, calls = parse_calls(text, what)
+    written = write_calls(before, calls)
+    if (
+        not before
+        and CALL_WORDS[0] not in text
+        and json.loads(text) in (calls, calls[0] if len(calls) == 1 else None)
+    ):
+        return text
+    return written
+
+
 def write_calls(before: str, calls: list[dict[str, Any]]) -> str:
     """Return calls as LLaMA-Factory's function_call turn, with the text that stands before them.
 

@@ -46,7 +46,7 @@ class Turn(NamedTuple):
 
 
 def read_conversation(
-    turns: list[Turn], system: str, tools: str, how: Reading | str
+    turns: list[Turn], system: str, tools: str, reading: Reading
 ) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return an exchange for each answer that is trained.
 
@@ -55,7 +55,6 @@ def read_conversation(
     `last` give one that ends in the last answer, with and without what stands before; `first` the first.
     Raises: RecordError when the turns are not system?, (question, answer)+, and the fixes do not make them so.
     """
-    reading = Reading.of(how)
     if turns and turns[0].role == SYSTEM:
         turns = turns[1:] if not (first := turns[0].text).strip() else _drop_system(turns, system)
         system = first if first.strip() else system
@@ -96,7 +95,7 @@ def _part_turn(turn: Turn, reading: Reading) -> Turn:
     parts = reading.split(turn.text, turn.thought)
     role, text = turn.role, parts.answer
     if role == CALL:
-        text = write_calls(*parse_calls(text, f"a {CALL} turn"))
+        text = rewrite_calls(text, f"a {CALL} turn")
     elif (found := find_calls(text)) is not None:
         role, text = CALL, write_calls(*found)
     return Turn(role, text, parts.thought, turn.is_trained, note_markup(parts))
@@ -206,9 +205,9 @@ def _read_with_tools(
             checked.append(turn)
             continue
         before, calls = parse_calls(turn.text, CALL)
-        calls, is_checked = check_calls(calls, tools, f"turn {number}")
+        kept, is_checked = check_calls(calls, tools, f"turn {number}")
         notes = notes if is_checked else (*notes, UNCHECKED)
-        checked.append(turn._replace(text=write_calls(before, calls)))
+        checked.append(turn if kept == calls else turn._replace(text=write_calls(before, kept)))
     exchanges = []
     for place in chosen:
         end = 2 * place + 1

@@ -13,9 +13,9 @@ REQUIRED = ("query", "answers", "tools")
 OPTIONAL = ("system",)
 
 
-def read_exchanges(row: Mapping[str, Any], how: Reading | str) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return the row's one exchange, whose answer is its calls; raises RecordError when they are no JSON."""
     answers = row["answers"]
     calls = parse_json(answers, "answers") if isinstance(answers, str) else answers
     turns = [Turn(USER, read_text(row, "query")), Turn(CALL, write_calls("", read_calls(calls, "an answer")))]
-    return read_conversation(turns, read_optional_text(row, "system"), read_tools(row), how)
+    return read_conversation(turns, read_optional_text(row, "system"), read_tools(row), reading)

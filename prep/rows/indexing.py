@@ -122,7 +122,7 @@ def _count_characters(row: TrainingRow) -> int:
 
 
 def _flag(row: TrainingRow) -> int:
-    flags = WITH_SYSTEM * bool(row.values["system"]) + WITH_HISTORY * row.has_history
+    flags = WITH_SYSTEM * bool(row.values.get("system")) + WITH_HISTORY * row.has_history
     if OPEN_TAG not in row.answer:
         return flags
     thought = row.answer.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]

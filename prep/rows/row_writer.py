@@ -27,7 +27,7 @@ def write_row(
     if isinstance(exchange, TextPiece):
         return _write_text(exchange, origin)
     if exchange.rejected is not None and exchange.label is not None:
-        raise RecordError("it has both a label and a rejected answer; --drop one of the two columns")
+        raise RecordError("it has both a label and a rejected answer", hint="--drop one of the two columns")
     _check_media(exchange, media)
     tool_row = write_tool_record(exchange, policy, origin) if isinstance(exchange, ToolExchange) else None
     row = tool_row or write_record(exchange, policy, origin)  # type: ignore[arg-type]
@@ -95,12 +95,12 @@ def _check_media(exchange: Exchange | ToolExchange, media: tuple[str, ...]) -> N
         found, wanted = sum(text.count(placeholder) for text in texts), len(files.get(name, ()))
         if found != wanted:
             raise RecordError(
-                f"it has {wanted} {name} and {found} {placeholder} in its texts; write one where each belongs, "
-                f'such as --map question="{placeholder}{{question}}"'
+                f"it has {wanted} {name} and {found} {placeholder} in its texts",
+                hint=f'write one where each belongs, such as --map question="{placeholder}{{question}}"',
             )
     extra = [name for name in files if name not in media]
     if extra:
-        raise RecordError(f"it has {extra[0]}, and the first rows have none; --media {extra[0]} says that rows may")
+        raise RecordError(f"it has {extra[0]}, and the first rows have none", hint=f"--media {extra[0]}")
 
 
 def list_texts(exchange: Exchange | ToolExchange) -> list[str]:

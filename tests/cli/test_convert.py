@@ -41,6 +41,7 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
     result = run("convert", write_jsonl(tmp_path / "in.jsonl", tool_rows()), "-o", out, "--json")
     assert json.loads(result.stdout) == {
         "format": "sharegpt",
+        "kind": "sft",
         "counts": {
             "rows": 2,
             "records": 1,
@@ -104,7 +105,8 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     result = run("convert", path, "-o", tmp_path / "out.jsonl", "--format", "csv")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: --format csv is not known; known are alpaca, openmath, sharegpt, messages, xlam, medical-cot\n"
+        "Error: --format csv is not known; known are preference, alpaca, openmath, sharegpt, "
+        "messages, xlam, medical-cot, text\n"
     )
 
 

@@ -193,7 +193,7 @@ def run_on_terminal(argv: list[str]) -> str:
     ],
 )
 def test_a_letter_that_the_output_lacks_is_spelled_out(env: Mapping[str, str], expected: bytes | None) -> None:
-    Path("rows.jsonl").write_text(json.dumps({"question": "q", "think": "t", "answer": "a", "问é😀": 1}) + "\n")
+    Path("rows.jsonl").write_text(json.dumps({"question": "q", "think": "t", "answer": "a", "问é😀": None}) + "\n")
     result = run_lfc(Path(), "prep", "convert", "rows.jsonl", "-o", "x.jsonl", env=env)
     assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
     assert expected is None or expected in result.stdout

@@ -123,6 +123,6 @@ def _name_context(row: TrainingRow) -> str:
 def _count_row(row: TrainingRow) -> Counter[str]:
     if row.formatting == "sharegpt":
         return Counter(tool_records=1, tool_records_with_history=row.has_history)
-    counts = Counter(records=1, with_system=bool(row.values["system"]), with_history=row.has_history)
+    counts = Counter(records=1, with_system=bool(row.values.get("system")), with_history=row.has_history)
     counts["reasoning" if has_thought(row.answer) else "chat"] += 1
     return counts

@@ -446,7 +446,7 @@ def test_an_output_that_stands_is_kept_without_force(tmp_path: Path) -> None:
         (
             "in.jsonl",
             b'{"a": 1}\n',
-            "{path}: no known format has the columns a: alpaca needs instruction, output; ",
+            "{path}: no known format has the columns a: preference needs chosen, rejected; ",
         ),
         ("in.csv", "问题,回答\n你好,好\n".encode("gbk"), "{path} is not in UTF-8 (after row 0): invalid "),
     ],

@@ -176,7 +176,13 @@ def test_several_processes_and_both_ways_of_reading_give_the_same_bytes(
         assert (result.counts["too_long"], result.counts["records"], result.counts["duplicates"]) == (290, 11, 99)
         made.append({path.name: path.read_bytes() for path in sorted(tmp_path.glob("out*"))})
     assert made[0] == made[1]
-    names = ["out.index", "out.jsonl", "out.jsonl.duplicates.jsonl", "out.jsonl.too-long.jsonl", "out.manifest.json"]
+    names = [
+        "out.index",
+        "out.jsonl",
+        "out.jsonl.duplicates.jsonl",
+        "out.jsonl.too-long.jsonl",
+        "out.manifest.json",
+    ]
     assert sorted(made[0]) == names
 
 

@@ -1,0 +1,127 @@
+"""The columns of a file: which are known metadata, which would be lost, and texts made of several of them."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from prep.errors import RecordError
+from prep.formats.fields import describe_type
+
+_SLOT = re.compile(r"\{([^{}]+)\}")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_a-zA-Z]+")
+# A column about the row, and not of it: its whole name, or the last word of it.
+_METADATA_NAMES = {
+    *("used_in_kaggle", "inference_mode", "in_source_id", "generator", "annotator", "contributor"),
+    *(
+        "来源",
+        "编号",
+        "序号",
+        "链接",
+        "网址",
+        "类别",
+        "分类",
+        "标签",
+        "时间",
+        "日期",
+        "语言",
+        "评分",
+        "得分",
+        "分数",
+    ),
+    *("难度", "作者", "领域", "主题", "许可", "__index_level_0__", "unnamed: 0", "科室", "department"),
+}
+_METADATA_WORDS = {
+    *("id", "ids", "idx", "index", "uuid", "guid", "hash", "sha", "md", "no", "number"),
+    *("source", "sources", "dataset", "subset", "split", "origin", "file", "filename", "repo", "provenance"),
+    *("score", "scores", "rating", "ratings", "rate", "metric", "metrics", "quality", "reward", "rank", "margin"),
+    *("lang", "language", "languages", "locale", "url", "link", "urls", "domain", "license", "licence"),
+    *("category", "categories", "subcategory", "topic", "topics", "subject", "type", "task", "tag", "tags"),
+    *("difficulty", "level", "grade", "model", "models", "author", "user", "version", "created", "updated"),
+    *("date", "time", "timestamp", "datetime", "tokens", "length", "len", "count", "num", "size"),
+    *("verified", "correct", "correctness", "valid", "toxic", "toxicity", "redacted", "moderation", "flag"),
+    *("meta", "metadata", "stats", "embedding", "embeddings", "cluster", "temperature", "perplexity"),
+    *("tir", "width", "height"),
+}
+_MEDIA_WORDS = {"image", "images", "video", "videos", "audio", "audios"}
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_SHOWN = 5
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a column or a turn's field is known to tell about a row, and holds nothing to train on."""
+    plain = name.strip().casefold()
+    words = [word.casefold() for word in _WORDS.findall(name)]
+    # An `image_file` is an image, an `image_id` is not.
+    is_file = words[-1:] in (["file"], ["filename"], ["path"]) and not _MEDIA_WORDS.isdisjoint(words)
+    return plain in _METADATA_NAMES or (bool(words) and words[-1] in _METADATA_WORDS and not is_file)
+
+
+def refuse_lost_columns(format_name: str, ours: str, lost: Collection[str], row: Mapping[str, Any]) -> None:
+    """Raise RecordError when a column that is not used holds something in a row.
+
+    Shape: `lost` are the columns that may carry meaning; `ours` is our column that can take them.
+    """
+    held = [name for name in lost if row.get(name) not in _EMPTY]
+    if not held:
+        return
+    names = ", ".join(f"'{name[:80]}'" for name in held[:_SHOWN]) + (", …" if len(held) > _SHOWN else "")
+    drops = " ".join(f"--drop {_quote(name[:80])}" for name in held[:_SHOWN])
+    noun, them = ("columns", "them") if len(held) > 1 else ("column", "it")
+    raise RecordError(
+        f"{noun} {names} would be lost: {format_name} rows have no place for {them}",
+        hint=f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, {drops} leaves {them} out',
+    )
+
+
+def _quote(name: str) -> str:
+    return f"'{name}'" if re.search(r"[^\w.-]", name) else name
+
+
+def is_template(theirs: str, columns: Collection[str]) -> bool:
+    """Whether what `--map` gives is no column, but a text with columns in braces."""
+    return theirs not in columns and _SLOT.search(theirs) is not None
+
+
+def list_slots(theirs: str) -> list[str]:
+    """Return the columns that a template names."""
+    return _SLOT.findall(theirs)
+
+
+def fill_template(template: str, row: Mapping[str, Any]) -> str:
+    r"""Return a template with the row's values in its slots; `\n` and `\t` in it are line end and tab.
+
+    Shape: choices that are a list or an object become lines, `A. first` and so on.
+    Raises: RecordError when a value is no text, number or choices.
+    """
+    text = template.replace("\\n", "\n").replace("\\t", "\t")
+    return _SLOT.sub(lambda slot: _write_value(slot[1], row.get(slot[1])), text)
+
+
+def _write_value(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    lines = list(_write_choices(value))
+    if not lines:
+        raise RecordError(f"column '{column}' is {describe_type(value)}, which no template can write")
+    return "\n".join(lines)
+
+
+def _write_choices(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        pairs = [(str(name), text) for name, text in value.items()]
+    elif isinstance(value, list) and len(value) <= 26:
+        pairs = [(chr(ord("A") + index), text) for index, text in enumerate(value)]
+    else:
+        return
+    if all(isinstance(text, str | int | float) for _, text in pairs):
+        yield from (f"{name}. {text}" for name, text in pairs)
+
+
+def list_used(mapping: Mapping[str, str], columns: Collection[str]) -> set[str]:
+    """Return the file's columns that a mapping reads, those of templates too."""
+    used = set()
+    for theirs in mapping.values():
+        used.update(list_slots(theirs) if is_template(theirs, columns) else [theirs])
+    return used

@@ -1,0 +1,88 @@
+"""Two answers to one question, the better one as `chosen`: texts, turns, or two whole conversations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prep.errors import RecordError
+from prep.formats import alpaca, messages, sharegpt
+from prep.formats.fields import describe_type, read_optional_text, read_text
+from prep.formats.reading import Reading
+from prep.rows.records import Exchange, ToolExchange
+
+REQUIRED = ("chosen", "rejected")
+OPTIONAL = ("question", "input", "system", "history", "conversations", "messages", "tools", "origin")
+SYNONYMS = {
+    "question": ("instruction", "prompt", "query", "问题", "提问", "指令"),
+    "input": ("context",),
+    "chosen": ("chosen_response", "response_chosen", "好回答", "优选回答"),
+    "rejected": ("rejected_response", "response_rejected", "坏回答", "拒绝回答"),
+    "system": ("system_prompt", "系统提示"),
+}
+METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("rejected_avg_rating",))
+Answered = Exchange | ToolExchange
+
+
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Answered]:
+    """Return the row's one exchange, with the other answer as `rejected`.
+
+    Raises: RecordError when the two do not answer the same, or cannot be read.
+    """
+    whole = reading.of_turns("all")
+    return (pair_answers(_read_with(row, row["chosen"], whole), _read_with(row, row["rejected"], whole)),)
+
+
+def pair_answers(chosen: Answered, rejected: Answered) -> Answered:
+    """Return the better exchange with the answer of the other; raises RecordError when they differ before it."""
+    if _bare(chosen) != _bare(rejected):
+        raise RecordError("the chosen and the rejected answer do not follow the same turns")
+    return chosen._replace(rejected=(rejected.thought, rejected.answer))
+
+
+def _bare(exchange: Answered) -> Answered:
+    return exchange._replace(thought="", answer="", notes=())
+
+
+def _read_with(row: Mapping[str, Any], answer: object, reading: Reading) -> Answered:
+    """Read the row as if this were its one answer."""
+    for column, module in (("conversations", sharegpt), ("messages", messages)):
+        if row.get(column):
+            completed = answer_turns(row[column], answer, column)
+            read: Sequence[Answered] = module.read_exchanges({**row, column: completed}, reading)
+            return read[-1]
+    if isinstance(answer, list):
+        asked = _read_asked(row, answer)
+        return messages.read_exchanges({**row, "messages": [*asked, *answer]}, reading)[-1]
+    if isinstance(answer, dict):
+        answer = answer.get("value", answer.get("content"))
+    if not isinstance(answer, str):
+        raise RecordError(f"an answer is {describe_type(answer)}, not a string, a turn or a list of turns")
+    if "question" not in row:
+        raise RecordError("it has two answers and no question", hint="--map question=COLUMN")
+    instruction = read_text(row, "question")
+    return alpaca.read_exchanges({**row, "instruction": instruction, "output": answer}, reading)[0]
+
+
+def answer_turns(turns: object, answer: object, column: str) -> list[Any]:
+    """Return the turns with one more that answers, given as a text, as a turn, or as turns."""
+    if not isinstance(turns, list):
+        raise RecordError(f"column '{column}' is {describe_type(turns)}, not a list of turns")
+    if isinstance(answer, str):
+        has_role = any(isinstance(turn, dict) and "role" in turn for turn in turns)
+        said = {"role": "assistant", "content": answer} if has_role else {"from": "gpt", "value": answer}
+        return [*turns, said]
+    return [*turns, *answer] if isinstance(answer, list) else [*turns, answer]
+
+
+def _read_asked(row: Mapping[str, Any], answer: list[Any]) -> list[Any]:
+    """Return the turns before answers that are turns: the question's, where they do not hold it themselves."""
+    question = row.get("question")
+    if isinstance(question, list):
+        return question
+    starts = answer[0] if answer and isinstance(answer[0], dict) else {}
+    holds_question = starts.get("role") not in ("assistant", None)
+    if not holds_question:
+        return [{"role": "user", "content": read_text(row, "question")}] if "question" in row else []
+    asked = [turn.get("content") for turn in answer if isinstance(turn, dict) and turn.get("role") == "user"]
+    if question and read_optional_text(row, "question") not in asked:
+        raise RecordError("the question column is none of the questions that the chosen and rejected turns hold")
+    return []
