@@ -22,6 +22,7 @@ from prep.formats.tool_calls import (
     check_calls,
     find_calls,
     parse_calls,
+    rewrite_calls,
     unwrap_result,
     write_calls,
 )
