@@ -1,4 +1,4 @@
-"""Compile the kernel, which may fail, and take constraints.txt along; all else is in pyproject.toml."""
+"""Compile what is in C, which may fail, and take constraints.txt along; all else is in pyproject.toml."""
 
 import sysconfig
 from pathlib import Path
@@ -33,8 +33,17 @@ KERNEL = Extension(
     optional=True,
 )
 
+INDEXER = Extension(
+    "prep.rows._indexer",
+    [str(Path("prep", "rows", "_indexer.c"))],
+    define_macros=KERNEL.define_macros,
+    extra_compile_args=KERNEL.extra_compile_args,
+    py_limited_api=HAS_LIMITED_API,
+    optional=True,
+)
+
 setup(
-    ext_modules=[KERNEL],
+    ext_modules=[KERNEL, INDEXER],
     cmdclass={"build_py": BuildWithConstraints},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

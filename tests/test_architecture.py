@@ -36,7 +36,7 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
-        *("launch.llamaboard", "launch.configs", "launch.machine"),
+        *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.results": {
@@ -46,7 +46,8 @@ ARROWS = {
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.runs": {"launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.llamaboard": {"launch.configs"},
-    "launch.configs": {"launch.machine"},
+    "launch.configs": {"launch.prove", "launch.machine"},
+    "launch.prove": set(),
     "launch.machine": set(),
     # Programs of another interpreter.
     "launch.guest": set(),

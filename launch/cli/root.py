@@ -15,7 +15,7 @@ from prep.cli import prep
 from prep.cli.output import echo, echo_error
 from prep.errors import InputError, UserError
 
-_LAUNCH_MODULES = ("batch", "config", "evaluate", "recipe", "results", "runs", "train", "webui")
+_LAUNCH_MODULES = ("batch", "config", "evaluate", "prove", "recipe", "results", "runs", "train", "webui")
 _INTERRUPTED = 130
 
 

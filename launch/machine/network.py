@@ -153,10 +153,26 @@ def _has_socksio(python: Path) -> bool:
     return any((folder / "socksio").is_dir() for folder in folders)
 
 
-def _is_cached(model: str, environ: Mapping[str, str], *, uses_modelscope: bool) -> bool:
-    if uses_modelscope:
-        root = Path(environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope/hub").expanduser()
-        return any((folder / model / "config.json").is_file() for folder in (root, root / "models"))
+def find_cached_model(model: str, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder in which a hub's cache holds a model, None where none does."""
+    return _find_in_modelscope(model, environ) or _find_in_huggingface(model, environ)
+
+
+def _find_in_modelscope(model: str, environ: Mapping[str, str]) -> Path | None:
+    root = Path(environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope/hub").expanduser()
+    # Its client writes a dot in a folder's name as three underscores.
+    names = dict.fromkeys((model, model.replace(".", "___")))
+    folders = (folder / name for folder in (root / "models", root) for name in names)
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def _find_in_huggingface(model: str, environ: Mapping[str, str]) -> Path | None:
     home = Path(environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     root = Path(environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    return any(root.glob(f"models--{model.replace('/', '--')}/snapshots/*/config.json"))
+    found = sorted(root.glob(f"models--{model.replace('/', '--')}/snapshots/*/config.json"))
+    return found[-1].parent if found else None
+
+
+def _is_cached(model: str, environ: Mapping[str, str], *, uses_modelscope: bool) -> bool:
+    find = _find_in_modelscope if uses_modelscope else _find_in_huggingface
+    return find(model, environ) is not None

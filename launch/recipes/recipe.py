@@ -16,6 +16,7 @@ from launch.recipes.check import (
     find_collision,
     name_model,
 )
+from launch.recipes.made_files import TRAINED_FILES, WEIGHTS
 from launch.recipes.steps import SCRIPT_FILE, STATE_FILE, Step
 from prep.errors import ConfigError, InputError
 
@@ -142,7 +143,7 @@ def _plan_source(label: str, source: Mapping[str, Any], recipe: Mapping[str, Any
     made = (_jsonl(label), _manifest(label))
     beside = (
         *(f"{_jsonl(label)}.{what}.jsonl" for what in ("rejects", "too-long", "duplicates")),
-        _jsonl(f"{label}_tools"), _manifest(f"{label}_tools"),
+        _jsonl(f"{label}_tools"), _manifest(f"{label}_tools"), _index(label), _index(f"{label}_tools"),
     )  # fmt: skip
     convert = Step(f"convert-{label}", f"Convert the {label} rows", tuple(argv), (read,), made, beside)
     return [*steps, convert]
@@ -155,7 +156,8 @@ def _plan_mix(sources: Iterable[str], mixed: str, recipe: Mapping[str, Any]) -> 
     argv += ["--seed", str(recipe.get("seed", 42)), "-o", mixed]
     read = tuple(place for label in sources for place in (_jsonl(label), _manifest(label)))
     made = (mixed, _manifest(recipe["name"]))
-    return Step("mix", "Mix in true shares", tuple(argv), read, made, (f"{mixed}.duplicates.jsonl",))
+    beside = (f"{mixed}.duplicates.jsonl", _index(recipe["name"]))
+    return Step("mix", "Mix in true shares", tuple(argv), read, made, beside)
 
 
 def _plan_split(name: str, mixed: str, recipe: Mapping[str, Any]) -> Step:
@@ -166,7 +168,8 @@ def _plan_split(name: str, mixed: str, recipe: Mapping[str, Any]) -> Step:
     places = {side: (_jsonl(f"{name}_{side}"), _manifest(f"{name}_{side}")) for side in ("train", "test", "val")}
     made = (*places["train"], *places["test"], *(places["val"] if held_out.get("val") else ()))
     beside = () if held_out.get("val") else places["val"]
-    return Step("split", "Hold out a test set", tuple(argv), (mixed,), made, beside)
+    indexes = tuple(_index(f"{name}_{side}") for side in places)
+    return Step("split", "Hold out a test set", tuple(argv), (mixed,), made, (*beside, *indexes))
 
 
 def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) -> list[Step]:
@@ -183,6 +186,7 @@ def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) 
     evaluation = (recipe.get("eval") or {}).get("set") or {}
     new = ("launch", "config", "new", preset, *_format_pairs(pairs), "-o", config)
     entry, manifest = f"data/dataset_info.json#{name}_train", _manifest(f"{name}_train")
+    compared = f"runs/{name}-eval"
     compare = ("launch", "eval", config, "--eval-dataset", f"{name}_test", *_format_pairs(evaluation))
     beside = (f"configs/{schema_name('train')}",)
     # A slash: of the adapter's folder the files count that the training made, not a note that came beside them.
@@ -190,8 +194,16 @@ def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) 
     return [
         *model_steps,
         Step("config", "Write the config", new, (entry, manifest), (config,), beside),
-        Step("train", "Train", ("launch", "train", config), (config, train, f"{model}/"), (output, f"runs/{name}")),
-        Step("eval", "Compare base and adapter", compare, read, (f"runs/{name}-eval",)),
+        Step(
+            "train",
+            "Train",
+            ("launch", "train", config),
+            (config, train, f"{model}/"),
+            (output, f"runs/{name}"),
+            makes=TRAINED_FILES,
+            needs=WEIGHTS,
+        ),
+        Step("eval", "Compare base and adapter", compare, read, (compared,), end=f"{compared}/comparison.json"),
     ]
 
 
@@ -258,3 +270,7 @@ def _jsonl(name: str) -> str:
 
 def _manifest(name: str) -> str:
     return f"data/{name}.manifest.json"
+
+
+def _index(name: str) -> str:
+    return f"data/{name}.index"

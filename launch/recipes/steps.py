@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launch.machine.command import mask_word
+from launch.recipes.made_files import is_named_so
 from prep import __version__
 from prep.errors import InputError, OutputError, UserError
 from prep.storage.atomic import write_json
@@ -27,7 +28,9 @@ class Step:
 
     Shape: a place is a file, a folder, or `FILE.json#KEY` for one entry of a JSON document. An input `FOLDER/`,
     with a slash, is what the folder held when the step was done: what came beside that later does not count.
-    `may_make` are outputs that need not come; a command that `resumes` goes on with what it finds, as a download.
+    `may_make` are outputs that need not come; a command that `resumes` goes on with what it finds, as a download,
+    and one with an `end` goes on with outputs in which that file is missing. Of its output folders a step with
+    `makes` owns the files of these names alone, and one with `needs` is done only with one of those among them.
     """
 
     name: str
@@ -37,6 +40,9 @@ class Step:
     outputs: tuple[str, ...]
     may_make: tuple[str, ...] = ()
     resumes: bool = False
+    end: str = ""
+    makes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     def format(self) -> str:
         """Return the line that a user types; secrets in it are masked."""
@@ -78,9 +84,14 @@ class StepRecord:
                     f"step {step.name} ended well and did not make {place}",
                     hint=f"see what this printed: {step.format()}",
                 )
-        names = [place.rstrip("/") for place in (*step.inputs, *step.outputs, *step.may_make)]
-        places = {name: self._identify(name) for name in names}
         made = [*step.outputs, *step.may_make]
+        places = {place: self._identify_own(place, step) for place in made}
+        if step.needs and not any(is_named_so(name, step.needs) for name in list_names(places.values())):
+            raise OutputError(
+                f"step {step.name} ended well and left no weights in {step.outputs[0]}",
+                hint=f"see what this printed: {step.format()}",
+            )
+        places |= {place.rstrip("/"): self._identify(place.rstrip("/")) for place in step.inputs}
         self.state["steps"][step.name] = {
             "command": step.format(),
             "version": __version__,
@@ -97,6 +108,13 @@ class StepRecord:
     def save(self) -> None:
         """Write `steps.json`."""
         write_json(self.path / STATE_FILE, self.state)
+
+    def _identify_own(self, place: str, step: Step) -> Any:
+        """Return what tells a step's output, of a folder the files that such a step makes."""
+        seen = self._identify(place)
+        if not step.makes or not isinstance(seen, dict):
+            return seen
+        return {name: digest for name, digest in seen.items() if is_named_so(name, step.makes)}
 
     def _identify(self, place: str) -> Any:
         """Return what tells a place from another version of it, None when it is not there."""
@@ -120,6 +138,11 @@ class StepRecord:
         if known.get(name, [])[:2] != seen:
             known[name] = [*seen, hash_file(path)]
         return str(known[name][2])
+
+
+def list_names(identities: Iterable[Any]) -> list[str]:
+    """Return the files of all folders among identified places."""
+    return [name for identity in identities if isinstance(identity, dict) for name in identity]
 
 
 def read_entries(path: Path) -> dict[str, Any]:

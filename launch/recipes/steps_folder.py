@@ -120,7 +120,8 @@ class StepFolder:
         recorded = self.record.state["steps"].get(step.name, {}).get("places", {})
         self.record.forget(step)
         renamed: Renamed = []
-        for place in () if step.resumes else (*step.outputs, *step.may_make):
+        goes_on = step.resumes or (step.end and not os.path.lexists(locate(self.path, step.end)))
+        for place in () if goes_on else (*step.outputs, *step.may_make):
             path = locate(self.path, place)
             if "#" in place:
                 self._unregister(place, recorded.get(place))

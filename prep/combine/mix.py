@@ -5,23 +5,28 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
-from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
+from prep.rows.kinds import Form
 from prep.rows.origins import explain_broken_way
 from prep.rows.row_file import RowFile
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
-from prep.storage.outputs import open_outputs
+from prep.storage.outputs import open_outputs, refuse_inputs
 from prep.storage.paths import require_file, require_name
 
 Progress = Callable[[int], None]
+# Takes lines for a file of what was left out.
+Tell = Callable[[bytes], None]
 _ALL_POINTS = 100
+_BATCH_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class MixOptions:
     oversample: bool = False
     tolerance: float = 2.0
     dedup: str | None = None
+    decontaminate: tuple[Path, ...] = ()
     seed: int = 42
     force: bool = False
 
@@ -47,7 +53,8 @@ class MixOptions:
 class MixResult:
     """Rows taken from each part, in the order given, and what the shares are of.
 
-    `sizes` are what each part makes of the result in the unit of `by`; `duplicates` is what --dedup dropped.
+    `sizes` are what each part makes of the result in the unit of `by`; `duplicates` and `contaminated` are what
+    --dedup and --decontaminate dropped.
     """
 
     taken: dict[str, int]
@@ -56,6 +63,7 @@ class MixResult:
     by: str = "rows"
     sizes: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
+    contaminated: int = 0
 
     @property
     def rows(self) -> int:
@@ -76,22 +84,29 @@ def mix_files(
     require_name(output)
     for path in parts.values():
         require_file(path)
-    duplicates_path = output.with_name(f"{output.name}{DUPLICATES_SUFFIX}")
+    gone = {
+        output.with_name(f"{output.name}{suffix}"): drop if wanted else None
+        for suffix, drop, wanted in (
+            (CONTAMINATED_SUFFIX, _drop_contaminated, options.decontaminate),
+            (DUPLICATES_SUFFIX, _drop_duplicates, options.dedup),
+        )
+    }
     with ExitStack() as stack:
-        others = (duplicates_path,) if options.dedup else ()
+        others = [path for path, drop in gone.items() if drop]
         outputs = stack.enter_context(open_outputs(output, others, step="mix", force=options.force))
+        refuse_inputs((output, *gone), options.decontaminate)
         policy = check_same_policy(parts)
         files = {name: stack.enter_context(RowFile(path, is_input=True)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
+        form = _check_same_form(files)
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
-        form = _check_same_formatting(measured)
-        has_duplicates = False
-        if options.dedup:
-            dropped = outputs.stage(duplicates_path)
-            for name, gone in _drop_duplicates(files, measured, options.dedup).items():
-                dropped.write(gone)
-                available[name] = len(measured[name].indices)
-            has_duplicates = bool(dropped.bytes_written)
+        dropped = dict.fromkeys(gone, 0)
+        for path, drop in gone.items():
+            if drop is not None:
+                told = outputs.stage(path)
+                drop(files, measured, options, told.write)
+                dropped[path] = sum(available.values()) - sum(len(part.indices) for part in measured.values())
+                available = {name: len(part.indices) for name, part in measured.items()}
         draw, order = _choose_rows(measured, options)
         out = RowWriter(outputs, output)
         renamed = _rename_sources(parts, measured)
@@ -106,14 +121,14 @@ def mix_files(
             options=_describe_options(options, renamed),
             think_policy=policy,
             inputs=[{"name": name, **file.entry} for name, file in files.items()],
-            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order)},
-            output=out.describe(form),
+            counts={"records": len(order), "taken": taken, **count_kinds(rows.column("flags"), order, form.kind)},
+            output=out.describe(form.formatting),
         )
         for file in files.values():
             file.check_unchanged()
-        outputs.publish({output: manifest}, without=() if has_duplicates else (duplicates_path,))
-    gone_rows = sum(len(file) for file in files.values()) - sum(available.values())
-    return MixResult(taken, available, output, options.by, draw.sizes, gone_rows)
+        outputs.publish({output: manifest}, without=[path for path, rows in dropped.items() if not rows])
+    contaminated, duplicates = dropped.values()
+    return MixResult(taken, available, output, options.by, draw.sizes, duplicates, contaminated)
 
 
 def check_same_policy(parts: Mapping[str, Path]) -> str | None:
@@ -133,10 +148,9 @@ def check_same_policy(parts: Mapping[str, Path]) -> str | None:
 
 @dataclass
 class _Measured(PartRows):
-    """A part's rows, the sources that they name and the formatting that they have."""
+    """A part's rows, and the sources that they name."""
 
     sources: set[str]
-    formatting: str
 
 
 def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
@@ -171,7 +185,6 @@ def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
 
 
 def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured:
-    formatting = file.kind
     if options.by == "tokens" and options.model is not None:
         from prep.tokens.encoder import count_tokens
 
@@ -185,45 +198,72 @@ def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured
         sizes = array("Q", file.index.column("characters").tolist())
     else:
         sizes = array("Q", [1]) * len(file)
-    return _Measured(sizes, range(len(file)), set(file.index.datasets), formatting)
+    return _Measured(sizes, range(len(file)), set(file.index.datasets))
 
 
-def _check_same_formatting(measured: Mapping[str, _Measured]) -> str:
-    """Return the formatting of all parts' rows; raises UserError when some are Alpaca and some ShareGPT."""
-    if len({part.formatting for part in measured.values()}) > 1:
-        seen = ", ".join(f"{name} is {part.formatting}" for name, part in measured.items())
-        raise UserError(f"the parts are of different forms: {seen}", hint="register them as two datasets")
-    return next(iter(measured.values())).formatting
+def _check_same_form(files: Mapping[str, RowFile]) -> Form:
+    """Return the form of all parts' rows; raises UserError when some are of another kind than others."""
+    forms = {name: file.form for name, file in files.items()}
+    seen = {name: file.describe_form(0) for name, file in files.items()}
+    if len(set(seen.values())) > 1:
+        told = ", ".join(f"{name} is {form}" for name, form in seen.items())
+        raise UserError(
+            f"the parts are of different kinds: {told}; LLaMA-Factory trains on one kind in one form",
+            hint="register each as a dataset of its own; a YAML names several of one kind: dataset: a,b",
+        )
+    return next(iter(forms.values()))
+
+
+def _drop_contaminated(
+    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], options: MixOptions, tell: Tell
+) -> None:
+    """Take the rows that stand in a benchmark out of `indices`, and tell of them."""
+    from prep.rows.duplicates.contamination import Benchmarks, describe_contaminated
+
+    benchmarks = Benchmarks(options.decontaminate)
+    for name, file in files.items():
+        kept = array("Q")
+        rows, place = file.read_rows(), 0
+        while batch := list(islice(rows, _BATCH_ROWS)):
+            for row, match in zip(batch, benchmarks.find(batch), strict=True):
+                if match is None:
+                    kept.append(place)
+                else:
+                    tell(describe_contaminated(row, match))
+                place += 1
+        measured[name].indices = kept
 
 
 def _drop_duplicates(
-    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], kind: str
-) -> dict[str, bytes]:
-    """Take the copies of earlier rows, in this part or one before it, out of `indices`."""
+    files: Mapping[str, RowFile], measured: Mapping[str, _Measured], options: MixOptions, tell: Tell
+) -> None:
+    """Take the copies of earlier rows, in this part or one before it, out of `indices`, and tell of them."""
+    kind = options.dedup or ""
     finder = CopyFinder(kind)
-    gone: dict[str, bytes] = {}
-    starts = dict(zip(files, accumulate(map(len, files.values()), initial=0), strict=False))
+    # The place of each row that was looked at, over all parts.
+    looked_at = array("Q")
+    start = 0
     for name, file in files.items():
-        copied = finder.find_in_index(file.index) if kind in KEYS else finder.find_in_rows(file.read_rows())
-        kept, copies, firsts = array("Q"), [], []
-        for place, first in enumerate(copied):
-            if first is None:
-                kept.append(place)
-            else:
-                copies.append(place)
-                firsts.append(first)
-        measured[name].indices = kept
-        gone[name] = b"".join(
-            describe_copy(row, _read_origin(files, starts, first), kind)
-            for row, first in zip(file.read_rows(copies), firsts, strict=True)
-        )
-    return gone
+        places = measured[name].indices
+        looked_at.extend(start + place for place in places)
+        if kind in KEYS:
+            copied = finder.find_in_index(file.index, places)
+        else:
+            copied = finder.find_in_rows(file.read_rows(places))
+        copies = {place: first for place, first in zip(places, copied, strict=True) if first is not None}
+        measured[name].indices = array("Q", (place for place in places if place not in copies))
+        for row, first in zip(file.read_rows(copies), copies.values(), strict=True):
+            tell(describe_copy(row, _read_origin(files, looked_at[first]), kind))
+        start += len(file)
 
 
-def _read_origin(files: Mapping[str, RowFile], starts: Mapping[str, int], number: int) -> str:
+def _read_origin(files: Mapping[str, RowFile], place: int) -> str:
     """Return the origin of a row that is counted over all parts."""
-    name = next(name for name in reversed(list(files)) if starts[name] <= number)
-    return files[name].read_row(number - starts[name]).origin
+    for file in files.values():
+        if place < len(file):
+            return file.read_row(place).origin
+        place -= len(file)
+    raise IndexError(place)
 
 
 def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tuple[Draw, "array[int]"]:
@@ -282,6 +322,10 @@ def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[s
         described |= {"by": options.by, "oversample": options.oversample, "tolerance": options.tolerance}
     if options.dedup:
         described["dedup"] = options.dedup
+    if options.decontaminate:
+        described["decontaminate"] = [
+            {"path": path.as_posix(), "sha256": hash_file(path)} for path in options.decontaminate
+        ]
     if renamed:
         described["renamed_sources"] = dict(renamed)
     return described

@@ -75,7 +75,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
         held_out = (targets["test"], targets["val"])
         outputs = stack.enter_context(open_outputs(targets["train"], held_out, step="split", force=options.force))
         file = stack.enter_context(RowFile(path, is_input=True))
-        formatting = file.kind
+        form = file.form
         rows = _Rows.of(file.index)
         test_sets = _read_test_sets(options.dataset_dir or prefix.parent, set(targets.values()))
         dropped = _find_overlap(path, rows, test_sets, drop=options.drop_overlap)
@@ -93,8 +93,8 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
                 options={**_describe_options(options), "side": side},
                 think_policy=manifest.think_policy if manifest else None,
                 inputs=[file.entry],
-                counts={"records": len(sides[side]), **count_kinds(flags, sides[side])},
-                output=out.describe(formatting),
+                counts={"records": len(sides[side]), **count_kinds(flags, sides[side], form.kind)},
+                output=out.describe(form.formatting),
             )
         unmade = [target for side, target in targets.items() if side not in made and options.force]
         file.check_unchanged()

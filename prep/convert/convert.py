@@ -28,19 +28,21 @@ from prep.errors import InputError, RecordError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.parallel.threads import WorkAhead
-from prep.rows.duplicates.copies import DUPLICATES_SUFFIX, DuplicateFilter
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
 from prep.rows.kinds import Kind
 from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
 from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.atomic import AtomicFile
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import OutputSet, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
     from prep.parallel.processes import WorkerPool
+    from prep.rows.duplicates.contamination import ContaminationFilter
 
 Progress = Callable[[int], None]
 
@@ -82,6 +84,7 @@ class ConvertOptions:
     sample: int | None = None
     seed: int = 42
     dedup: str | None = None
+    decontaminate: tuple[Path, ...] = ()
     max_tokens: int | None = None
     model: Path | None = None
     on_long: str = "reject"
@@ -108,6 +111,7 @@ class ConvertResult:
     tools_output: Path | None = None
     duplicates: Path | None = None
     too_long: Path | None = None
+    contaminated: Path | None = None
     left_out: list[Path] = field(default_factory=list)
 
 
@@ -132,7 +136,7 @@ def convert_files(
         hashes = InputHashes(files, stack)
         source, columns = recognise_inputs(files, options.format, options.column_map, options.drop)
         names = _OutputNames.of(output)
-        refuse_inputs(names, [file.path for file in files])
+        refuse_inputs(names, [*(file.path for file in files), *options.decontaminate])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         plan = settle_plan(_make_plan(source, output, files, options), files, columns)
         stream = _Stream(plan, files, options, hashes, stack)
@@ -321,6 +325,7 @@ class _OutputNames(NamedTuple):
     rejects: Path
     duplicates: Path
     too_long: Path
+    contaminated: Path
 
     @classmethod
     def of(cls, main: Path) -> Self:
@@ -330,6 +335,7 @@ class _OutputNames(NamedTuple):
             main.with_name(f"{main.name}.rejects.jsonl"),
             main.with_name(f"{main.name}{DUPLICATES_SUFFIX}"),
             main.with_name(f"{main.name}.too-long.jsonl"),
+            main.with_name(f"{main.name}{CONTAMINATED_SUFFIX}"),
         )
 
 
@@ -346,7 +352,15 @@ class _Run:
         if options.max_tokens is not None and options.on_long != "reject":
             self._counts["too_long"] = 0
         self._first_reject = self._first_hint = ""
-        self._duplicates = DuplicateFilter(options.dedup) if options.dedup else None
+        self._filters: dict[str, tuple[Path, DuplicateFilter | ContaminationFilter]] = {}
+        if options.decontaminate:
+            from prep.rows.duplicates import contamination
+
+            self._counts["contaminated"] = 0
+            found = contamination.ContaminationFilter(options.decontaminate)
+            self._filters["contaminated"] = names.contaminated, found
+        if options.dedup:
+            self._filters["duplicates"] = names.duplicates, DuplicateFilter(options.dedup)
         self._rows = {path: RowWriter(outputs, path) for path in (names.main, names.tools)}
         self._files: dict[Path, AtomicFile] = {path: writer.file for path, writer in self._rows.items()}
         self._files |= {path: outputs.stage(path) for path in names[2:]}
@@ -392,16 +406,17 @@ class _Run:
             tools_output=kept[names.tools],
             duplicates=kept[names.duplicates],
             too_long=kept[names.too_long],
+            contaminated=kept[names.contaminated],
             left_out=left_out,
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
         facts = None
-        if self._duplicates is not None and lines:
-            lines, facts, gone, lost = self._duplicates.filter_lines(lines)
-            self._counts["duplicates"] += gone.count(b"\n")
+        for name, (gone_path, row_filter) in self._filters.items() if lines else ():
+            lines, facts, gone, lost = row_filter.filter_lines(lines)
+            self._counts[name] += gone.count(b"\n")
             self._counts.subtract(lost)
-            self._files[self._names.duplicates].write(gone)
+            self._files[gone_path].write(gone)
         if lines:
             self._rows[path].write(lines, facts)
 
@@ -411,6 +426,7 @@ class _Run:
         if not counts["rows"]:
             return f"no rows in {names}"
         gone = [f"{counts['filtered']:,} filtered", f"{counts['rejects']:,} rejected"]
+        gone += [f"{counts[name]:,} {name}" for name in self._filters if counts[name]]
         if counts["too_long"]:
             gone.append(f"{counts['too_long']:,} too long for --max-tokens {self._options.max_tokens:,}")
         return f"no rows to write from {names}: {', '.join(gone)}"
@@ -428,6 +444,10 @@ class _Run:
         for name in ("system", "drop", "where", "limit", "sample", "dedup"):
             if value := getattr(self._options, name):
                 options[name] = value
+        if self._options.decontaminate:
+            options["decontaminate"] = [
+                {"path": path.as_posix(), "sha256": hash_file(path)} for path in self._options.decontaminate
+            ]
         if plan.label_is is not None:
             options["label_is"] = plan.label_is
         if self._options.sample is not None:

@@ -12,6 +12,7 @@ from prep.parallel.processes import WorkerPool, count_workers
 from prep.registry.dataset import Dataset, align_row, find_own_index, read_dataset_rows
 from prep.rows.conversation import Conversation
 from prep.rows.indexing import EMPTY_THOUGHT, WITH_THOUGHT
+from prep.rows.kinds import Kind
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, make_measurer
@@ -173,7 +174,7 @@ class _Reader:
         indexes = [find_own_index(self._dataset, path) for path in self._dataset.paths]
         if not all(index is not None for index in indexes):
             return [
-                len(row.system) + len(row.tools) + sum(len(content) for _, content in row.messages)
+                sum(map(len, (row.system, row.tools, row.rejected or "", *(text for _, text in row.messages))))
                 for row in self.read_conversations()
             ]
         lengths: list[int] = []
@@ -195,7 +196,9 @@ class _Reader:
             except InputError as error:
                 raise InputError(f"{path} line {line}: {error}", hint=f"lfc prep lint {path} tells all") from error
             self.lines.append(line)
-            self.kinds[name_kind(conversation.messages[-1][1])] += 1
+            # A text for pre-training answers nothing.
+            answer = "" if self._dataset.kind is Kind.TEXT else conversation.messages[-1][1]
+            self.kinds[name_kind(answer)] += 1
             if len(self.lines) % _PROGRESS_ROWS == 0:
                 self._on_rows(_PROGRESS_ROWS)
             yield conversation

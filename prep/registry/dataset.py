@@ -9,6 +9,7 @@ from typing import Any
 from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows.conversation import Conversation, Message
+from prep.rows.indexing import ROW_FORMS
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.kinds import Kind, find_form, get_form
 from prep.rows.records import is_text_pair
@@ -24,14 +25,6 @@ _OWN_NAMES = {"response": "output", "chosen": "chosen", "rejected": "rejected"}
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
 # What a file of SFT rows that nobody registered yet is read as: everything that such a file can have.
 _BARE_COLUMNS = {**DEFAULT_COLUMNS, "system": "system", "history": "history", "tools": "tools"}
-# What the row index tells of.
-_OWN_COLUMNS = {
-    "alpaca": (
-        *(("prompt", "instruction"), ("query", "input"), ("response", "output")),
-        *(("system", "system"), ("history", "history")),
-    ),
-    "sharegpt": (("messages", "conversations"), ("system", "system"), ("tools", "tools")),
-}
 
 
 @dataclass(frozen=True)
@@ -137,11 +130,15 @@ def find_own_index(dataset: Dataset, path: Path) -> RowIndex | None:
 
     None for a file that convert, mix or split did not write, or that was changed since.
     """
-    is_own = dataset.tags == SHAREGPT_TAGS and dataset.formatting in ("alpaca", "sharegpt")
-    own = _OWN_COLUMNS.get(dataset.formatting, ())
-    if not is_own or any(dataset.columns.get(ours) != theirs for ours, theirs in own):
+    if dataset.tags != SHAREGPT_TAGS or dataset.formatting not in ("alpaca", "sharegpt"):
         return None
-    return read_index(path, read_manifest(path))
+    form = next(
+        (form for form in ROW_FORMS if (form.kind, form.formatting) == (dataset.kind, dataset.formatting)), None
+    )
+    if form is None or any(dataset.columns.get(ours) != theirs for ours, theirs in form.columns.items()):
+        return None
+    index = read_index(path, read_manifest(path))
+    return index if index is not None and (index.column("kind") == ROW_FORMS.index(form)).all() else None
 
 
 def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, Any]]]:

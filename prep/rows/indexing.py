@@ -1,33 +1,40 @@
 """What the row index says of a line, and the writing of data files together with their index."""
 
 import hashlib
-import re
+import struct
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from prep.rows.kinds import MEDIA, Form, Kind, get_form
 from prep.rows.origins import Origin
 from prep.rows.questions import hash_text, normalise_question
-from prep.rows.records import TrainingRow, read_record
+from prep.rows.records import AlpacaRecord, TrainingRow, read_record
 from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.storage.outputs import OutputSet, describe_output
 from prep.storage.row_index import IndexWriter, RowIndex, make_batch
 
-# What `kind` counts in: LLaMA-Factory's formatting.
-ROW_KINDS = ("alpaca", "sharegpt")
+# What the column `kind` counts in; a new one comes last, as files hold the numbers.
+ROW_FORMS = (
+    get_form(Kind.SFT, "alpaca"),
+    get_form(Kind.SFT, "sharegpt"),
+    get_form(Kind.PREFERENCE, "alpaca"),
+    get_form(Kind.PREFERENCE, "sharegpt"),
+    get_form(Kind.KTO, "alpaca"),
+    get_form(Kind.KTO, "sharegpt"),
+    get_form(Kind.TEXT, "alpaca"),
+)
 WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT = 1, 2, 4, 8
 _FLAGS = (WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT)
+# The media columns that a row has, empty or not.
+MEDIA_FLAGS: Final = {name: 16 << place for place, name in enumerate(MEDIA)}
 _BATCH_ROWS = 1 << 13
-# A plain line, as convert writes it: these stand between its texts, and cannot stand inside one, where a quote has
-# a backslash before it.
-_START, _INPUT, _OUTPUT = b'{"instruction":"', b'","input":"","output":"', b'","system":"","history":[],"origin":"'
-_END = b'"}'
-_EMPTY_BLOCK, _BLOCK, _TAG = b"<think>\\n\\n</think>\\n\\n", b"<think>\\n", b"<think>"
-_ORIGIN = re.compile(rb'(([^/"\\]+)/[^"\\]+:\d+)(#0*[1-9]\d*)?')
-# The same fields with their keys in order, by which rows are equal however their keys are ordered.
-_EXACT_START = hashlib.sha256(b'{"history":[],"input":"","instruction":"')
-_EXACT_OUTPUT, _EXACT_END = b'","output":"', b'","system":""}'
+# A record that the compiled half writes: see _indexer.c.
+_RECORD = struct.Struct("@16s16sQIIIIIBB2x")
+_RECORDS_A_CALL = 256
 _KEY_BYTES: Final = 16
 
 
@@ -46,74 +53,79 @@ class RowFacts(NamedTuple):
 
 def describe_row(row: TrainingRow) -> RowFacts:
     """Return what the index says of a row."""
-    import orjson
-
     question = hash_text(normalise_question(row.question))
-    values = {name: value for name, value in row.values.items() if name != "origin"}
+    context = _write_context(row)
     origin = Origin.parse(row.origin)
     return RowFacts(
         question,
-        hash_text(f"{question.hex()} {row.context}") if row.context else question,
-        hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).digest()[:_KEY_BYTES],
+        _hash(question + context) if context else question,
+        _hash_exactly(_write_values(row.values)),
         hash_conversation(origin.conversation) if origin is not None and origin.answer else 0,
         _count_characters(row),
-        ROW_KINDS.index(row.formatting),
+        ROW_FORMS.index(row.form),
         _flag(row),
         origin.source if origin else "",
     )
 
 
-def describe_line(line: bytes) -> RowFacts:
-    """Return what the index says of a line that was just written, without its line end."""
+def describe_lines(lines: bytes) -> Iterator[tuple[int, RowFacts]]:
+    """Yield for each line that convert wrote its bytes without the line end, and what the index says of it."""
     import orjson
 
-    return _describe_plain_line(line) or describe_row(read_record(orjson.loads(line)))
+    describe = _load_indexer()
+    output, start = bytearray(_RECORDS_A_CALL * _RECORD.size), 0
+    names: dict[bytes, str] = {}
+    while start < len(lines):
+        done = describe(lines, start, output) if describe else 0
+        for record in islice(_RECORD.iter_unpack(output), done):
+            question, asked, conversation, size, characters, dataset_at, dataset_size, exact, kind, flags = record
+            name = lines[start + dataset_at : start + dataset_at + dataset_size]
+            dataset = names.get(name) or names.setdefault(name, name.decode())
+            key = _hash_exactly(lines[start : start + exact])
+            yield size, RowFacts(question, asked, key, conversation, characters, kind, flags, dataset)
+            start += size + 1
+        if done < _RECORDS_A_CALL and start < len(lines):
+            end = lines.find(b"\n", start)
+            yield end - start, describe_row(read_record(orjson.loads(lines[start:end])))
+            start = end + 1
 
 
-def _describe_plain_line(line: bytes) -> RowFacts | None:
-    """Return what `describe_row` would, in a fraction of its time; None for a line out of the ordinary."""
-    asked_end = line.find(_INPUT)
-    answer_end = line.rfind(_OUTPUT)
-    if asked_end < 0 or answer_end < asked_end or not line.startswith(_START) or not line.endswith(_END):
+@cache
+def _load_indexer() -> "Callable[[bytes, int, bytearray], int] | None":
+    try:
+        from prep.rows import _indexer
+    except ImportError:
         return None
-    asked, answer = line[len(_START) : asked_end], line[asked_end + len(_INPUT) : answer_end]
-    origin = line[answer_end + len(_OUTPUT) : -len(_END)]
-    escaped = b"\\" in asked or b"\\" in answer
-    way = _ORIGIN.fullmatch(origin)
-    if way is None or (escaped and (b"\\u" in asked or b"\\u" in answer)):
-        return None
-    flags = 0
-    if answer.startswith(_EMPTY_BLOCK):
-        flags = EMPTY_THOUGHT
-    elif answer.startswith(_BLOCK) and answer[len(_BLOCK) : len(_BLOCK) + 1] not in b"\\ <":
-        flags = WITH_THOUGHT
-    elif _TAG in answer:
-        return None
-    text = asked.decode()
-    key = hash_text(normalise_question(_unescape(text) if "\\" in text else text))
-    exact = _EXACT_START.copy()
-    exact.update(b"%b%b%b%b" % (asked, _EXACT_OUTPUT, answer, _EXACT_END))
-    return RowFacts(
-        key,
-        key,
-        exact.digest()[:_KEY_BYTES],
-        hash_conversation(way[1].decode()) if way[3] else 0,
-        len(text) + len(answer.decode()) - _count_escapes(asked) - _count_escapes(answer),
-        0,
-        flags,
-        way[2].decode(),
-    )
+    return _indexer.describe_lines
 
 
-def _unescape(text: str) -> str:
+def _write_context(row: TrainingRow) -> bytes:
+    """Return what makes the same question another one, as it stands in a line; b"" without any."""
     import orjson
 
-    return str(orjson.loads(f'"{text}"'))
+    if not row.context:
+        return b""
+    if row.formatting != "alpaca" or any(row.values.get(name) for name in MEDIA):
+        return row.context.encode("utf-8", "surrogatepass")
+    return orjson.dumps({name: row.values[name] for name in ("system", "history")})[1:-1]
 
 
-def _count_escapes(text: bytes) -> int:
-    """Return how many characters of JSON text stand for one with a backslash, none of them by its number."""
-    return text.count(b"\\") - text.count(b"\\\\")
+def _write_values(values: Mapping[str, Any]) -> bytes:
+    """Return a row's fields but its origin, as convert orders and writes them, without the last bracket."""
+    import orjson
+
+    own = {name: values[name] for name in AlpacaRecord._fields if name in values and name != "origin"}
+    others = {name: values[name] for name in sorted(values) if name not in AlpacaRecord._fields}
+    return orjson.dumps(own | others)[:-1]
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_KEY_BYTES).digest()
+
+
+def _hash_exactly(content: bytes) -> bytes:
+    # Of a whole row: the processor's own instructions make it faster than the other one.
+    return hashlib.sha256(content).digest()[:_KEY_BYTES]
 
 
 def _count_characters(row: TrainingRow) -> int:
@@ -123,6 +135,7 @@ def _count_characters(row: TrainingRow) -> int:
 
 def _flag(row: TrainingRow) -> int:
     flags = WITH_SYSTEM * bool(row.values.get("system")) + WITH_HISTORY * row.has_history
+    flags += sum(flag for name, flag in MEDIA_FLAGS.items() if name in row.values)
     if OPEN_TAG not in row.answer:
         return flags
     thought = row.answer.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
@@ -134,15 +147,21 @@ def hash_conversation(name: str) -> int:
     return int.from_bytes(hash_text(name)[:8], "little") | 1
 
 
-def count_kinds(flags: Any, places: Sequence[int]) -> dict[str, int]:
-    """Return how many of the rows at these places are of each of the kinds that manifests count."""
+def describe_form(form: Form, flags: int) -> str:
+    """Return what rows are, for a message: `sft (alpaca, with images)`."""
+    media = [name for name, flag in MEDIA_FLAGS.items() if flags & flag]
+    return f"{form.kind} ({form.formatting}{', with ' if media else ''}{' and '.join(media)})"
+
+
+def count_kinds(flags: Any, places: Sequence[int], kind: Kind) -> dict[str, int]:
+    """Return how many of the rows at these places, all of one kind, are of each that manifests count."""
     import numpy as np
 
-    counts = np.bincount(flags[np.asarray(places, dtype=np.int64)], minlength=1 << 4)
+    counts = np.bincount(flags[np.asarray(places, dtype=np.int64)])
     has = {flag: sum(int(count) for value, count in enumerate(counts) if value & flag) for flag in _FLAGS}
     return {
         "reasoning": has[WITH_THOUGHT],
-        "chat": len(places) - has[WITH_THOUGHT],
+        "chat": 0 if kind is Kind.TEXT else len(places) - has[WITH_THOUGHT],
         "with_system": has[WITH_SYSTEM],
         "with_history": has[WITH_HISTORY],
     }
@@ -199,13 +218,13 @@ class RowWriter:
         self._builder = IndexBuilder(self._add)
         self._is_open = True
 
-    def write(self, lines: bytes, facts: Sequence[RowFacts] | None = None) -> None:
+    def write(self, lines: bytes, facts: Sequence[tuple[int, RowFacts]] | None = None) -> None:
         """Append whole lines that convert wrote; `facts` is what the index says of them, where that is known."""
         start = self.file.bytes_written
         self.file.write(lines)
-        for number, line in enumerate(lines.split(b"\n")[:-1]):
-            self._builder.add(start, len(line), facts[number] if facts is not None else describe_line(line))
-            start += len(line) + 1
+        for size, row in describe_lines(lines) if facts is None else facts:
+            self._builder.add(start, size, row)
+            start += size + 1
 
     def add_index(self, columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> None:
         """Take the index of rows whose lines went into `file` by themselves."""

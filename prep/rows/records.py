@@ -178,7 +178,7 @@ class TrainingRow(NamedTuple):
         if self.kind is Kind.TEXT:
             return Counter()
         kind = "reasoning" if has_thought(self.answer) else "chat"
-        return Counter({kind: 1, "with_system": bool(self.values["system"]), "with_history": self.has_history})
+        return Counter({kind: 1, "with_system": bool(self.values.get("system")), "with_history": self.has_history})
 
 
 def write_record(exchange: Exchange, policy: ThinkPolicy, origin: str) -> AlpacaRecord:

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from prep.errors import InputError, RecordError
-from prep.rows.indexing import ROW_KINDS, RowFacts, build_index, describe_row
+from prep.rows.indexing import MEDIA_FLAGS, ROW_FORMS, RowFacts, build_index, describe_form, describe_row
+from prep.rows.kinds import Form
 from prep.rows.line_blocks import read_blocks
 from prep.rows.records import TrainingRow, read_record
 from prep.rows.repeated_keys import refuse_repeated_keys
@@ -57,17 +58,21 @@ class RowFile:
         self._stream.close()
 
     @property
-    def kind(self) -> str:
-        """What all the rows are; raises InputError when some are something else."""
-        kinds = self.index.column("kind")
-        others = (kinds != kinds[0]).nonzero()[0]
+    def form(self) -> Form:
+        """The form of all the rows; raises InputError when some have another, or other media."""
+        kinds, media = self.index.column("kind"), self.index.column("flags") & sum(MEDIA_FLAGS.values())
+        others = ((kinds != kinds[0]) | (media != media[0])).nonzero()[0]
         if len(others):
-            other = int(others[0])
+            first, other = self.describe_form(0), self.describe_form(int(others[0]))
             raise InputError(
-                f"{self.path} row {other + 1} is {ROW_KINDS[kinds[other]]}, and row 1 is {ROW_KINDS[kinds[0]]}",
+                f"{self.path} row {int(others[0]) + 1} is {other}, and row 1 is {first}",
                 hint=f"lfc prep lint {self.path} tells all",
             )
-        return ROW_KINDS[kinds[0]]
+        return ROW_FORMS[kinds[0]]
+
+    def describe_form(self, place: int) -> str:
+        """Return what a row is, for a message."""
+        return describe_form(ROW_FORMS[self.index.column("kind")[place]], int(self.index.column("flags")[place]))
 
     def read_lines(self, places: Any) -> list[bytes]:
         """Return rows' lines without their line ends; places count from 0."""

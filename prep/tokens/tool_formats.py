@@ -42,12 +42,7 @@ def write_calls(content: str, template: Template) -> str:
 
     Raises: InputError when the calls are no JSON, lack name or arguments, or the format cannot hold them.
     """
-    before, calls_json = _part_calls(content, template)
-    calls = _load_json(calls_json, "function_call")
-    try:
-        named = [(call["name"], call["arguments"]) for call in (calls if isinstance(calls, list) else [calls])]
-    except (KeyError, TypeError):
-        raise InputError("a function_call has no 'name' and 'arguments'") from None
+    before, named = read_calls(content, template)
     write = _CALL_WRITERS.get(template.call_format)
     if write is None or not template.takes_tools:
         raise InputError(f"its function_call has no known place in template '{template.name}'")
@@ -55,6 +50,21 @@ def write_calls(content: str, template: Template) -> str:
         return before + write(named)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"a function_call does not fit template '{template.name}': {error!r}") from None
+
+
+def read_calls(content: str, template: Template) -> tuple[str, list[Call]]:
+    """Return what stands beside a function_call turn's JSON, and its calls.
+
+    Raises: InputError when the calls are no JSON, or lack name or arguments.
+    """
+    before, calls_json = _part_calls(content, template)
+    calls = _load_json(calls_json, "function_call")
+    try:
+        return before, [
+            (call["name"], call["arguments"]) for call in (calls if isinstance(calls, list) else [calls])
+        ]
+    except (KeyError, TypeError):
+        raise InputError("a function_call has no 'name' and 'arguments'") from None
 
 
 def find_block(text: str, opening: str, closing: str, start: int = 0) -> slice | None:

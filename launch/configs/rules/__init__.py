@@ -6,7 +6,7 @@ Importing the package registers the rules of every topic, in the order in which 
 """
 
 # isort: off
-from launch.configs.rules import data, training, methods, adapters, inference, hardware, environment  # noqa: F401
+from launch.configs.rules import data, training, methods, adapters, inference, hardware, environment, served  # noqa: F401
 
 # isort: on
 from launch.configs.rules.base import RULES, Setting, find_rule_faults, split_names

@@ -6,14 +6,14 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from prep.rows.duplicates.near import NearIndex, NearText
-from prep.rows.indexing import RowFacts, describe_line
-from prep.rows.records import TrainingRow, has_thought, read_record
+from prep.rows.indexing import RowFacts, describe_lines
+from prep.rows.records import TrainingRow, read_record
 from prep.storage.row_index import RowIndex
 
 # The key of the row index by which rows are copies.
 KEYS: Final = {"exact": "exact", "question": "asked"}
 KINDS = (*KEYS, "near")
-DUPLICATES_SUFFIX = ".duplicates.jsonl"
+DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
 _BATCH_ROWS = 500
 
@@ -32,9 +32,10 @@ class CopyFinder:
         self._near = NearIndex() if kind == "near" else None
         self._key = KEYS.get(kind, "")
 
-    def find_in_index(self, index: RowIndex) -> list[int | None]:
-        """Return for each row of a file the number of the earlier one that it copies, None for one that stays."""
-        return self._find_keys(index.column(self._key).tolist())
+    def find_in_index(self, index: RowIndex, places: Sequence[int]) -> list[int | None]:
+        """Return for each row the number of the earlier one that it copies, None for one that stays."""
+        keys = index.column(self._key)
+        return self._find_keys((keys if len(places) == len(index) else keys[list(places)]).tolist())
 
     def find_in_facts(self, facts: Sequence[RowFacts]) -> list[int | None]:
         """Do the same for rows whose index is being made."""
@@ -62,7 +63,7 @@ class Filtered(NamedTuple):
     """Lines that stay, with what the index says of them where that is known; lines that tell of those that go."""
 
     kept: bytes
-    facts: list[RowFacts] | None
+    facts: list[tuple[int, RowFacts]] | None
     gone: bytes
     lost: Counter[str]
 
@@ -80,9 +81,9 @@ class DuplicateFilter:
         import orjson
 
         whole = lines.split(b"\n")[:-1]
-        facts = [describe_line(line) for line in whole] if self.kind in KEYS else None
+        facts = list(describe_lines(lines)) if self.kind in KEYS else None
         if facts is not None:
-            copied = self._finder.find_in_facts(facts)
+            copied = self._finder.find_in_facts([row for _, row in facts])
         else:
             copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
         self._origins += map(_read_origin, whole)
@@ -92,7 +93,7 @@ class DuplicateFilter:
             if first is not None:
                 row = read_record(orjson.loads(line))
                 gone.append(describe_copy(row, self._origins[first], self.kind))
-                lost.update(_count_row(row))
+                lost.update(count_row(row))
         stays = [first is None for first in copied]
         kept = b"".join(line + b"\n" for line, stay in zip(whole, stays, strict=True) if stay)
         facts = facts and [row for row, stay in zip(facts, stays, strict=True) if stay]
@@ -120,9 +121,8 @@ def _name_context(row: TrainingRow) -> str:
     return row.context if row.formatting == "alpaca" else f"{row.formatting} {row.context}"
 
 
-def _count_row(row: TrainingRow) -> Counter[str]:
+def count_row(row: TrainingRow) -> Counter[str]:
+    """Return what the counts of a conversion lose by a row that goes."""
     if row.formatting == "sharegpt":
         return Counter(tool_records=1, tool_records_with_history=row.has_history)
-    counts = Counter(records=1, with_system=bool(row.values.get("system")), with_history=row.has_history)
-    counts["reasoning" if has_thought(row.answer) else "chat"] += 1
-    return counts
+    return Counter(records=1) + row.kinds

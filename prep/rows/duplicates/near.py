@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.rows.duplicates.characters import BASE, CharacterTable, mix, read_codes
 from prep.rows.questions import fold_character, hash_text, is_fact_character, list_facts, normalise_question
 from prep.storage.os_errors import explain_os_error
 
@@ -28,9 +29,6 @@ _WORTH_A_LOOK = 0.65
 _MOST_MATCHES, _MOST_COMPARED = 32, 64
 _SPOOL_BYTES = 16 << 20
 _BATCH_CHARACTERS = 1 << 19
-_UNKNOWN = 0xFFFFFFFF
-_CODES = 0x110000
-_BASE = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
@@ -153,18 +151,16 @@ class _Sketcher:
         import rensa
 
         self._rensa: Any = rensa.RMinHash
-        self._folded = np.full(_CODES, _UNKNOWN, dtype=np.uint32)
-        self._is_fact = np.zeros(_CODES, dtype=bool)
-        self._factors = np.array([pow(_BASE, place + 1, 1 << 64) | 1 for place in range(_BAND_ROWS)], np.uint64)
+        self._folded = CharacterTable(fold_character)
+        self._is_fact = CharacterTable(lambda code: is_fact_character(chr(code)))
+        self._factors = np.array([pow(BASE, place + 1, 1 << 64) | 1 for place in range(_BAND_ROWS)], np.uint64)
 
     def sketch(self, rows: Sequence[NearText]) -> Any:
         """Return one row of `_PERMUTATIONS` numbers for each text, uint32."""
         import numpy as np
 
-        joined = "".join(row.text for row in rows)
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        folded = self._fold(codes)
-        ends = np.cumsum([len(row.text) for row in rows])
+        codes, ends = read_codes([row.text for row in rows])
+        folded = self._folded.look_up(codes)
         is_kept = folded != 0
         kept_before = np.concatenate(([0], np.cumsum(is_kept)))
         ends = kept_before[ends]
@@ -181,20 +177,7 @@ class _Sketcher:
 
         used = sketches[:, : _BANDS * _BAND_ROWS].reshape(len(sketches), _BANDS, _BAND_ROWS).astype(np.uint64)
         mixed = (used * self._factors).sum(axis=2, dtype=np.uint64) + np.arange(_BANDS, dtype=np.uint64)
-        return _mix(mixed)
-
-    def _fold(self, codes: Any) -> Any:
-        """Return each character as normalising makes it, 0 where it is dropped."""
-        import numpy as np
-
-        folded = self._folded[codes]
-        is_new = folded == _UNKNOWN
-        if is_new.any():
-            for code in np.unique(codes[is_new]).tolist():
-                self._folded[code] = fold_character(code)
-                self._is_fact[self._folded[code]] = is_fact_character(chr(self._folded[code]))
-            folded = self._folded[codes]
-        return folded
+        return mix(mixed)
 
     def _mark(self, rows: Sequence[NearText], folded: Any, ends: Any) -> Any:
         """Return a mark for each row, in which rows of different numbers or contexts differ.
@@ -205,12 +188,12 @@ class _Sketcher:
 
         contexts = [int.from_bytes(hash_text(row.context)[:8], "little") if row.context else 0 for row in rows]
         marks = np.array(contexts, dtype=np.uint64)
-        where = np.flatnonzero(self._is_fact[folded])
+        where = np.flatnonzero(self._is_fact.look_up(folded))
         if len(where):
             row_of = np.searchsorted(ends, where, side="right")
             begins = np.searchsorted(row_of, np.arange(len(rows)))
             ranks = (np.arange(len(where)) - begins[row_of]).astype(np.uint64)
-            signs = _mix(folded[where].astype(np.uint64) + (ranks << np.uint64(21)))
+            signs = mix(folded[where].astype(np.uint64) + (ranks << np.uint64(21)))
             np.add.at(marks, row_of, signs)
         return marks
 
@@ -226,11 +209,11 @@ def _hash_pieces(folded: Any, ends: Any, marks: Any) -> tuple[Any, Any]:
         folded = np.insert(folded, np.repeat(ends, short), 0)
         ends = ends + np.cumsum(short)
         starts = np.concatenate(([0], ends[:-1]))
-    base = np.uint64(_BASE)
+    base = np.uint64(BASE)
     codes = folded.astype(np.uint64)
     pairs = codes[:-1] * base
     pairs += codes[1:]
-    hashes = pairs[:-3] * np.uint64(_BASE * _BASE & _MASK)
+    hashes = pairs[:-3] * np.uint64(BASE * BASE & _MASK)
     hashes += pairs[2:-1]
     hashes *= base
     hashes += codes[4:]
@@ -239,16 +222,8 @@ def _hash_pieces(folded: Any, ends: Any, marks: Any) -> tuple[Any, Any]:
     for place in range(1, _PIECE_CHARACTERS):
         is_inside[ends[:-1] - place] = False
     hashes = hashes[is_inside]
-    hashes ^= np.repeat(_mix(marks), counts)
-    return _mix(hashes), np.concatenate(([0], np.cumsum(counts))).astype(np.uint64)
-
-
-def _mix(numbers: Any) -> Any:
-    import numpy as np
-
-    mixed = numbers * np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(29)
-    return mixed
+    hashes ^= np.repeat(mix(marks), counts)
+    return mix(hashes), np.concatenate(([0], np.cumsum(counts))).astype(np.uint64)
 
 
 def _match_within(bands: Any, first: int) -> dict[int, Counter[int]]:

@@ -51,9 +51,10 @@ def test_every_training_rule_has_a_case() -> None:
     assert {rule.__name__ for rule in RULES} - {case.rule for case in CASES} == {
         "vllm_takes_plain_models",
         "cutoff_keeps_the_answers",
-        # In tests/launch/test_adapters.py and tests/launch/configs/test_actions.py, with folders of their own.
+        # With folders of their own: tests/launch/test_adapters.py, test_actions.py and test_served.py beside it.
         "adapters_fit_the_model",
         "export_dir_is_free",
+        "rows_are_served_as_they_are_trained",
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from launch.recipes.made_files import TRAINED_FILES, WEIGHTS
 from launch.recipes.steps import Step, StepRecord, choose_steps
 from launch.recipes.steps_folder import StepFolder, check_folder, open_folder, refuse_own_sources
 from launch.runs.folder import RunFolder
@@ -91,7 +92,7 @@ def test_making_room_deletes_what_the_step_made_and_leaves_shared_documents(tmp_
 
 
 def plant(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
@@ -139,6 +140,61 @@ def test_a_download_goes_on_with_what_it_finds(tmp_path: Path) -> None:
     plant(tmp_path / "raw" / "half", "x")
     assert StepFolder(tmp_path).make_room(Step("d", "D", ("prep",), (), ("raw",), resumes=True)) == []
     assert names(tmp_path) == ["raw", "raw/half", "steps.json"]
+
+
+TRAIN = Step("train", "T", ("launch", "train", "c"), (), ("out", "runs/x"), makes=TRAINED_FILES, needs=WEIGHTS)
+LEFT = ["runs/x/config.yaml", "runs/x/log.txt", "out/trainer_log.jsonl", "out/checkpoint-5/optimizer.pt"]
+
+
+def plant_training(folder: Path, *names: str) -> None:
+    for name in (*LEFT, *names):
+        plant(folder / name, name)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "adapter_model.safetensors",
+        "adapter_model.bin",
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "pytorch_model.bin",
+    ],
+)
+def test_a_training_without_weights_is_undone(weights: str, tmp_path: Path) -> None:
+    plant_training(tmp_path)
+    record = StepRecord(tmp_path)
+    with pytest.raises(OutputError, match="step train ended well and left no weights in out"):
+        record.mark_done(TRAIN)
+    assert not record.is_current(TRAIN)
+    plant(tmp_path / "out" / weights, "w")
+    record.mark_done(TRAIN)
+    assert StepRecord(tmp_path).is_current(TRAIN)
+
+
+@pytest.mark.parametrize(
+    "mine", ["out/thesis.md", "out/checkpoint-5/notes.txt", "runs/x/todo.org", "out/deep/er/a.py"]
+)
+def test_what_somebody_puts_beside_a_training_while_it_runs_is_never_deleted(mine: str, tmp_path: Path) -> None:
+    plant_training(tmp_path, "out/adapter_model.safetensors", mine)
+    opened = StepFolder(tmp_path)
+    opened.record.mark_done(TRAIN)
+    renamed = opened.make_room(TRAIN)
+    top = "out" if mine.startswith("out") else "runs/x"
+    assert [old.relative_to(tmp_path).as_posix() for old, _ in renamed] == [top]
+    assert (tmp_path / mine.replace(top, f"{top}.old-1")).read_text(encoding="utf-8") == mine
+
+
+def test_a_comparison_that_broke_off_stays_for_its_command_and_a_whole_one_makes_room(tmp_path: Path) -> None:
+    step = Step("eval", "E", ("launch", "eval", "c"), (), ("runs/x-eval",), end="runs/x-eval/comparison.json")
+    plant(tmp_path / "runs/x-eval/base/run.json", "{}")
+    opened = StepFolder(tmp_path)
+    assert opened.make_room(step) == []
+    assert (tmp_path / "runs/x-eval/base/run.json").is_file()
+    plant(tmp_path / "runs/x-eval/comparison.json", "{}")
+    opened.record.mark_done(step)
+    assert opened.make_room(step) == []
+    assert not (tmp_path / "runs/x-eval").exists()
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -15,6 +15,7 @@ from launch.results.scores import (
     average_scores,
     bootstrap_change,
     compare_scores,
+    count_common_subsequence,
     find_boxed,
     load_similarity,
     match_results,
@@ -251,6 +252,30 @@ def test_bleu_and_rouge_are_llamafactorys_own_numbers() -> None:
     theirs = [{name.replace("-", "_"): value for name, value in json.loads(line).items()} for line in lines]
     measure = load_similarity()
     assert theirs == [measure(*pair) for pair in PAIRS], result.stderr[-2000:]
+
+
+def test_the_longest_common_subsequence_is_that_of_the_plain_table() -> None:
+    chance = random.Random(3)
+    for _ in range(300):
+        first, second = (chance.choices("abcd", k=chance.randrange(90)) for _ in range(2))
+        table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+        for row, one in enumerate(first):
+            for column, other in enumerate(second):
+                longest = max(table[row][column + 1], table[row + 1][column])
+                table[row + 1][column + 1] = table[row][column] + 1 if one == other else longest
+        assert count_common_subsequence(first, second) == table[-1][-1]
+
+
+@pytest.mark.stack
+def test_a_long_answer_counts_whole_in_little_time() -> None:
+    pytest.importorskip("jieba")
+    text = "".join(f"病人第{number}天体温正常，脉搏平稳。" for number in range(4_000))
+    other = text[: len(text) // 2] + "x" + "无关的话。" * 9_000
+    started = time.process_time()
+    same, half = load_similarity()(text, text), load_similarity()(other, text)
+    assert same["rouge_l"] == pytest.approx(100, abs=0.01)
+    assert 40 < half["rouge_l"] < 60
+    assert time.process_time() - started < 30
 
 
 MEGABYTE = 1_000_000

@@ -140,7 +140,7 @@ def test_alpaca_and_sharegpt_rows_cannot_be_mixed(tmp_path: Path) -> None:
     result = convert_files([write_jsonl(tmp_path / "t.jsonl", tool_rows())], tmp_path / "x.jsonl", ConvertOptions())
     assert result.output is not None
     assert result.tools_output is not None
-    with pytest.raises(UserError, match="a is alpaca, b is sharegpt"):
+    with pytest.raises(UserError, match=r"a is sft \(alpaca\), b is sft \(sharegpt\)"):
         mix(tmp_path, {"a": result.output, "b": result.tools_output})
 
 

@@ -219,9 +219,17 @@ def test_no_input_makes_the_kernel_leave_its_buffers(processor: str, tmp_path: P
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     # Python's own allocator would hide where a buffer ends.
     watched = {"PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(tmp_path)}
-    tests = ("-q", "-p", "no:cacheprovider", "-k", "general_way or call", "tests/prep/convert/test_kernel.py")
+    named = "general_way or call or compiled or described"
+    tests = ("-q", "-p", "no:cacheprovider", "-k", named, "tests/prep/convert/test_kernel.py")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *tests, "tests/prep/convert/test_kernel_build.py"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            *tests,
+            "tests/prep/convert/test_kernel_build.py",
+            "tests/prep/rows/test_row_index.py",
+        ],
         cwd=tmp_path,
         env={**os.environ, **watched, "LD_PRELOAD": runtime},
         capture_output=True,

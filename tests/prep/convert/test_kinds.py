@@ -181,8 +181,8 @@ def test_rows_with_tools_keep_their_kind_in_sharegpt_form(tmp_path: Path) -> Non
     assert convert(tmp_path, [row], name="made_tools.jsonl") == [expected]
     entry = describe_entry(tmp_path / "made_tools.jsonl", tmp_path)
     assert (entry["formatting"], entry["ranking"], entry["columns"]["chosen"]) == ("sharegpt", True, "chosen")
-    row = {"conversations": [*asked, turn("gpt", "Nine.")], "tools": TOOLS, "kto_tag": True}
-    assert convert(tmp_path, [row], name="made_tools.jsonl")[0]["kto_tag"] is True
+    judged: dict[str, Any] = {"conversations": [*asked, turn("gpt", "Nine.")], "tools": TOOLS, "kto_tag": True}
+    assert convert(tmp_path, [judged], name="made_tools.jsonl")[0]["kto_tag"] is True
     assert describe_entry(tmp_path / "made_tools.jsonl", tmp_path)["columns"]["kto_tag"] == "kto_tag"
 
 
@@ -375,7 +375,10 @@ def test_the_refused_is_kept_by_the_option_that_the_message_names(tmp_path: Path
 
 
 def test_an_empty_column_loses_nothing(tmp_path: Path) -> None:
-    rows = [{"question": "q", "answer": "a", "options": None}, {"question": "r", "answer": "a", "options": ""}]
+    rows: list[dict[str, Any]] = [
+        {"question": "q", "answer": "a", "options": None},
+        {"question": "r", "answer": "a", "options": ""},
+    ]
     assert len(convert(tmp_path, rows)) == 2
     rows.append({"question": "s", "answer": "a", "options": "A or B"})
     assert "row 3: column 'options' would be lost" in say(tmp_path, rows, "-o", str(tmp_path / "late.jsonl"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,23 @@ from prep.convert.convert import ConvertOptions, convert_files
 from prep.quality.lint import lint_dataset
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
-from prep.rows.indexing import _describe_plain_line, build_index, describe_line, describe_row
-from prep.rows.records import read_record
+from prep.rows import indexing
+from prep.rows.indexing import RowFacts, build_index, describe_lines, describe_row
+from prep.rows.records import AlpacaRecord, read_record
 from prep.rows.row_file import RowFile, _describe_rows
 from prep.rows.thinking import join_thought
 from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.row_index import COLUMNS, RowIndex, index_path, read_index
 from tests.support.shapes import medical_rows, sharegpt_rows, tool_rows, write_jsonl
 
-TEXTS = st.text(st.sampled_from('aB1 .,\n\t"\\/-<>{}:，。中文éＡ²🙂\x01\x7f'), max_size=12)
+TEXTS = st.text(st.sampled_from('aB12 .:%,*\n\t"\\/-<>{}:，。中文éＡ²🙂\x01\x7f'), max_size=12)
 ORIGINS = st.sampled_from(
     ["s/f.jsonl:1", "s/f:12#3", "中/文:1", 's/"q":1', "s/a\\b:2", "", "s", "/f:1", "s/f:x", "s/f#1:3"]
 )
+
+
+NOT_COMPILED = "the indexer was not compiled: python setup.py build_ext --inplace, with a C compiler"
+NEEDS_COMPILED = pytest.mark.skipif(indexing._load_indexer() is None, reason=NOT_COMPILED)
 
 
 @st.composite
@@ -42,26 +48,69 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "input": draw(st.sampled_from(["", "", "more"])),
         "output": output,
         "system": draw(st.sampled_from(["", "", "Be brief."])),
-        "history": draw(st.sampled_from([[], [], [["q", "a"]]])),
+        "history": draw(st.sampled_from([[], [], [["q", "a"]], [["q\n", '"'], ["好", ""]]])),
         "origin": draw(ORIGINS),
     }
     return record | draw(st.sampled_from([{}, {}, {"score": 1}, {"label": "x"}]))
 
 
+@pytest.fixture(params=["compiled", "pure"])
+def half(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which half describes plain lines."""
+    if request.param == "pure":
+        monkeypatch.setattr(indexing, "_load_indexer", lambda: None)
+    elif indexing._load_indexer() is None:
+        pytest.skip(NOT_COMPILED)
+    return str(request.param)
+
+
 @settings(max_examples=400, deadline=None)
-@given(records())
-def test_a_line_is_described_as_its_row_is(record: dict[str, Any]) -> None:
-    line = orjson.dumps(record)
-    plain = _describe_plain_line(line)
-    assert plain is None or plain == describe_row(read_record(record))
-    assert describe_line(line) == describe_row(read_record(record))
+@given(st.lists(records(), max_size=4))
+def test_a_line_is_described_as_its_row_is(rows: list[dict[str, Any]]) -> None:
+    lines = [orjson.dumps(row) for row in rows]
+    expected = [(len(line), describe_row(read_record(row))) for line, row in zip(lines, rows, strict=True)]
+    assert list(describe_lines(b"".join(line + b"\n" for line in lines))) == expected
 
 
-def test_a_row_is_exactly_another_whatever_the_order_of_its_keys_and_its_origin() -> None:
+def describe(row: dict[str, Any]) -> RowFacts:
+    return next(iter(describe_lines(orjson.dumps(row) + b"\n")))[1]
+
+
+def test_a_row_is_exactly_another_whatever_the_order_of_its_keys_and_its_origin(half: str) -> None:
     row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": [], "origin": "s/f:1"}
     turned = dict(reversed([*row.items(), ("origin", "t/g:7")]))
-    assert describe_line(orjson.dumps(row)).exact == describe_line(orjson.dumps(turned)).exact
-    assert describe_line(orjson.dumps(row | {"output": "b"})).exact != describe_line(orjson.dumps(row)).exact
+    assert describe(row).exact == describe(turned).exact
+    assert describe(row | {"output": "b"}).exact != describe(row).exact
+
+
+@NEEDS_COMPILED
+@pytest.mark.parametrize("rows", [1, 255, 256, 257, 600])
+def test_the_compiled_half_fills_its_output_and_goes_on(rows: int) -> None:
+    made = [AlpacaRecord(f"q {number}", "", "a", "", [], f"s/f:{number}")._asdict() for number in range(rows)]
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in made)
+    assert [facts for _, facts in describe_lines(lines)] == [describe_row(read_record(row)) for row in made]
+    records = bytearray(indexing._RECORD.size * 10 + 5)
+    assert indexing._load_indexer()(lines, 0, records) == min(rows, 10)  # type: ignore[misc]
+    assert indexing._load_indexer()(lines[:-1], 0, records) == min(rows - 1, 10)  # type: ignore[misc]
+    for start in (-1, len(lines) + 1):
+        with pytest.raises(ValueError, match="start is out of range"):
+            indexing._load_indexer()(lines, start, records)  # type: ignore[misc]
+
+
+@NEEDS_COMPILED
+def test_no_bytes_make_the_compiled_half_fall_over() -> None:
+    row = {"instruction": "q．3 “好” \\", "input": "i", "output": '<think>\nt\n</think>\n\na"', "system": "s"}
+    line = orjson.dumps(row | {"history": [["a", "b"], ["c", "d"]], "origin": "s/f:1#2"}) + b"\n"
+    call, output = indexing._load_indexer(), bytearray(2 * indexing._RECORD.size)
+    assert call is not None
+    assert call(line, 0, output) == 1
+    rng = random.Random(3)
+    for _ in range(20_000):
+        spoiled = bytearray(line)
+        for _ in range(rng.randint(1, 3)):
+            spoiled[rng.randrange(len(spoiled))] = rng.choice(b'"\\[]{},:#/0\n\xe4\xef\x80\xff a')
+        del spoiled[rng.randint(0, len(spoiled)) : rng.choice([None, len(spoiled) - 1])]
+        assert call(bytes(spoiled) + b"\n", 0, output) in (0, 1, 2)
 
 
 def read_columns(index: RowIndex) -> dict[str, list[Any]]:
@@ -95,7 +144,7 @@ def make_rows(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "medical.jsonl", folder / "chat.jsonl", folder / "calls_tools.jsonl"
 
 
-def test_convert_mix_and_split_write_the_index_that_their_rows_give(tmp_path: Path) -> None:
+def test_convert_mix_and_split_write_the_index_that_their_rows_give(half: str, tmp_path: Path) -> None:
     medical, chat, tools = make_rows(tmp_path)
     mixed = tmp_path / "mixed.jsonl"
     mix_files({"m": medical, "c": chat}, mixed, MixOptions(ratio={"m": 1, "c": 2}, by="characters"))

@@ -1,0 +1,139 @@
+"""One proof as a user asks for it: which model, which keys, which rows."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launch.configs.config import read_config
+from launch.configs.models import find_model_template
+from launch.configs.rules import split_names
+from launch.machine.network import find_cached_model
+from launch.prove.cases import Case, make_cases, read_cases
+from launch.prove.chat_template import read_chat_template
+from launch.prove.proof import Encode, Proof, prove
+from launch.prove.served import Served, list_served
+from prep.errors import InputError, UserError
+from prep.registry.dataset import find_dataset
+from prep.tokens.turns import TemplateOptions
+
+_PLAIN = "question and answer"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `lfc launch prove` was asked; `config`'s keys and datasets come first."""
+
+    model: str
+    template: str | None = None
+    config: Path | None = None
+    datasets: tuple[str, ...] = ()
+    dataset_dir: Path = Path("data")
+    most_rows: int = 200
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A proof and the prompts that will be served; `by_tokens` is False where there was no tokenizer.json."""
+
+    folder: Path
+    proof: Proof
+    served: list[Served]
+    by_tokens: bool
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> bool:
+        """Whether what is trained differs from what is served."""
+        if self.proof.rows:
+            return bool(self.proof.differing_rows)
+        return any(verdict.difference for verdict in self.proof.cases if verdict.case.name == _PLAIN)
+
+
+def answer(asked: Asked) -> Answer:
+    """Prove a model's template as asked.
+
+    Raises: InputError when the model's folder, its chat template or a dataset is missing; UserError when the
+    template is not known.
+    """
+    folder = find_folder(asked.model)
+    values = read_config(asked.config) if asked.config else {}
+    options = choose_options(asked, values, folder)
+    chat = read_chat_template(folder)
+    notes: list[str] = []
+    rows = _read_rows(asked, values, options, notes)
+    encode = _load_encode(folder, notes)
+    proof = prove(chat, options, make_cases(options.rules), rows, encode)
+    return Answer(folder, proof, list_served(chat, options), encode is not None, notes)
+
+
+def find_folder(model: str) -> Path:
+    """Return a model's folder: the path itself, or where the hubs' caches hold it.
+
+    Raises: InputError when it is at neither.
+    """
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111
+    if folder.is_dir():
+        return folder
+    cached = find_cached_model(model, os.environ)
+    if cached is None:
+        raise InputError(
+            f"{model} is no folder, and no cache on this machine holds a model of that name",
+            hint=f"lfc prep download --model {model}, then name its folder",
+        )
+    return cached
+
+
+def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> TemplateOptions:
+    """Return the keys that decide how rows are written: the options given, the config's, the model's."""
+    template = asked.template or values.get("template")
+    if not template:
+        found = find_model_template(asked.model, asked.version)
+        candidates = found.candidates
+        if found.template is None:
+            found = find_model_template(str(folder), asked.version)
+        template = found.template
+        if template is None:
+            known = (
+                f"; it may be {' or '.join(candidates or found.candidates)}"
+                if candidates or found.candidates
+                else ""
+            )
+            raise UserError(f"which template {asked.model} needs is not known{known}", hint="--template NAME")
+    return TemplateOptions(
+        str(template),
+        values.get("enable_thinking", True),
+        bool(values.get("mask_history")),
+        values.get("preserve_thinking"),
+        version=asked.version,
+    )
+
+
+def _read_rows(asked: Asked, values: Mapping[str, Any], options: TemplateOptions, notes: list[str]) -> list[Case]:
+    dataset_dir = Path(str(values.get("dataset_dir") or asked.dataset_dir))
+    names = [*split_names(values.get("dataset")), *asked.datasets]
+    cases: list[Case] = []
+    for name in dict.fromkeys(names):
+        dataset = find_dataset(name, dataset_dir)
+        found = list(read_cases(dataset, options.rules, asked.most_rows))
+        if not found:
+            notes.append(f"dataset '{name}' has no row that can be compared: lfc prep lint {name}")
+        cases += found
+    return cases
+
+
+def _load_encode(folder: Path, notes: list[str]) -> Encode | None:
+    from prep.tokens.tokenizer import load_tokenizer
+
+    if not (folder / "tokenizer.json").is_file():
+        notes.append(f"{folder} has no tokenizer.json: texts are compared, not their tokens")
+        return None
+    tokenizer = load_tokenizer(folder)
+
+    def encode(text: str) -> Sequence[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    return encode

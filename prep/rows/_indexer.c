@@ -1,0 +1,398 @@
+/*
+ * `prep.rows._indexer`: what the row index says of plain lines of Alpaca JSONL, without a Python object for a row.
+ *
+ * A line is plain when it has just the fields that convert writes, in their order, no character by its number (`\u`),
+ * and a question of ASCII, Han and wide marks alone. The call stops before the first line that is not; Python
+ * describes that one and goes on, to the very same values (`describe_row` in indexing.py).
+ *
+ * Nothing is read but between the ends of the line, and nothing written but whole records into the output.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+typedef unsigned char byte;
+
+typedef struct {
+    const byte *at, *end;
+} Piece;
+
+/* One record of the output; indexing.py reads it by its `_RECORD`. */
+typedef struct {
+    byte question[16], asked[16];
+    uint64_t conversation;
+    uint32_t size, characters, dataset_at, dataset_size, exact_size;
+    byte kind, flags, unused[2];
+} Record;
+
+enum { WITH_SYSTEM = 1, WITH_HISTORY = 2, WITH_THOUGHT = 4, EMPTY_THOUGHT = 8 };
+
+/* ---- BLAKE2b, RFC 7693, of 16 bytes and without a key ---- */
+
+typedef struct {
+    uint64_t state[8], bytes;
+    byte block[128];
+    size_t filled;
+} Hash;
+
+static const uint64_t iv[8] = {0x6a09e667f3bcc908, 0xbb67ae8584caa73b, 0x3c6ef372fe94f82b, 0xa54ff53a5f1d36f1,
+                               0x510e527fade682d1, 0x9b05688c2b3e6c1f, 0x1f83d9abfb41bd6b, 0x5be0cd19137e2179};
+static const byte sigma[12][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4}, {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13}, {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11}, {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3}};
+
+static inline uint64_t turn(uint64_t word, int bits) {
+    return word >> bits | word << (64 - bits);
+}
+
+static uint64_t load8(const byte *at) {
+    uint64_t word = 0;
+    for (int place = 7; place >= 0; place--) word = word << 8 | at[place];
+    return word;
+}
+
+static void store8(byte *at, uint64_t word) {
+    for (int place = 0; place < 8; place++, word >>= 8) at[place] = (byte)word;
+}
+
+#define MIX(a, b, c, d, x, y)                                                  \
+    do {                                                                       \
+        v[a] += v[b] + (x), v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];        \
+        v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + (y);                      \
+        v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63); \
+    } while (0)
+
+static void compress(Hash *hash, int is_last) {
+    uint64_t v[16], m[16];
+    for (int place = 0; place < 16; place++) m[place] = load8(hash->block + 8 * place);
+    memcpy(v, hash->state, sizeof hash->state);
+    memcpy(v + 8, iv, sizeof iv);
+    v[12] ^= hash->bytes;
+    if (is_last) v[14] = ~v[14];
+    for (int round = 0; round < 12; round++) {
+        const byte *s = sigma[round];
+        MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
+        MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
+        MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
+        MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
+        MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
+        MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
+        MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
+        MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
+    }
+    for (int place = 0; place < 8; place++) hash->state[place] ^= v[place] ^ v[place + 8];
+}
+
+static void begin(Hash *hash) {
+    memset(hash, 0, sizeof *hash);
+    memcpy(hash->state, iv, sizeof iv);
+    hash->state[0] ^= 0x01010000 ^ 16;
+}
+
+static inline void add_byte(Hash *hash, byte value) {
+    if (hash->filled == sizeof hash->block) {
+        hash->bytes += hash->filled;
+        compress(hash, 0);
+        hash->filled = 0;
+    }
+    hash->block[hash->filled++] = value;
+}
+
+static void add(Hash *hash, const byte *at, const byte *end) {
+    while (at < end) add_byte(hash, *at++);
+}
+
+static void finish(Hash *hash, byte *out) {
+    hash->bytes += hash->filled;
+    memset(hash->block + hash->filled, 0, sizeof hash->block - hash->filled);
+    compress(hash, 1);
+    store8(out, hash->state[0]);
+    store8(out + 8, hash->state[1]);
+}
+
+/* ---- lines ---- */
+
+/* Step over a text that must stand here. */
+static int skip(Piece *line, const char *text) {
+    size_t size = strlen(text);
+    if ((size_t)(line->end - line->at) < size || memcmp(line->at, text, size)) return 0;
+    line->at += size;
+    return 1;
+}
+
+static inline int is_rest(byte value) {
+    return (value & 0xC0) == 0x80;
+}
+
+/* Step over the inside of a string and its end; count its characters, an escaped one as one. */
+static int read_string(Piece *line, Piece *text, uint32_t *characters) {
+    const byte *at = line->at, *end = line->end;
+    uint32_t count = 0;
+    text->at = at;
+    for (;;) {
+#ifdef __SSE2__
+        while (end - at >= 16) {
+            __m128i word = _mm_loadu_si128((const __m128i *)at);
+            __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(word, _mm_set1_epi8('"')), _mm_cmpeq_epi8(word, _mm_set1_epi8('\\')));
+            if (_mm_movemask_epi8(marks)) break;
+            /* Signed: the rest of a character is below -64. */
+            int rest = _mm_movemask_epi8(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)));
+            count += 16 - (uint32_t)__builtin_popcount((unsigned)rest);
+            at += 16;
+        }
+#endif
+        while (at < end && *at != '"' && *at != '\\') count += !is_rest(*at++);
+        if (at == end) return 0;
+        if (*at == '"') break;
+        if (end - at < 2 || !memchr("\"\\/bfnrt", at[1], 8)) return 0;
+        at += 2;
+        count++;
+    }
+    text->end = at;
+    line->at = at + 1;
+    *characters += count;
+    return 1;
+}
+
+/* Step over a history, `[["q","a"],…]`. */
+static int read_history(Piece *line, uint32_t *characters, int *has_turns) {
+    Piece text;
+    *has_turns = 0;
+    if (!skip(line, "[")) return 0;
+    if (skip(line, "]")) return 1;
+    do {
+        if (!skip(line, "[\"") || !read_string(line, &text, characters)) return 0;
+        if (!skip(line, ",\"") || !read_string(line, &text, characters) || !skip(line, "]")) return 0;
+    } while (skip(line, ","));
+    *has_turns = 1;
+    return skip(line, "]");
+}
+
+/* ---- questions: see normalise_question in questions.py ---- */
+
+typedef struct {
+    Hash hash;
+    size_t written;
+    byte sign;
+} Question;
+
+/* Stands for a character that is dropped, and yet parts a sign from a digit. */
+enum { MARK = ',' };
+
+static void put(Question *question, byte value) {
+    int is_digit = value >= '0' && value <= '9';
+    if (question->sign && is_digit) {
+        /* U+E000 and the sign. */
+        add_byte(&question->hash, 0xEE);
+        add_byte(&question->hash, 0x80);
+        add_byte(&question->hash, 0x80 | question->sign);
+        question->written += 3;
+    }
+    question->sign = 0;
+    if (value >= 'A' && value <= 'Z') value += 'a' - 'A';
+    if (memchr(".-*/%:", value, 6)) {
+        question->sign = value;
+    } else if (is_digit || (value >= 'a' && value <= 'z') || memchr("$+<=>^|", value, 7)) {
+        add_byte(&question->hash, value);
+        question->written++;
+    }
+}
+
+/* Take one character outside ASCII, and return its bytes; 0 when only Python knows it. */
+static int put_wide(Question *question, const byte *at, const byte *end) {
+    if (end - at >= 2 && at[0] == 0xC2 && at[1] == 0xB7) return put(question, MARK), 2;
+    if (end - at < 3 || (at[0] & 0xF0) != 0xE0 || !is_rest(at[1]) || !is_rest(at[2])) return 0;
+    unsigned code = (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
+    if (code >= 0x4E00 && code <= 0x9FEF) {
+        question->sign = 0;
+        add(&question->hash, at, at + 3);
+        question->written += 3;
+    } else if (code >= 0xFF01 && code <= 0xFF5E) {
+        put(question, (byte)(code - 0xFF01 + '!'));
+    } else if (code == 0x2014 || code == 0x2018 || code == 0x2019 || code == 0x201C || code == 0x201D ||
+               code == 0x2026 || code == 0x3001 || code == 0x3002 || (code >= 0x3008 && code <= 0x3011)) {
+        put(question, MARK);
+    } else if (code != 0x3000) {
+        return 0;
+    }
+    return 3;
+}
+
+static int put_text(Question *question, Piece text) {
+    while (text.at < text.end) {
+        byte value = *text.at;
+        if (value & 0x80) {
+            int size = put_wide(question, text.at, text.end);
+            if (!size) return 0;
+            text.at += size;
+            continue;
+        }
+        if (value < ' ') return 0;
+        int is_white = value == ' ';
+        if (value == '\\') {
+            /* read_string saw that one more stands here. */
+            value = *++text.at;
+            is_white = memchr("nrtf", value, 4) != NULL;
+            if (value == 'b') value = MARK;
+        }
+        if (!is_white) put(question, value);
+        text.at++;
+    }
+    return 1;
+}
+
+/* ---- origins and thoughts ---- */
+
+static int starts_with(Piece text, const char *start) {
+    return skip(&text, start);
+}
+
+static int has_tag(Piece text) {
+    const byte *at = text.at;
+    while ((at = memchr(at, '<', (size_t)(text.end - at)))) {
+        if (starts_with((Piece){at, text.end}, "<think>")) return 1;
+        at++;
+    }
+    return 0;
+}
+
+/* Tell the thought of an output; 0 when only Python can. */
+static int read_thought(Piece output, byte *flags) {
+    static const char empty[] = "<think>\\n\\n</think>\\n\\n", block[] = "<think>\\n";
+    if (starts_with(output, empty)) {
+        *flags |= EMPTY_THOUGHT;
+        return 1;
+    }
+    const byte *first = output.at + strlen(block);
+    if (starts_with(output, block) && first < output.end && !memchr("\\ <", *first, 3) && *first < 0x80) {
+        *flags |= WITH_THOUGHT;
+        return 1;
+    }
+    /* White space outside ASCII is rare: a wide character that is a letter for certain is none. */
+    if (starts_with(output, block) && first < output.end && *first >= 0xE4 && *first <= 0xE9) {
+        *flags |= WITH_THOUGHT;
+        return 1;
+    }
+    return !has_tag(output);
+}
+
+static const byte *skip_digits_back(const byte *begin, const byte *at) {
+    while (at > begin && at[-1] >= '0' && at[-1] <= '9') at--;
+    return at;
+}
+
+/* Read `<dataset>/<file>:<row>` with or without `#<answer>`; 0 when it is something else. */
+static int read_origin(Piece origin, const byte *line, Record *record) {
+    const byte *slash = memchr(origin.at, '/', (size_t)(origin.end - origin.at));
+    if (!slash || slash == origin.at || memchr(origin.at, '\\', (size_t)(origin.end - origin.at))) return 0;
+    const byte *end = origin.end, *digits = skip_digits_back(slash, end);
+    record->conversation = 0;
+    if (digits < end && digits[-1] == '#') {
+        int is_zero = 1;
+        for (const byte *at = digits; at < end; at++) is_zero &= *at == '0';
+        if (is_zero) return 0;
+        end = digits - 1;
+        digits = skip_digits_back(slash, end);
+        Hash hash;
+        byte made[16];
+        begin(&hash);
+        add(&hash, origin.at, end);
+        finish(&hash, made);
+        record->conversation = load8(made) | 1;
+    }
+    if (digits == end || digits[-1] != ':' || digits - 1 <= slash + 1) return 0;
+    record->dataset_at = (uint32_t)(origin.at - line);
+    record->dataset_size = (uint32_t)(slash - origin.at);
+    return 1;
+}
+
+/* Describe a line, without its end; 0 when it is not plain. */
+static int describe(Piece line, Record *record) {
+    const byte *begin_of_line = line.at;
+    uint32_t characters = 0, unused = 0;
+    int has_turns;
+    Piece instruction, input, output, system, origin;
+    memset(record, 0, sizeof *record);
+    record->size = (uint32_t)(line.end - line.at);
+    if (!skip(&line, "{\"instruction\":\"") || !read_string(&line, &instruction, &characters)) return 0;
+    if (!skip(&line, ",\"input\":\"") || !read_string(&line, &input, &characters)) return 0;
+    if (!skip(&line, ",\"output\":\"") || !read_string(&line, &output, &characters)) return 0;
+    const byte *context = line.at + 1;
+    if (!skip(&line, ",\"system\":\"") || !read_string(&line, &system, &characters)) return 0;
+    if (!skip(&line, ",\"history\":") || !read_history(&line, &characters, &has_turns)) return 0;
+    const byte *context_end = line.at;
+    if (!skip(&line, ",\"origin\":\"") || !read_string(&line, &origin, &unused) || !skip(&line, "}")) return 0;
+    if (line.at != line.end || !read_origin(origin, begin_of_line, record)) return 0;
+    record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
+    if (!read_thought(output, &record->flags)) return 0;
+    Question question = {.written = 0, .sign = 0};
+    begin(&question.hash);
+    /* The line end between the two is white space. */
+    if (!put_text(&question, instruction) || !put_text(&question, input) || !question.written) return 0;
+    finish(&question.hash, record->question);
+    memcpy(record->asked, record->question, sizeof record->asked);
+    if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) {
+        Hash hash;
+        begin(&hash);
+        add(&hash, record->question, record->question + sizeof record->question);
+        add(&hash, context, context_end);
+        finish(&hash, record->asked);
+    }
+    record->characters = characters + (instruction.at < instruction.end && input.at < input.end);
+    record->exact_size = (uint32_t)(context_end - begin_of_line);
+    return 1;
+}
+
+static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
+    (void)module;
+    Py_buffer data, output;
+    Py_ssize_t start, done = 0;
+    if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
+    int is_sound = start >= 0 && start <= data.len;
+    if (is_sound) {
+        const byte *at = (const byte *)data.buf + start, *end = (const byte *)data.buf + data.len;
+        byte *out = output.buf;
+        Py_ssize_t room = output.len / (Py_ssize_t)sizeof(Record);
+        Py_BEGIN_ALLOW_THREADS
+        while (at < end && done < room) {
+            const byte *line_end = memchr(at, '\n', (size_t)(end - at));
+            Record record;
+            if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record)) break;
+            memcpy(out + (size_t)done * sizeof record, &record, sizeof record);
+            done++;
+            at = line_end + 1;
+        }
+        Py_END_ALLOW_THREADS
+    } else {
+        PyErr_SetString(PyExc_ValueError, "start is out of range");
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&output);
+    return is_sound ? PyLong_FromSsize_t(done) : NULL;
+}
+
+/* ---- the module ---- */
+
+static PyMethodDef methods[] = {
+    {"describe_lines", describe_lines, METH_VARARGS, "Describe lines until one is not plain or the output is full."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_indexer", "What the row index says of plain lines.", 0, methods, slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__indexer(void) {
+    return PyModuleDef_Init(&definition);
+}
