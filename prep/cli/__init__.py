@@ -207,14 +207,37 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     )
 
 
+def _parse_fixes(text: str | None) -> tuple[str, ...]:
+    from prep.formats.reading import TURN_FIXES
+
+    fixes = tuple(word.strip() for word in (text or "").split(",") if word.strip())
+    for word in fixes:
+        if word not in TURN_FIXES:
+            raise click.BadParameter(f"'{word}' is none of {', '.join(TURN_FIXES)}", param_hint="--fix-turns")
+    return fixes
+
+
+def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
+    from prep.formats.reading import ROLES
+
+    roles = parse_pairs(pairs, "--role")
+    for name, ours in roles.items():
+        if ours not in ROLES:
+            raise click.BadParameter(
+                f"'{name}={ours}': ours are user, assistant, system, tool, function_call",
+                param_hint="--role",
+            )
+    return roles
+
+
 @prep.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The Alpaca JSONL to write.")
 @click.option(
     "--format",
     "format_name",
-    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt or text; recognised from the "
-    "columns if not given.",
+    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
+    "the columns if not given.",
 )
 @click.option(
     "--think-policy",
@@ -231,6 +254,24 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     show_default=True,
     help="expand: one row for each answer, the turns before it as history. all: one row a conversation, its "
     "last answer trained. first, last: that exchange alone.",
+)
+@click.option(
+    "--fix-turns",
+    "fix_turns",
+    metavar="FIX,...",
+    help="Repair conversations that are no question and answer in turn. join: what one side says in two turns is "
+    "one. drop-tail: questions at the end that nobody answers go. greeting: answers before the first question go. "
+    "system: a later system turn goes in front of the next question.",
+)
+@click.option(
+    "--role", "roles", multiple=True, metavar="NAME=OURS", help="A role of the file: user, assistant, system, tool."
+)
+@click.option(
+    "--think-open",
+    type=click.Choice(["needed", "missing"]),
+    default="needed",
+    show_default=True,
+    help="missing: a closing tag without its opening one ends a thought that begins where the answer does.",
 )
 @click.option(
     "--map",
@@ -321,6 +362,9 @@ def convert(
     output: Path,
     think_policy: str,
     column_map: tuple[str, ...],
+    fix_turns: str | None,
+    roles: tuple[str, ...],
+    think_open: str,
     on_long: str | None,
     max_line_bytes: int,
     encoding: str,
@@ -366,6 +410,9 @@ def convert(
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
         reading=ReadOptions(encoding, delimiter, sheet, split, subset, split_text, max_line_bytes),
+        fix_turns=_parse_fixes(fix_turns),
+        roles=_parse_roles(roles),
+        may_lack_open=think_open == "missing",
         **rest,
     )
     with show_progress("converting", "rows") as on_rows:

@@ -104,6 +104,9 @@ def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
+        fixes=options.fix_turns,
+        roles=tuple(options.roles.items()),
+        may_lack_open=options.may_lack_open,
     )
 
 

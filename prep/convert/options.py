@@ -23,6 +23,9 @@ class ConvertOptions:
     policy: ThinkPolicy = ThinkPolicy.TAGGED
     column_map: dict[str, str] = field(default_factory=dict)
     turns: str = "expand"
+    fix_turns: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
+    may_lack_open: bool = False
     system: str = ""
     drop: tuple[str, ...] = ()
     label_is: bool | None = None

@@ -15,7 +15,7 @@ from prep.convert.where import condition_columns
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
 from prep.formats.columns import list_used
-from prep.formats.sharegpt import ROLES
+from prep.formats.reading import PLAIN_ROLES
 from prep.inputs.batches import BatchReader, read_batch, read_row
 from prep.parallel.threads import WorkAhead
 from prep.rows.thinking import EMPTY_THOUGHT, ThinkPolicy
@@ -61,7 +61,7 @@ def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
 
     thought = EMPTY_THOUGHT if plan.policy is ThinkPolicy.TAGGED else ""
     form = TurnForm(
-        roles=ROLES,
+        roles={name: role for name, role in PLAIN_ROLES.items() if name not in dict(plan.roles)},
         turns=plan.turns,
         system=escape_json(plan.system.strip()),
         before_question=b'{"instruction":"',

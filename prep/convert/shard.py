@@ -13,6 +13,7 @@ from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
 from prep.formats.columns import fill_template, is_template, refuse_lost_columns
+from prep.formats.reading import Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
@@ -48,11 +49,19 @@ class ConvertPlan:
     system: str = ""
     where: tuple[Condition, ...] = ()
     length_limit: "LengthLimit | None" = None
+    fixes: tuple[str, ...] = ()
+    roles: tuple[tuple[str, str], ...] = ()
+    may_lack_open: bool = False
     dropped: frozenset[str] = frozenset()
     kind: Kind = Kind.SFT
     label_is: bool | None = None
     media: tuple[str, ...] = ()
     media_folders: MediaFolders | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How the formats read a row."""
+        return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
 
     @property
     def is_plain(self) -> bool:
@@ -118,6 +127,7 @@ class ShardBuilder:
         self._path = _as_text(path)
         self._origin = name_origin(plan, label)
         self._source = SOURCES[plan.source]
+        self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
         self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -189,7 +199,7 @@ class ShardBuilder:
 
         Raises: RecordError with the reason when the row cannot be read.
         """
-        plan, exchanges = self._plan, self._source.read_exchanges(self._map(row.values), self._plan.turns)
+        plan, exchanges = self._plan, self._source.read_exchanges(self._map(row.values), self._reading)
         if plan.label_is is None:
             return list(exchanges)
         labelled = [exchange for exchange in exchanges if isinstance(exchange, Exchange | ToolExchange)]
@@ -206,6 +216,9 @@ class ShardBuilder:
         if self._plan.length_limit is not None and self._meter is not None:
             written = self._judge_lengths(written, self._plan.length_limit, self._meter)
         lines = [self._dump(record) for record in written]
+        self.result.counts.update(
+            note for exchange in exchanges if not isinstance(exchange, TextPiece) for note in exchange.notes
+        )
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
         for record, line in zip(written, lines, strict=True):
             self._count(record, line)

@@ -170,10 +170,10 @@ def test_a_spoiled_alpaca_row_is_rejected_with_the_way_to_fix_it(
     [
         ([], "column 'conversations' holds no list of turns"),
         ([{"from": "human", "value": "a"}], "turns are human; they must alternate human gpt"),
-        ([{"from": "human", "value": None}], "turn 1 has no 'from' and 'value' strings"),
+        ([{"from": "human", "value": None}], "turn 1 has no text in 'content' or 'value'"),
         (
             [{"from": "oracle", "value": "a"}],
-            "turn 1 is of the unknown role 'oracle'; known are human, user, gpt, ",
+            "turn 1 is of the unknown role 'oracle'; known are human, user, prompter, ",
         ),
         (
             [{"from": "human", "value": "a"}, {"from": "gpt", "value": "x <think>y</think>"}],

@@ -25,6 +25,42 @@ ODD = [
     *'\ue000\U0010ffff"\\/>|é😀',
     *("a < b", "\\n", "中文字", "a" * 17, "中" * 9),
 ]
+# Each begins, ends or parts a thought of other markup than Qwen3's own.
+MARKS = [
+    *(
+        "<thinking>",
+        "</thinking>",
+        "< think >",
+        "< /think >",
+        "<THINK>",
+        "</THINK>",
+        "<reasoning>",
+        "</ Reasoning>",
+    ),
+    *("&lt;think&gt;", "&lt;/think&gt;", "＜think＞", "＜/think＞", "<|begin_of_thought|>", "<|end_of_thought|>"),
+    *(
+        "[THINK]",
+        "[/THINK]",
+        "◁think▷",
+        "◁/think▷",
+        "## Thinking\n",
+        "\n## Final Response\n",
+        "**思考**\n",
+        "\n**回答**\n",
+    ),
+    *(
+        "<思考>",
+        "</思考>",
+        "<thought>",
+        "</thought>",
+        "<answer>",
+        "</answer>",
+        "#  **推理过程：**\n",
+        "* T",
+        "< /",
+        "<  / re",
+    ),
+]
 STOPS = [*"\v\x1c\x1f\x00<", "<|im_end|>", "<think>", "</think>", "<|", "</thin"]
 
 
@@ -35,7 +71,7 @@ def mostly(usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.S
 
 PARTS = st.lists(st.sampled_from(ODD), max_size=4).map("".join)
 PLAIN_TEXTS = st.builds("{}x{}".format, PARTS, PARTS)
-ANY_TEXTS = st.lists(st.sampled_from([*ODD, *STOPS]) | st.text(max_size=20), max_size=4).map("".join)
+ANY_TEXTS = st.lists(st.sampled_from([*ODD, *STOPS, *MARKS]) | st.text(max_size=20), max_size=4).map("".join)
 TEXTS = mostly(PLAIN_TEXTS, ANY_TEXTS)
 POLICIES = st.sampled_from(list(ThinkPolicy))
 SYSTEMS = st.sampled_from(["", " Be kind. ", 'a "b"\n'])

@@ -210,9 +210,7 @@ def test_tool_rows_are_measured_with_their_tools(tmp_path: Path, qwen3_folder: P
 
 def test_tools_that_no_template_can_write_are_a_reject(tmp_path: Path, qwen3_folder: Path) -> None:
     source = write_jsonl(tmp_path / "tools.jsonl", [{**tool_rows()[0], "tools": '["get_time"]'}])
-    with pytest.raises(
-        RejectsError, match="its tokens cannot be counted: its tools text is not a JSON list of obj"
-    ):
+    with pytest.raises(RejectsError, match="tools is not a JSON array of objects"):
         convert(source, tmp_path, max_tokens=1000, model=qwen3_folder)
 
 
