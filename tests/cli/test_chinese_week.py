@@ -99,7 +99,7 @@ def test_the_week_ends_in_one_registered_set(sheet: Path, tmp_path: Path) -> Non
     parts = [f"{name}={data / name}.jsonl" for name in ("kefu", "tickets", "reason")]
     run("mix", *parts, "-o", data / "all.jsonl")
     run("split", data / "all.jsonl", "-o", data / "all", "--test", 4)
-    run("register", data / "all_train.jsonl", "--dataset-dir", data)
+    run("register", data / "all_train.jsonl", "--name", "all_train", "--dataset-dir", data)
     assert len(read(data / "all_train.jsonl")) + len(read(data / "all_test.jsonl")) == 22
     assert "all_train" in json.loads((data / "dataset_info.json").read_text(encoding="utf-8"))
     run("lint", data / "all_train.jsonl")
