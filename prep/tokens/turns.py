@@ -51,7 +51,8 @@ class TemplateOptions:
     def discards_thoughts(self) -> bool:
         """Whether the thoughts of earlier answers go, as those answers are not trained on."""
         keeps = self.rules.preserve_thinking if self.preserve_thinking is None else self.preserve_thinking
-        return self.rules.thinks and self.mask_history and not keeps
+        discards = find_version_facts(self.version).discards_thoughts
+        return discards and self.rules.thinks and self.mask_history and not keeps
 
 
 class PlannedTurn(NamedTuple):

@@ -136,3 +136,20 @@ def test_a_benchmark_that_cannot_be_read_is_one_error(content: str, message: str
     assert f"{benchmark} {message}" in str(caught.value)
     assert caught.value.hint
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_commands_take_several_benchmarks_and_tell_how_many_rows_went(tmp_path: Path) -> None:
+    from tests.support.lfc_runs import convert
+
+    for number, row in enumerate(BENCHMARK[:2]):
+        write_jsonl(tmp_path / f"b{number}.jsonl", [row])
+    rows = [{"question": text, "answer": "x"} for text in ("What is AFP", f"Say: {THIRTEEN}", "Another question")]
+    source, out = write_jsonl(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    options = ("--decontaminate", str(tmp_path / "b0.jsonl"), "--decontaminate", str(tmp_path / "b1.jsonl"))
+    result = convert(source, out, *options, "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["counts"]["contaminated"], told["counts"]["records"]) == (2, 1)
+    assert told["contaminated"] == f"{out}.contaminated.jsonl"
+    missing = convert(source, tmp_path / "other.jsonl", "--decontaminate", str(tmp_path / "none.jsonl"))
+    assert (missing.exit_code, "none.jsonl" in missing.stderr) == (1, True)
