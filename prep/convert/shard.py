@@ -14,8 +14,8 @@ from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
 from prep.formats.columns import fill_template, is_template, refuse_lost_columns
 from prep.formats.reading import Reading
+from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
-from prep.rows.readers import BadRow, SourceRow
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
 from prep.rows.row_writer import find_kind, write_row
 from prep.rows.thinking import ThinkPolicy
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit, LengthMeter
 
 _REASON_CHARACTERS = 1_000
+_CELL_CHARACTERS = 200
 # More than any table has: keys that are data would fill the memory.
 MAX_COLUMNS, MANY_COLUMNS = 10_000, "its rows have more than 10,000 different columns, as if the keys were data"
 _MAX_FORMS = 100
@@ -153,7 +154,7 @@ class ShardBuilder:
                 self.result.counts["filtered"] += 1
         except RecordError as error:
             self.result.first_hint = self.result.first_hint or error.hint or ""
-            self._reject(row.number, str(error))
+            self._reject(row, str(error))
 
     def count_plain(
         self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
@@ -317,12 +318,15 @@ class ShardBuilder:
         if len(self.result.columns) > MAX_COLUMNS:
             raise InputError(f"{self._path}: {MANY_COLUMNS}")
 
-    def _reject(self, number: int, reason: str) -> None:
+    def _reject(self, row: SourceRow | BadRow, reason: str) -> None:
         # A reason may quote the row.
         reason = _as_text(reason if len(reason) <= _REASON_CHARACTERS else f"{reason[:_REASON_CHARACTERS]}…")
         if not self.result.first_reject:
-            self.result.first_reject = f"{self._path} row {number}: {reason}"
-        entry = {"file": self._path, "row": number, "reason": reason}
+            self.result.first_reject = f"{self._path} row {row.number}{describe_place(row.place)}: {reason}"
+        entry: dict[str, Any] = {"file": self._path, "row": row.number, **row.place, "reason": reason}
+        if isinstance(row, SourceRow) and "sheet row" in row.place:
+            # Who keeps a sheet finds the row by what stands in it.
+            entry["cells"] = {name: _as_text(str(cell)[:_CELL_CHARACTERS]) for name, cell in row.values.items()}
         self._rejects.append(self._dumps(entry, option=self._end_line))
 
 

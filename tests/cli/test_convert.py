@@ -55,6 +55,7 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
         },
         "unused_columns": [],
         "left_out": [],
+        "notes": [],
         "output": out.as_posix(),
         "tools_output": (tmp_path / "out_tools.jsonl").as_posix(),
         "rejects": None,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
-from prep.convert.parquet import convert_parquet
+from prep.convert.parquet import convert_batches
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
-from prep.rows.readers import BadRow, InputFile, SourceRow
+from prep.inputs.parquet import ParquetReader
+from prep.inputs.reader import BadRow, InputFile, SourceRow
 from prep.rows.thinking import ThinkPolicy
 
 NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
@@ -218,7 +219,7 @@ def write_conversations(path: Path, rows: list[list[tuple[bytes, bytes]]]) -> No
 
 
 def convert_conversations(path: Path, plan: ConvertPlan) -> list[ShardResult]:
-    return list(convert_parquet(plan, InputFile(path, "in.parquet", "parquet", "in.parquet")))
+    return list(convert_batches(plan, ParquetReader(InputFile(path, "in.parquet", "in.parquet"))))
 
 
 @NEEDS_KERNEL
