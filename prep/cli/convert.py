@@ -212,6 +212,7 @@ def convert(
       lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
       lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
+      lfc prep convert tickets.json -o data/tickets.jsonl --role caller=user --fix-turns join,drop-tail,greeting
       lfc prep convert votes.jsonl -o data/good.jsonl --label-is true
     """
     from prep.convert.convert import convert_files
