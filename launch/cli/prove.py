@@ -41,9 +41,9 @@ def prove(
     """Compare LLaMA-Factory's template with the model's own chat template, token by token.
 
     MODEL is a folder with a tokenizer, or a hub's name whose tokenizer is on this machine. Compared is every mix
-    of system prompt, history, thought and tools, images, and your own rows with --dataset or --config. What differs is
-    shown from the first byte that does, with the setting that makes it equal where there is one. Then the prompts
-    that will be served, in each mode of thinking and from Ollama.
+    of system prompt, history, thought and tools, images, and your own rows with --dataset or --config. What
+    differs is shown from the first byte that does, with the setting that makes it equal where there is one. Then
+    the prompts that will be served, in each mode of thinking and from Ollama.
 
     Exit code 1 when rows of the datasets differ under the config's keys; without a dataset, when a question and its
     answer do, whatever is set.
