@@ -69,6 +69,20 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def is_reader_gone() -> bool:
+    """Tell whether stdout is a pipe whose reader has ended, as `head` does; never on Windows, which has no poll."""
+    import select
+
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout, select.POLLOUT)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
     """Print a command's result to stdout: JSON for scripts, a table for people."""
     if as_json:
