@@ -11,7 +11,7 @@ from prep.rows.thinking import refuse_chat_markup, split_thought
 
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "system", "history", "origin")
-REPAIR = "repair the file first with lfc prep lint --fix"
+REPAIR = "repair the file first with lfc prep repair"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
 
