@@ -37,6 +37,7 @@ from prep.rows.thinking import (
     ThinkPolicy,
     find_chat_markup,
     find_output_fault,
+    may_hold_markup,
 )
 from prep.storage.os_errors import explain_read_error
 from prep.tokens.turns import TemplateOptions, plan_turns
@@ -338,6 +339,8 @@ class _FileLinter:
             self._first_untagged = self._first_untagged or number
             if not output or output.isspace():
                 self._add(number, LintRule.EMPTY, "the output is empty")
+            elif may_hold_markup(output) and (fault := find_output_fault(output)):
+                self._add_repairable(number, row, LintRule.THINK, fault)
             elif self._dataset.policy is ThinkPolicy.TAGGED:
                 self._add(number, LintRule.THINK_POLICY, "no think block, in a file made with think policy tagged")
             return

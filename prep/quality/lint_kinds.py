@@ -8,7 +8,15 @@ from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind
 from prep.rows.records import has_thought
-from prep.rows.thinking import CLOSE_TAG, OPEN_TAG, THOUGHT_END, THOUGHT_START, ThinkPolicy, find_chat_markup
+from prep.rows.thinking import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    THOUGHT_END,
+    THOUGHT_START,
+    ThinkPolicy,
+    find_chat_markup,
+    may_hold_markup,
+)
 from prep.storage.paths import is_file
 
 Fault = tuple[LintRule, str]
@@ -146,4 +154,6 @@ def is_plainly_sound(output: str) -> bool:
     answer = end + len(THOUGHT_END)
     if end < start or output[answer : answer + 1].isspace():
         return False
-    return end == start or not (output[start].isspace() or output[end - 1].isspace())
+    if end == start:
+        return not may_hold_markup(output[answer:])
+    return not (output[start].isspace() or output[end - 1].isspace())

@@ -77,7 +77,7 @@ DATASETS: dict[str, tuple[str, list[dict[str, Any]], str]] = {
     "tool_labels": ("kto", [{k: v for k, v in row.items() if v is not None} for row in TOOL_LABELS], "_tools"),
     "texts": ("pt", TEXTS, ""),
 }
-PICTURES = [
+PICTURES: list[dict[str, Any]] = [
     {
         "messages": [{"role": "user", "content": "<image>What is it?"}, {"role": "assistant", "content": "Red."}],
         "images": ["a.png"],
