@@ -90,10 +90,8 @@ class _FileLinter:
         index = find_own_index(dataset, path)
         # A row that is just as convert wrote it names no key twice.
         self._may_repeat_keys = index is None
-        has_questions = index is not None and not self._compares_answers
-        self._book = QuestionBook.of(index) if index is not None and has_questions else QuestionBook()
-        # None when nothing is to be added.
-        self._questions = self._book if looks_for_duplicates and not has_questions else None
+        self._book = QuestionBook() if index is None or self._compares_answers else QuestionBook.of(index)
+        self._questions = self._book if looks_for_duplicates and not self._book.is_whole else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)

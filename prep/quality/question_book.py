@@ -12,6 +12,8 @@ class QuestionBook:
     """Remembers questions in 12 bytes each and tells which came twice."""
 
     def __init__(self) -> None:
+        # Whether all questions are in it, so that none is to be added.
+        self.is_whole = False
         self._digests = array("Q")
         self._lines = array("I")
 
@@ -29,6 +31,7 @@ class QuestionBook:
         import numpy as np
 
         book = cls()
+        book.is_whole = True
         keys: Any = index.column("asked").view(np.uint64).reshape(-1, 2)[:, 0]
         book._digests.frombytes(np.ascontiguousarray(keys).tobytes())
         book._lines.extend(range(1, len(index) + 1))

@@ -233,7 +233,7 @@ def test_without_a_manifest_empty_and_missing_thoughts_together_are_one_finding(
 def test_a_spoiled_row_says_that_fix_repairs_it_and_a_hopeless_one_does_not(tmp_path: Path) -> None:
     spoiled = make_row(1, instruction="<|im_start|>user\nQ<|im_end|>\n")
     path = write_lines(tmp_path / "a.jsonl", spoiled, make_row(2, output="<think>\nT"))
-    assert [finding.fix[:11] for finding in lint(path)] == ["lfc prep li", "fix it by h"]
+    assert [finding.fix[:11] for finding in lint(path)] == ["lfc prep re", "fix it by h"]
 
 
 def test_a_registered_entry_whose_columns_the_rows_lack_is_found(tmp_path: Path) -> None:
@@ -273,7 +273,11 @@ def test_sharegpt_rows_are_checked_for_turns_thoughts_and_markup(tmp_path: Path)
 def test_no_bytes_crash_lint(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "bytes.jsonl"
     path.write_bytes(content + b"\n" + orjson.dumps(make_row(1)))
-    assert lint(path)
+    try:
+        assert lint(path)
+    except InputError as error:
+        # Bytes that begin as a packed file does.
+        assert "bytes.jsonl cannot be" in str(error)
 
 
 def test_a_thousand_mutilated_files_end_in_findings_or_one_clear_error(tmp_path: Path) -> None:
