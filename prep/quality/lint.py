@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RecordError
-from prep.quality.findings import Finding, LintRule, OnFinding, Where
+from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
 from prep.quality.lint_kinds import (
     answer_column,
@@ -44,19 +43,6 @@ from prep.tokens.turns import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-
-
-@dataclass(frozen=True)
-class LintSummary:
-    """How many rows were read, and how many findings of each kind there are."""
-
-    rows: int
-    counts: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        """All findings."""
-        return sum(self.counts.values())
 
 
 def lint_dataset(
@@ -101,10 +87,13 @@ class _FileLinter:
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
         # One question may have many pairs, and a good and a bad answer.
         self._compares_answers = dataset.kind in (Kind.PREFERENCE, Kind.KTO)
-        index = find_own_index(dataset, path) if looks_for_duplicates and not self._compares_answers else None
-        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        index = find_own_index(dataset, path)
+        # A row that is just as convert wrote it names no key twice.
+        self._may_repeat_keys = index is None
+        has_questions = index is not None and not self._compares_answers
+        self._book = QuestionBook.of(index) if index is not None and has_questions else QuestionBook()
         # None when nothing is to be added.
-        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._questions = self._book if looks_for_duplicates and not has_questions else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -171,7 +160,7 @@ class _FileLinter:
         except orjson.JSONDecodeError as error:
             self._report_broken_line(number, line, error)
             return
-        repeated = find_repeated_key(line, row)
+        repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
             self._add(number, LintRule.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
         self._take(number, row)
