@@ -181,13 +181,19 @@ def _content_key(turn: object) -> str:
 def _holds_files(turn: object) -> bool:
     key = _content_key(turn)
     parts = turn[key] if key and isinstance(turn, dict) else None
-    return isinstance(parts, list) and any(isinstance(part, dict) and part.get("type") in _PARTS for part in parts)
+    return isinstance(parts, list) and any(_name_part(part) in _PARTS for part in parts)
+
+
+def _name_part(part: object) -> str:
+    """Return the type of a message's part, "" when it says none."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _join_parts(parts: list[Any], found: dict[str, list[str | None]]) -> str:
     texts = []
     for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
+        kind = _name_part(part)
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind in _PARTS:
@@ -195,7 +201,7 @@ def _join_parts(parts: list[Any], found: dict[str, list[str | None]]) -> str:
             texts.append(PLACEHOLDERS[name])
             found.setdefault(name, []).append(_read_part_path(part, kind))
         else:
-            raise RecordError(f"a message has a part of the unknown type {str(kind)[:80]!r}")
+            raise RecordError(f"a message has a part of the unknown type {kind[:80]!r}")
     return "".join(texts)
 
 
