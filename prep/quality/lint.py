@@ -13,6 +13,7 @@ from prep.quality.lint_kinds import (
     answer_column,
     has_thought_on_one_side,
     is_plainly_sound,
+    list_call_faults,
     list_label_faults,
     list_media_faults,
     list_needed_columns,
@@ -299,10 +300,11 @@ class _FileLinter:
             self._add(number, LintRule.TURNS, str(error))
             return
         for name in ("system", "tools"):
-            column = self._dataset.columns.get(name)
-            if column in row and row[column] is None:
+            if (column := self._dataset.columns.get(name)) in row and row[column] is None:
                 self._add(number, LintRule.TYPE, f"column '{column}' is null")
         messages = conversation.messages
+        for fault in list_call_faults(conversation):
+            self._add(number, *fault)
         for place, (role, text) in enumerate(messages, 1):
             if not text.strip():
                 self._add(number, LintRule.EMPTY, f"turn {place} is empty")
@@ -325,8 +327,7 @@ class _FileLinter:
                 self._add(number, LintRule.EMPTY, "an earlier turn is empty")
             if OPEN_TAG in answer or CLOSE_TAG in answer:
                 self._add(number, LintRule.HISTORY_THOUGHT, "a think tag stands in the history")
-            found = find_chat_markup(question) or find_chat_markup(answer)
-            if found:
+            if found := find_chat_markup(question) or find_chat_markup(answer):
                 self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the history")
         return True
 
