@@ -4,15 +4,17 @@ import sys
 import threading
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.errors import InputError, UserError
-from prep.formats import SOURCES, Source, check_column_map, list_columns, recognise_source
+from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
+from prep.formats.columns import suggest_map, write_map
 from prep.inputs.files import FoundInputs, find_inputs
 from prep.inputs.formats import open_reader
 from prep.inputs.lines import LinesReader
-from prep.inputs.reader import InputFile, Reader, ReadOptions
+from prep.inputs.reader import InputFile, Reader, ReadOptions, SourceRow
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.storage.fingerprints import Fingerprint, hash_file
@@ -21,6 +23,7 @@ from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
 _MOST_NOTES = 20
+_LOOKED_AT_ROWS = 50
 
 
 class OpenedInputs(NamedTuple):
@@ -85,7 +88,8 @@ def recognise_inputs(
             if not seen:
                 check_column_map(source, columns, column_map)
         except InputError as error:
-            raise InputError(f"{reader.file.name}: {error}", hint=error.hint) from error
+            hint = (_suggest(reader, columns) if isinstance(error, UnknownFormatError) else "") or error.hint
+            raise InputError(f"{reader.file.name}: {error}", hint=hint) from error
         seen |= set(columns)
     absent = sorted(set(dropped) - there)
     if absent and there:
@@ -94,6 +98,13 @@ def recognise_inputs(
         # Not one row can be read: any source rejects them all, each with its own reason.
         source = SOURCES["alpaca"]
     return source, seen
+
+
+def _suggest(reader: Reader, columns: Sequence[str]) -> str:
+    """Return the options that read a file of no known format, judged by its columns and first rows; "" for none."""
+    rows = [row.values for row in islice(reader.read_rows(), _LOOKED_AT_ROWS) if isinstance(row, SourceRow)]
+    mapping = suggest_map(columns, rows)
+    return f"{write_map(mapping)}, if that is what they hold" if mapping else ""
 
 
 class InputWatch:

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from prep.errors import InputError
 from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
-from prep.formats.columns import is_metadata, is_template, list_slots, list_used
+from prep.formats.columns import (
+    find_near,
+    is_metadata,
+    is_template,
+    list_slots,
+    list_used,
+    quote_column,
+    simplify_name,
+)
 from prep.formats.extras import read_with_extras
 from prep.formats.reading import Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
@@ -14,6 +22,10 @@ from prep.rows.records import Exchange, TextPiece, ToolExchange
 Row = Mapping[str, Any]
 Exchanges = Sequence[Exchange | ToolExchange | TextPiece]
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
+
+
+class UnknownFormatError(InputError):
+    """No format can read such columns."""
 
 
 class Source(NamedTuple):
@@ -86,7 +98,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
         if set(column_map) <= set(source.columns) and not _missing(source, columns, column_map):
             return source
     known = "; ".join(f"{source.name} needs {', '.join(source.required)}" for source in SOURCES.values())
-    raise InputError(
+    raise UnknownFormatError(
         f"no known format has the columns {', '.join(_shorten_names(sorted(columns)))}: {known}",
         hint="--map question=YOUR_COLUMN --map answer=YOUR_COLUMN, or --format",
     )
@@ -150,8 +162,10 @@ def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> No
         named = list_slots(theirs) if is_template(theirs, columns) else [theirs]
         missing = [name for name in named if name not in columns]
         if missing:
+            near = find_near(missing[0], columns)
             raise InputError(
-                f"column '{missing[0]}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
+                f"column '{missing[0]}' not found; {list_columns(columns)}",
+                hint=f"--map {ours}={quote_column(near) if near else 'YOUR_COLUMN'}",
             )
 
 
@@ -180,7 +194,8 @@ def _find_column(source: Source, name: str, columns: Collection[str], column_map
     # What the user maps to another name is no longer guessed to be this one.
     closed = {*taken, *_list_metadata(source, columns)}
     open_columns = [column for column in columns if column not in closed]
-    found = [column for column in open_columns if column.strip().casefold().replace(" ", "_") in (name, *synonyms)]
+    names = {simplify_name(known) for known in (name, *synonyms)}
+    found = [column for column in open_columns if simplify_name(column) in names]
     if len(found) > 1:
         drops = " ".join(f"--drop {column}" for column in found[1:])
         raise InputError(

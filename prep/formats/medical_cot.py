@@ -13,11 +13,35 @@ REQUIRED = ("question", "answer")
 OPTIONAL = ("think", "system", "input", "history")
 # One sentence, the same in every row of krisfu's set: that it is a doctor, and thinks before it answers.
 METADATA = (("Instruction", "metrics"),)
-# Compared without case, with '_' for spaces.
+# Compared without case, spaces and '_'.
 SYNONYMS = {
-    "question": ("question", "query", "prompt", "instruction", "问题", "提问", "患者提问"),
+    "question": (
+        "question",
+        "query",
+        "prompt",
+        "instruction",
+        "问题",
+        "提问",
+        "患者提问",
+        "客户问题",
+        "用户问题",
+        "客户提问",
+        "用户提问",
+    ),
     "think": THOUGHT_FIELDS,
-    "answer": ("answer", "response", "completion", "回答", "答案", "回复"),
+    "answer": (
+        "answer",
+        "response",
+        "completion",
+        "回答",
+        "答案",
+        "回复",
+        "标准回复",
+        "标准回答",
+        "标准答案",
+        "参考答案",
+        "客服回复",
+    ),
     "input": ("context", "上下文", "背景", "材料"),
     "system": ("system_prompt", "系统提示"),
 }

@@ -48,7 +48,8 @@ class DelimitedReader(Reader):
                     sheet_row += 1
                     place = {"sheet row": sheet_row, "line": line}
                     line = reader.line_num + 1
-                    if not fields:
+                    if not any(fields):
+                        # A spreadsheet writes rows without any cell as commas.
                         continue
                     number += 1
                     yield _make_row(number, header, fields, place)

@@ -13,7 +13,7 @@ from prep.quality.lint_kinds import (
     answer_column,
     has_thought_on_one_side,
     is_plainly_sound,
-    list_call_faults,
+    list_conversation_faults,
     list_label_faults,
     list_media_faults,
     list_needed_columns,
@@ -102,10 +102,13 @@ class _FileLinter:
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
         # One question may have many pairs, and a good and a bad answer.
         self._compares_answers = dataset.kind in (Kind.PREFERENCE, Kind.KTO)
-        index = find_own_index(dataset, path) if looks_for_duplicates and not self._compares_answers else None
-        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        index = find_own_index(dataset, path)
+        # A row that is just as convert wrote it names no key twice.
+        self._may_repeat_keys = index is None
+        has_questions = index is not None and not self._compares_answers
+        self._book = QuestionBook.of(index) if index is not None and has_questions else QuestionBook()
         # None when nothing is to be added.
-        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._questions = self._book if looks_for_duplicates and not has_questions else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -172,7 +175,7 @@ class _FileLinter:
         except orjson.JSONDecodeError as error:
             self._report_broken_line(number, line, error)
             return
-        repeated = find_repeated_key(line, row)
+        repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
             self._add(number, LintRule.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
         self._take(number, row)
@@ -299,11 +302,8 @@ class _FileLinter:
         except InputError as error:
             self._add(number, LintRule.TURNS, str(error))
             return
-        for name in ("system", "tools"):
-            if (column := self._dataset.columns.get(name)) in row and row[column] is None:
-                self._add(number, LintRule.TYPE, f"column '{column}' is null")
         messages = conversation.messages
-        for fault in list_call_faults(conversation):
+        for fault in list_conversation_faults(row, self._dataset, conversation):
             self._add(number, *fault)
         for place, (role, text) in enumerate(messages, 1):
             if not text.strip():

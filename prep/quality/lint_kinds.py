@@ -87,7 +87,15 @@ def list_pair_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
         yield LintRule.ANSWERS, "the chosen and the rejected answer are the same"
 
 
-def list_call_faults(conversation: Conversation) -> Iterator[Fault]:
+def list_conversation_faults(row: dict[str, Any], dataset: Dataset, conversation: Conversation) -> Iterator[Fault]:
+    """Yield the columns beside a conversation that are null, and the first call that does not fit."""
+    for name in ("system", "tools"):
+        if (column := dataset.columns.get(name)) in row and row[column] is None:
+            yield LintRule.TYPE, f"column '{column}' is null"
+    yield from _list_call_faults(conversation)
+
+
+def _list_call_faults(conversation: Conversation) -> Iterator[Fault]:
     """Yield the first of a row's tool calls that its tools do not allow, or that nobody answers."""
     messages, tools = conversation.messages, conversation.tools
     for place, (role, content) in enumerate(messages, 1):
