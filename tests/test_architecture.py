@@ -26,7 +26,7 @@ ARROWS = {
         *("prep.formats", "prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"),
         "prep.parallel",
     },
-    "prep.quality": {"prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
+    "prep.quality": {"prep.formats", "prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
     "prep.combine": {"prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"},
     "prep.tokens": {"prep.rows", "prep.storage", "prep.parallel"},
     "prep.registry": {"prep.rows", "prep.storage"},

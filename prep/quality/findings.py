@@ -37,6 +37,7 @@ class LintRule(StrEnum):
     ANSWERS = "same-answers"
     LABEL = "label"
     MEDIA = "media"
+    CALL = "tool-call"
     DUPLICATE = "duplicate-question"
     NO_ROWS = "no-rows"
     NAME = "name"

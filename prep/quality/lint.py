@@ -12,6 +12,7 @@ from prep.quality.lint_kinds import (
     answer_column,
     has_thought_on_one_side,
     is_plainly_sound,
+    list_conversation_faults,
     list_label_faults,
     list_media_faults,
     list_needed_columns,
@@ -285,11 +286,9 @@ class _FileLinter:
         except InputError as error:
             self._add(number, LintRule.TURNS, str(error))
             return
-        for name in ("system", "tools"):
-            column = self._dataset.columns.get(name)
-            if column in row and row[column] is None:
-                self._add(number, LintRule.TYPE, f"column '{column}' is null")
         messages = conversation.messages
+        for fault in list_conversation_faults(row, self._dataset, conversation):
+            self._add(number, *fault)
         for place, (role, text) in enumerate(messages, 1):
             if not text.strip():
                 self._add(number, LintRule.EMPTY, f"turn {place} is empty")
@@ -312,8 +311,7 @@ class _FileLinter:
                 self._add(number, LintRule.EMPTY, "an earlier turn is empty")
             if OPEN_TAG in answer or CLOSE_TAG in answer:
                 self._add(number, LintRule.HISTORY_THOUGHT, "a think tag stands in the history")
-            found = find_chat_markup(question) or find_chat_markup(answer)
-            if found:
+            if found := find_chat_markup(question) or find_chat_markup(answer):
                 self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the history")
         return True
 

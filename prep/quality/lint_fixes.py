@@ -23,6 +23,7 @@ FIXES = {
     LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
     LintRule.ANSWERS: "take the row out: nothing can be learnt from it",
     LintRule.LABEL: "write true for a good answer, false for a bad one; KTO needs rows of both",
+    LintRule.CALL: "make the call fit the tools' JSON Schema, declare the tool, or take the row out",
     LintRule.MEDIA: "write one placeholder a file, and paths that start from the folder of dataset_info.json",
     LintRule.NO_ROWS: "convert the source again",
 }

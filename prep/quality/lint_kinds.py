@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prep.errors import RecordError
+from prep.formats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
+from prep.rows.conversation import Conversation, Message
 from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind
 from prep.rows.records import has_thought
 from prep.rows.thinking import (
@@ -16,6 +19,7 @@ from prep.rows.thinking import (
     ThinkPolicy,
     find_chat_markup,
     may_hold_markup,
+    split_thought,
 )
 from prep.storage.paths import is_file
 
@@ -81,6 +85,32 @@ def list_pair_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
             yield LintRule.MARKUP, f"chat markup {found} stands inside the {name} answer"
     if chosen is not None and chosen == rejected and chosen.strip():
         yield LintRule.ANSWERS, "the chosen and the rejected answer are the same"
+
+
+def list_conversation_faults(row: dict[str, Any], dataset: Dataset, conversation: Conversation) -> Iterator[Fault]:
+    """Yield the columns beside a conversation that are null, and the first call that does not fit."""
+    for name in ("system", "tools"):
+        if (column := dataset.columns.get(name)) in row and row[column] is None:
+            yield LintRule.TYPE, f"column '{column}' is null"
+    yield from _list_call_faults(conversation)
+
+
+def _list_call_faults(conversation: Conversation) -> Iterator[Fault]:
+    """Yield the first of a row's tool calls that its tools do not allow, or that nobody answers."""
+    messages, tools = conversation.messages, conversation.tools
+    for place, (role, content) in enumerate(messages, 1):
+        if role != Message.FUNCTION:
+            continue
+        if place < len(messages) and messages[place][0] != Message.OBSERVATION:
+            yield LintRule.CALL, f"the call in turn {place} is not answered"
+            return
+        try:
+            declared = read_tools({"tools": tools})
+            _, calls = parse_calls(split_thought(content)[1], f"turn {place}")
+            check_calls(calls, declared, f"turn {place}")
+        except RecordError as error:
+            yield LintRule.CALL, str(error)
+            return
 
 
 def read_answer(row: dict[str, Any], dataset: Dataset, name: str) -> str | None:
