@@ -23,6 +23,7 @@ class LintRule(StrEnum):
     BLANK_LINE = "blank-line"
     JSON = "json"
     FILE_NAME = "file-name"
+    INPUT_CHANGED = "input-changed"
     REPEATED_KEY = "repeated-key"
     NOT_OBJECT = "not-object"
     COLUMNS = "columns"
@@ -111,3 +112,16 @@ def format_finding(finding: Finding) -> str:
 
 
 OnFinding = Callable[[Finding], None]
+
+
+@dataclass(frozen=True)
+class LintSummary:
+    """How many rows were read, and how many findings of each kind there are."""
+
+    rows: int
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All findings."""
+        return sum(self.counts.values())

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RecordError
-from prep.quality.findings import Finding, LintRule, OnFinding, Where
+from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
 from prep.quality.lint_kinds import (
     answer_column,
@@ -39,24 +38,12 @@ from prep.rows.thinking import (
     find_output_fault,
     may_hold_markup,
 )
+from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import explain_read_error
 from prep.tokens.turns import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-
-
-@dataclass(frozen=True)
-class LintSummary:
-    """How many rows were read, and how many findings of each kind there are."""
-
-    rows: int
-    counts: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        """All findings."""
-        return sum(self.counts.values())
 
 
 def lint_dataset(
@@ -82,6 +69,9 @@ def lint_dataset(
         linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=LintRule.DUPLICATE not in ignore)
         linter.run()
         rows += linter.rows
+        for changed in find_changed_inputs(path):
+            message = f"{changed.made} was made from {changed.path}, which has changed since"
+            report(Finding(LintRule.INPUT_CHANGED, message, changed.command, where=Where(path.as_posix())))
     return LintSummary(rows, dict(sorted(counts.items())))
 
 
