@@ -128,8 +128,9 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
-    help="The most tokens of a row through LLaMA-Factory's qwen3 template; needs --model.",
+    help="The most tokens of a row as LLaMA-Factory's template writes it; needs --model.",
 )
+@click.option("--template", help="LLaMA-Factory's template for --max-tokens; qwen3 if not given.")
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
 @click.option(
     "--on-long",
@@ -187,6 +188,7 @@ def convert(
     split: str,
     subset: str,
     split_text: str,
+    template: str | None,
     as_json: bool,
     **rest: Any,
 ) -> None:
@@ -210,18 +212,21 @@ def convert(
       lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
       lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
+      lfc prep convert tickets.json -o data/tickets.jsonl --role caller=user --fix-turns join,drop-tail,greeting
       lfc prep convert votes.jsonl -o data/good.jsonl --label-is true
     """
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
     from prep.inputs.reader import ReadOptions
     from prep.rows.thinking import ThinkPolicy
+    from prep.tokens.templates import DEFAULT_TEMPLATE
 
-    if rest["max_tokens"] is None and (rest["model"] or on_long):
-        raise click.UsageError("--model and --on-long go with --max-tokens")
+    if rest["max_tokens"] is None and (rest["model"] or on_long or template):
+        raise click.UsageError("--model, --template and --on-long go with --max-tokens")
     options = ConvertOptions(
         format=rest.pop("format_name"),
         on_long=on_long or "reject",
+        template=template or DEFAULT_TEMPLATE,
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
         reading=ReadOptions(encoding, delimiter, sheet, split, subset, split_text, max_line_bytes),

@@ -115,7 +115,7 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
         return None
     from prep.convert.length_limit import LengthLimit, LengthMeter
 
-    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model)
+    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model, options.template)
     # A tokenizer that cannot be used is told of here, before other processes fail on it.
     LengthMeter(limit, options.policy)
     return limit
@@ -260,7 +260,7 @@ class _Run:
             options["seed"] = self._options.seed
         if limit := plan.length_limit:
             options |= {"max_tokens": limit.max_tokens, "on_long": limit.on_long}
-            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256}
+            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256, "template": limit.template}
         return Manifest(
             step="convert",
             options=options,

@@ -16,7 +16,7 @@ class ConvertOptions:
     label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
     keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
-    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
+    than `max_tokens` tokens of `model` under `template` is dropped, rejected or kept, as `on_long` says.
     """
 
     format: str | None = None
@@ -41,6 +41,7 @@ class ConvertOptions:
     max_tokens: int | None = None
     model: Path | None = None
     on_long: str = "reject"
+    template: str = "qwen3"
     max_rejects: int = 0
     reading: ReadOptions = field(default_factory=ReadOptions)
     workers: int | None = None

@@ -91,10 +91,13 @@ class _FileLinter:
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
         # One question may have many pairs, and a good and a bad answer.
         self._compares_answers = dataset.kind in (Kind.PREFERENCE, Kind.KTO)
-        index = find_own_index(dataset, path) if looks_for_duplicates and not self._compares_answers else None
-        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        index = find_own_index(dataset, path)
+        # A row that is just as convert wrote it names no key twice.
+        self._may_repeat_keys = index is None
+        has_questions = index is not None and not self._compares_answers
+        self._book = QuestionBook.of(index) if index is not None and has_questions else QuestionBook()
         # None when nothing is to be added.
-        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._questions = self._book if looks_for_duplicates and not has_questions else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -161,7 +164,7 @@ class _FileLinter:
         except orjson.JSONDecodeError as error:
             self._report_broken_line(number, line, error)
             return
-        repeated = find_repeated_key(line, row)
+        repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
             self._add(number, LintRule.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
         self._take(number, row)

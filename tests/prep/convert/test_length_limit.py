@@ -251,11 +251,29 @@ def test_the_command_prints_what_was_too_long(tmp_path: Path, qwen3_folder: Path
     assert printed["too_long"] == f"{output.as_posix()}.too-long.jsonl"
 
 
-@pytest.mark.parametrize("arguments", [("--on-long", "drop"), ("--model", "somewhere")])
+@pytest.mark.parametrize("arguments", [("--on-long", "drop"), ("--model", "somewhere"), ("--template", "qwen")])
 def test_options_of_a_limit_without_one_are_a_wrong_call(arguments: tuple[str, ...], tmp_path: Path) -> None:
     source = write_rows(tmp_path, 20)
     result = CliRunner().invoke(
         lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl"), *arguments]
     )
     assert result.exit_code == 2
-    assert "--model and --on-long go with --max-tokens" in result.stderr
+    assert "--model, --template and --on-long go with --max-tokens" in result.stderr
+
+
+def test_rows_are_measured_by_the_template_that_is_named(tmp_path: Path, qwen3_folder: Path) -> None:
+    source = write_rows(tmp_path, 20)
+    # Without the empty thought, which is four tokens.
+    for most, kept in ((16, 1), (15, 0)):
+        result = convert(
+            source,
+            tmp_path,
+            policy=ThinkPolicy.STRIP,
+            max_tokens=most,
+            model=qwen3_folder,
+            on_long="keep",
+            template="qwen3_nothink",
+        )
+        assert result.counts["too_long"] == 1 - kept
+    with pytest.raises(UserError, match="the tokens of template 'qwen_3' are not known here"):
+        convert(source, tmp_path, max_tokens=20, model=qwen3_folder, template="qwen_3")

@@ -8,6 +8,7 @@ import pytest
 
 from prep.quality.findings import Finding
 from prep.quality.lint import lint_dataset
+from prep.quality.lint_registry import lint_registry
 from prep.registry.dataset import find_dataset
 from prep.registry.dataset_info import register_dataset
 from tests.support.shapes import write_jsonl
@@ -114,3 +115,27 @@ def test_an_entry_that_names_a_column_that_no_row_has_is_found(tmp_path: Path) -
     found: list[Finding] = []
     lint_dataset(find_dataset("own", tmp_path), found.append)
     assert found[0].message.startswith("column 'images' not found")
+
+
+# {what the entry lacks: (rows, what is taken out of the entry, what is said)}
+ENTRIES: dict[str, tuple[list[dict[str, Any]], tuple[str, ...], str]] = {
+    "ranking": ([PAIR], ("ranking",), "no ranking: true"),
+    "chosen": ([PAIR], ("columns", "chosen"), "'chosen' is dropped in silence"),
+    "kto_tag": ([LABELLED], ("columns", "kto_tag"), "'kto_tag' is dropped in silence"),
+    "images": ([PICTURE], ("columns", "images"), "'images' is dropped in silence"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_that_loses_what_makes_the_kind_is_found(name: str, tmp_path: Path) -> None:
+    rows, keys, message = ENTRIES[name]
+    path = tmp_path / "dataset_info.json"
+    register_dataset(write_jsonl(tmp_path / "rows.jsonl", rows), "own", tmp_path)
+    assert lint_registry(path) == []
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    part = entries["own"]
+    for key in keys[:-1]:
+        part = part[key]
+    del part[keys[-1]]
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    assert message in lint_registry(path)[0].message
