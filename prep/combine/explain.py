@@ -6,7 +6,7 @@ from typing import Any
 
 from prep.errors import InputError
 from prep.inputs.formats import read_rows
-from prep.inputs.reader import SourceRow
+from prep.inputs.reader import ReadOptions, SourceRow, describe_place
 from prep.rows.origins import Origin, explain_broken_way
 from prep.rows.records import has_thought
 from prep.rows.row_file import RowFile
@@ -48,7 +48,8 @@ def explain_row(path: Path, row: int) -> Explanation:
         if origin is None or not way:
             return Explanation(found.values, origin, steps, state="no manifest tells its way")
         entry = next(entry for entry in way[0].manifest.read_inputs() if entry.label == origin.file)
-    state, source_row = _look_at_source(Path(entry.path), entry.bytes, origin.row)
+    options = ReadOptions.of(way[0].manifest.options)
+    state, source_row = _look_at_source(Path(entry.path), entry.bytes, origin.row, options)
     return Explanation(found.values, origin, steps, entry.path, state, source_row)
 
 
@@ -70,15 +71,18 @@ def _made_origin(conversion: Manifest, origin: Origin) -> bool:
     return stem in (origin.source, f"{origin.source}_tools") and origin.file in labels
 
 
-def _look_at_source(path: Path, size: int, row: int) -> tuple[str, dict[str, Any] | None]:
+def _look_at_source(path: Path, size: int, row: int, options: ReadOptions) -> tuple[str, dict[str, Any] | None]:
     try:
         if not path.is_file():
             return "the file is not there any more", None
         if path.stat().st_size != size:
             return "the file was changed since", None
-        rows = (candidate for candidate in read_rows(path) if candidate.number == row)
+        rows = (candidate for candidate in read_rows(path, options) if candidate.number == row)
         found = next(rows, None)
-        return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None
+        if found is None:
+            return "as it was", None
+        values = _as_json(found.values) if isinstance(found, SourceRow) else None
+        return f"as it was{describe_place(found.place)}", values
     except InputError as error:
         return str(error), None
     except OSError as error:

@@ -244,9 +244,12 @@ class _Run:
             options["kind"] = plan.kind.value
         if plan.media:
             options["media"] = list(plan.media)
-        for name in ("system", "drop", "where", "limit", "sample", "dedup"):
+        for name in ("fix_turns", "roles", "system", "drop", "where", "limit", "sample", "dedup"):
             if value := getattr(self._options, name):
                 options[name] = value
+        if self._options.may_lack_open:
+            options["think_open"] = "missing"
+        options |= self._options.reading.describe()
         if self._options.decontaminate:
             options["decontaminate"] = [
                 {"path": path.as_posix(), "sha256": hash_file(path)} for path in self._options.decontaminate

@@ -151,12 +151,12 @@ def open_reader(file: InputFile, options: ReadOptions | None = None) -> Reader:
     return reader
 
 
-def read_rows(path: Path) -> Iterator[SourceRow | BadRow]:
+def read_rows(path: Path, options: ReadOptions | None = None) -> Iterator[SourceRow | BadRow]:
     """Yield the rows of one file in its order, without loading it whole.
 
     Raises: InputError when the file is missing, of an unknown type, or broken as a whole.
     """
-    return open_reader(InputFile(path, path.name, path.as_posix())).read_rows()
+    return open_reader(InputFile(path, path.name, path.as_posix()), options).read_rows()
 
 
 def read_values(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

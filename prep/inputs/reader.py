@@ -14,6 +14,7 @@ from prep.rows.line_blocks import MAX_LINE_BYTES, split_lines
 from prep.rows.repeated_keys import parse_json_once
 
 _PEEK_ROWS = 200
+CHOICES = ("encoding", "delimiter", "sheet", "split", "subset", "split_text")
 
 
 class SourceRow(NamedTuple):
@@ -91,6 +92,16 @@ class ReadOptions:
     subset: str = ""
     split_text: str = "line"
     max_line_bytes: int = MAX_LINE_BYTES
+
+    def describe(self) -> dict[str, str]:
+        """Return what was chosen, for a manifest; the bound of a row changes no row."""
+        usual = ReadOptions()
+        return {name: getattr(self, name) for name in CHOICES if getattr(self, name) != getattr(usual, name)}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> "ReadOptions":
+        """Return the options that a manifest describes."""
+        return cls(**{name: described[name] for name in CHOICES if isinstance(described.get(name), str)})
 
 
 class InputFile(NamedTuple):

@@ -23,6 +23,7 @@ class LintRule(StrEnum):
     BLANK_LINE = "blank-line"
     JSON = "json"
     FILE_NAME = "file-name"
+    INPUT_CHANGED = "input-changed"
     REPEATED_KEY = "repeated-key"
     NOT_OBJECT = "not-object"
     COLUMNS = "columns"

@@ -39,6 +39,7 @@ from prep.rows.thinking import (
     find_output_fault,
     may_hold_markup,
 )
+from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import explain_read_error
 from prep.tokens.turns import TemplateOptions, plan_turns
 
@@ -69,6 +70,9 @@ def lint_dataset(
         linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=LintRule.DUPLICATE not in ignore)
         linter.run()
         rows += linter.rows
+        for changed in find_changed_inputs(path):
+            message = f"{changed.made} was made from {changed.path}, which has changed since"
+            report(Finding(LintRule.INPUT_CHANGED, message, changed.command, where=Where(path.as_posix())))
     return LintSummary(rows, dict(sorted(counts.items())))
 
 

@@ -11,6 +11,7 @@ FIXES = {
     LintRule.BLANK_LINE: "take the blank lines out, or lfc prep repair FILE -o NEW",
     LintRule.JSON: "write one whole JSON object a line",
     LintRule.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
+    LintRule.INPUT_CHANGED: "make it anew from the input as it is now",
     LintRule.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
     LintRule.NOT_OBJECT: "write one JSON object a line",
     LintRule.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',

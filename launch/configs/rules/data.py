@@ -20,6 +20,7 @@ from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
 from prep.registry.dataset_info import find_dataset_file
 from prep.rows.thinking import ThinkPolicy
+from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import describe_os_error
 
 # Source: numpy's Generator.choice: the square root of what a 64-bit number resolves.
@@ -150,6 +151,22 @@ def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
             except OSError as error:
                 reason = describe_os_error(error)
                 yield at_key(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
+
+
+@train_rule
+def datasets_are_of_their_inputs(setting: Setting) -> Iterator[Finding]:
+    """Source: the manifests: a file that was made before its input changed trains what nobody has any more."""
+    for key in ("dataset", "eval_dataset"):
+        for name in setting.names(key):
+            try:
+                if not is_file_dataset(name, setting.dataset_dir):
+                    continue
+                changed = list(find_changed_inputs(find_dataset_file(name, setting.dataset_dir)))
+            except UserError:
+                continue
+            for one in changed:
+                message = f"'{name}' comes from {one.path}, which has changed since {one.made} was made from it"
+                yield at_key(key, message, one.command, severity=Severity.WARNING)
 
 
 @train_rule

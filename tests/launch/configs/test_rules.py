@@ -11,6 +11,8 @@ import pytest
 from launch.configs.config import check_values
 from launch.configs.rules import RULES, Machine, choose_machine
 from launch.machine.gpus import Gpu
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions
 from prep.quality.findings import Finding
 from prep.tokens.cutoff import CutoffAdvice
 from tests.support.rule_cases import (
@@ -56,6 +58,7 @@ def test_every_training_rule_has_a_case() -> None:
         "export_dir_is_free",
         "rows_are_served_as_they_are_trained",
         # Below.
+        "datasets_are_of_their_inputs",
         "export_can_be_uploaded",
         "attention_works_with_transformers",
         "trainer_reads_these_keys",
@@ -258,3 +261,22 @@ def test_llamafactory_refuses_the_broken_and_takes_the_fixed(workplace: Path) ->
         if bool(broken) is not case.parser or fixed
     ]
     assert wrong == []
+
+
+def test_data_whose_input_has_changed_is_told_of(workplace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"question": "a", "answer": "b"}\n', encoding="utf-8")
+    convert_files([source], tmp_path / "made.jsonl", ConvertOptions())
+    entry = {"made": {"file_name": "made.jsonl", "columns": {"prompt": "instruction", "response": "output"}}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(entry), encoding="utf-8")
+    values = {**base_values(), "dataset": "made", "dataset_dir": str(tmp_path)}
+
+    def find() -> list[Finding]:
+        found = check_values(values, "train", choose_machine("cpu"), None)
+        return [finding for finding in found if finding.rule == "datasets_are_of_their_inputs"]
+
+    assert find() == []
+    source.write_text('{"question": "a", "answer": "other"}\n', encoding="utf-8")
+    (finding,) = find()
+    assert not finding.is_error
+    assert finding.fix.startswith(f"lfc prep convert {source} -o {tmp_path / 'made.jsonl'} ")
