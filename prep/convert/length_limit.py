@@ -71,9 +71,6 @@ class LengthMeter:
 
     def _measure_one(self, record: Record) -> int:
         row = align_row(record.as_dict(), _describe(_find_form(record)))
-        if len(row.messages) == 1:
-            # A text is written as it stands, with one token that ends it.
-            return self._encoder.count_text(row.messages[0][1]) + 1
         ways = [row]
         if row.rejected is not None:
             ways.append(replace(row, messages=[*row.messages[:-1], (row.messages[-1][0], row.rejected)]))

@@ -5,9 +5,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text
+from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
 from prep.formats.columns import is_metadata, is_template, list_slots, list_used
 from prep.formats.extras import read_with_extras
+from prep.formats.reading import Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
@@ -20,7 +21,7 @@ class Source(NamedTuple):
 
     Shape: `metadata` are groups of columns that a known set has beside these: a group counts where all of it is
     there, and holds nothing to train on; `answer` is the column that ends in the answer;
-    `read_row` takes a row under our column names and which turns to train: expand, all, first, last.
+    `read_row` takes a row under our column names and how to read it.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Source(NamedTuple):
     synonyms: Mapping[str, tuple[str, ...]]
     metadata: tuple[tuple[str, ...], ...]
     answer: str
-    read_row: Callable[[Row, str], Exchanges]
+    read_row: Callable[[Row, Reading], Exchanges]
 
     @property
     def question(self) -> str:
@@ -41,12 +42,12 @@ class Source(NamedTuple):
         """Every column that this format can use."""
         return self.required + self.optional
 
-    def read_exchanges(self, row: Row, turns: str) -> Exchanges:
+    def read_exchanges(self, row: Row, reading: Reading) -> Exchanges:
         """Return what a row holds, with its label, second answer and files where it has them.
 
         Raises: RecordError with the reason when the row cannot be read.
         """
-        return read_with_extras(self.read_row, self.answer, row, turns)
+        return read_with_extras(self.read_row, self.answer, row, reading)
 
 
 def _make_source(name: str, module: ModuleType, answer: str) -> Source:
@@ -68,6 +69,7 @@ SOURCES = {
         ("openmath", openmath, "generated_solution"),
         ("sharegpt", sharegpt, "conversations"),
         ("messages", messages, "messages"),
+        ("xlam", xlam, "answers"),
         ("medical-cot", medical_cot, "answer"),
         ("text", text, "text"),
     )

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
-from prep.convert.convert import ConvertOptions, ConvertResult, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import Dataset, align_row
@@ -164,8 +165,8 @@ def test_the_limit_that_stats_tells_drops_nothing_and_one_less_drops(tmp_path: P
 def test_several_processes_and_both_ways_of_reading_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qwen3_folder: Path
 ) -> None:
-    monkeypatch.setattr("prep.convert.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.convert.convert._RANGE_BYTES", 2_000)
+    monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
+    monkeypatch.setattr("prep.convert.stream._RANGE_BYTES", 2_000)
     source = write_rows(tmp_path, *(20 + number % 40 for number in range(400)))
     made = []
     for workers in (1, 2):
@@ -209,9 +210,7 @@ def test_tool_rows_are_measured_with_their_tools(tmp_path: Path, qwen3_folder: P
 
 def test_tools_that_no_template_can_write_are_a_reject(tmp_path: Path, qwen3_folder: Path) -> None:
     source = write_jsonl(tmp_path / "tools.jsonl", [{**tool_rows()[0], "tools": '["get_time"]'}])
-    with pytest.raises(
-        RejectsError, match="its tokens cannot be counted: its tools text is not a JSON list of obj"
-    ):
+    with pytest.raises(RejectsError, match="tools is not a JSON array of objects"):
         convert(source, tmp_path, max_tokens=1000, model=qwen3_folder)
 
 
