@@ -37,6 +37,10 @@ LATE_RULES = {
     *("unsloth_does_not_pack", "unsloth_has_one_gpu", "unsloth_goes_without_oft", "datasets_are_readable"),
     *("thinking_follows_the_policy", "warmup_is_shorter_than_training"),
     *("model_folder_is_complete", "packages_are_installed", "export_has_what_it_needs"),
+    *("numbers_are_in_range", "datasets_are_of_the_stage", "held_out_rows_leave_some", "tool_format_is_known"),
+    *("resumed_checkpoint_is_there", "output_dir_can_be_written", "optimizer_is_installed"),
+    *("optimizer_has_what_it_needs", "schedule_takes_its_arguments", "stopping_early_has_a_metric"),
+    *("asft_has_a_reference", "reporters_exist", "layers_can_be_divided", "trained_modules_exist"),
 }
 ODD_VALUES: list[Any] = [
     *(

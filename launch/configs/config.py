@@ -22,6 +22,7 @@ from launch.configs.models import find_model_template
 from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
+from launch.configs.rules.data import SFT_ONLY
 from launch.configs.schema import (
     Kind,
     find_foreign_fault,
@@ -177,7 +178,8 @@ def new_config(
     if dataset_dir is not None:
         derived["dataset_dir"] = dataset_dir.as_posix()
     merged = {**values, **derived}
-    for key, value in {**_follow_model(merged, preset, overrides), **_follow_dataset(merged, notes)}.items():
+    followed = {**_follow_model(merged, preset, overrides), **_follow_dataset(merged, notes)}
+    for key, value in {**followed, **_follow_stage({**merged, **followed})}.items():
         derived.setdefault(key, value)
     cutoffs = _follow_lengths(values, derived, notes) if kind == "train" else {}
     if "output_dir" in values:
@@ -321,6 +323,13 @@ def _follow_dataset(values: Mapping[str, Any], notes: list[str]) -> dict[str, An
         # Qwen3's own template drops the thoughts of earlier turns; so does LLaMA-Factory, with this alone.
         decided["mask_history"] = True
     return decided
+
+
+def _follow_stage(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what another stage than sft turns off."""
+    if values.get("stage", "sft") == "sft":
+        return {}
+    return {key: False for key in SFT_ONLY if values.get(key)}
 
 
 def _follow_lengths(

@@ -25,7 +25,8 @@ def measure_datasets(values: Mapping[str, Any], notes: list[str]) -> dict[str, C
     Only a model folder on this machine has a tokenizer to measure with.
     """
     model = Path(os.path.expanduser(str(values.get("model_name_or_path", ""))))  # noqa: PTH111
-    if not (model / "tokenizer.json").is_file():
+    # Stage pt writes no turns: it joins the texts, and cuts that at every cutoff_len tokens.
+    if values.get("stage") == "pt" or not (model / "tokenizer.json").is_file():
         return {}
     measured = {}
     for name in split_names(values.get("dataset")):

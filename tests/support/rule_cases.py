@@ -77,6 +77,7 @@ LATE = [
         ("held_out_rows_leave_some", {"max_samples": 10, "val_size": 10}, {"max_samples": 11}),
         ("tool_format_is_known", {"tool_format": "nosuch"}, {"tool_format": "default"}),
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "nowhere"}, {"resume_from_checkpoint": ...}),
+        ("resumed_checkpoint_is_there", {"resume_from_checkpoint": ""}, {"resume_from_checkpoint": ...}),
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "half"}, {"resume_from_checkpoint": ...}),
         ("output_dir_can_be_written", {"output_dir": "half/config.json"}, {"output_dir": "new"}),
         ("optimizer_has_what_it_needs", {"optim": "galore_adamw"}, {"optim": "adamw_torch"}),

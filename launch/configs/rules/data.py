@@ -23,6 +23,8 @@ from prep.rows.thinking import ThinkPolicy
 from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import describe_os_error
 
+# Source: LLaMA-Factory 0.9.5, hparams/parser.py, get_train_args.
+SFT_ONLY = ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history")
 # Source: numpy's Generator.choice: the square root of what a 64-bit number resolves.
 _SUM_SLACK = 1.5e-8
 # What a dataset holds, by its entry in dataset_info.json, and the stage that takes it.
@@ -131,7 +133,7 @@ def stage_allows_the_keys(setting: Setting) -> Iterator[Finding]:
     """Parser: these keys only work in the sft stage."""
     if setting["stage"] == "sft":
         return
-    for key in ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history"):
+    for key in SFT_ONLY:
         if setting[key]:
             yield at_key(key, f"only works in stage sft, not {setting['stage']}", f"{key}: false")
 

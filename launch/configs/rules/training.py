@@ -150,9 +150,13 @@ def resumed_checkpoint_is_there(setting: Setting) -> Iterator[Finding]:
             )
         return
     folder = local_path(given)
-    if not any((folder / name).exists() for name in _RESUMABLE) and not any(folder.glob("*/adapter_model.*")):
+    if not given or (
+        not any((folder / name).exists() for name in _RESUMABLE) and not any(folder.glob("*/adapter_model.*"))
+    ):
         what = "holds no checkpoint" if folder.is_dir() else "does not exist"
-        yield at_key("resume_from_checkpoint", f"{given} {what}", "the path of a checkpoint-… folder")
+        yield at_key(
+            "resume_from_checkpoint", f"{given or 'an empty path'} {what}", "the path of a checkpoint-… folder"
+        )
 
 
 @train_rule

@@ -182,3 +182,22 @@ def test_a_mapping_is_written_as_a_block_and_reads_back(tmp_path: Path) -> None:
 def test_an_inference_preset_gets_no_dataset_and_no_output_dir(tmp_path: Path) -> None:
     values = write_new(tmp_path, "model_name_or_path=Qwen/Qwen3-8B", preset="infer-nothink")
     assert set(values) & {"dataset", "output_dir", "cutoff_len"} == set()
+
+
+@pytest.mark.parametrize("stage", ["pt", "dpo", "kto", "rm"])
+def test_what_only_sft_takes_is_turned_off_in_another_stage(tmp_path: Path, stage: str) -> None:
+    make_dataset(tmp_path / "data", "mine", with_history=3)
+    overrides = {"dataset": "mine", "stage": stage, "model_name_or_path": "Qwen/Qwen3-8B"}
+    written = new_config(find_preset("cpu-smoke"), tmp_path / "run.yaml", overrides, dataset_dir=tmp_path / "data")
+    assert written.values["mask_history"] is False
+    assert "stage_allows_the_keys" not in [fault.rule for fault in written.findings]
+
+
+def test_texts_without_an_answer_are_not_measured_as_turns(tmp_path: Path, qwen3_folder: Path) -> None:
+    make_dataset(tmp_path / "data", "mine", policy=None)
+    (tmp_path / "data" / "mine.jsonl").write_text('{"text": "a text"}\n', encoding="utf-8")
+    registry = {"mine": {"file_name": "mine.jsonl", "columns": {"prompt": "text"}}}
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps(registry), encoding="utf-8")
+    model = f"model_name_or_path={qwen3_folder.as_posix()}"
+    values = write_new(tmp_path, "dataset=mine", "stage=pt", "template=qwen3", model)
+    assert values["cutoff_len"] == find_preset("cpu-smoke").values["cutoff_len"]
