@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.options import version_option
 from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_findings, print_result
@@ -71,6 +72,7 @@ def config_show(name: str, as_json: bool) -> None:
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
+@version_option
 @force_option
 @json_option
 def config_new(
@@ -131,6 +133,7 @@ def config_new(
 )
 @click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
 @click.option("--strict", is_flag=True, help="Refuse warnings too.")
+@version_option
 @json_option
 def config_check(
     path: Path, target: str, kind: "Kind | None", gpus: int | None, measure: bool, strict: bool, as_json: bool

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from launch.configs.document import format_value, show_value, suggest_names
 from prep.errors import StackError
-from prep.llamafactory import find_release, find_version_facts
+from prep.llamafactory import KEPT, find_release, find_version_facts
 from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import encode_json, open_atomic
 
@@ -78,8 +78,10 @@ def guess_kind(values: Mapping[str, Any]) -> Kind:
 
 
 def read_schema_text(kind: str) -> str:
-    """Return a shipped schema as it stands: `train`, `infer`, or one of OTHER_SCHEMAS."""
-    return (files("llamafactory_configs") / "schemas" / _file_name(kind)).read_text(encoding="utf-8")
+    """Return a schema as it stands: `train`, `infer`, or one of OTHER_SCHEMAS."""
+    if kind in OTHER_SCHEMAS:
+        return (files("llamafactory_configs") / "schemas" / OTHER_SCHEMAS[kind]).read_text(encoding="utf-8")
+    return find_version_facts().read_schema_text(kind)
 
 
 def install_schemas(folder: Path) -> list[Path]:
@@ -134,8 +136,10 @@ def write_facts(described: Mapping[str, Any], folder: Path) -> list[Path]:
     told = folder / find_release(described["versions"]["llamafactory"])
     told.mkdir(parents=True, exist_ok=True)
     contents = {
-        "templates": {key: described[key] for key in ("templates", "tool_prompts", "strips_lone_tools")},
         "models": described["models"],
+        "templates": {
+            key: described[key] for key in ("templates", "tool_prompts", "strips_lone_tools", "discards_thoughts")
+        },
     }
     paths = []
     for name, content in contents.items():
@@ -143,6 +147,20 @@ def write_facts(described: Mapping[str, Any], folder: Path) -> list[Path]:
             out.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         paths.append(told / f"{name}.json")
     return paths
+
+
+def keep_version(python: Path, unpacked: Path | None = None) -> str:
+    """Ask a LLaMA-Factory once for what it knows, keep that in this project, and return its release.
+
+    Shape: `python` and `unpacked` are those of `introspect_stack`. What makes the rest valid is written last.
+    Raises: StackError as `introspect_stack` does.
+    """
+    described = introspect_stack(python, unpacked)
+    release = find_release(described["versions"]["llamafactory"])
+    (KEPT / release).mkdir(parents=True, exist_ok=True)
+    write_schemas(described, KEPT / release)
+    write_facts(described, KEPT)
+    return release
 
 
 def build_schema(described: Mapping[str, Any], kind: Kind) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from prep.cli.options import OUTPUT_FILE, dedup_option, force_option, json_option, parse_pairs, seed_option
+from prep.cli.options import (
+    OUTPUT_FILE,
+    decontaminate_option,
+    dedup_option,
+    force_option,
+    json_option,
+    parse_pairs,
+    seed_option,
+)
 from prep.cli.output import print_result, show_progress
 
 
@@ -30,6 +38,7 @@ from prep.cli.output import print_result, show_progress
     help="Percentage points that a share may be off, as rows are whole; half a row is always allowed.",
 )
 @dedup_option
+@decontaminate_option
 @seed_option
 @force_option
 @json_option
@@ -60,8 +69,9 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
         )
         for name, count in result.taken.items()
     ]
-    if result.duplicates:
-        rows.append(("duplicates", f"{result.duplicates:,} rows dropped"))
+    for what, count in (("contaminated", result.contaminated), ("duplicates", result.duplicates)):
+        if count:
+            rows.append((what, f"{count:,} rows dropped"))
     print_result(
         {
             "taken": result.taken,
@@ -70,6 +80,7 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
             "by": result.by,
             "sizes": result.sizes,
             "duplicates": result.duplicates,
+            "contaminated": result.contaminated,
             "output": output.as_posix(),
         },
         rows,

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
 @click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
 @click.option(
+    "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
+)
+@click.option(
     "--enable-thinking",
     type=click.Choice(["true", "false", "null"]),
     help="As in the YAML; what the file's think policy needs if not given.",
@@ -36,6 +39,7 @@ def stats(
     dataset_dir: Path,
     model: Path | None,
     template: str | None,
+    version: str,
     enable_thinking: str | None,
     mask_history: bool,
     packing: bool,
@@ -72,7 +76,7 @@ def stats(
     }
     options = StatsOptions(
         model=model,
-        template=TemplateOptions(template, thinks[enable_thinking], mask_history),
+        template=TemplateOptions(template, thinks[enable_thinking], mask_history, version=version),
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
