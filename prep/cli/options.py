@@ -60,6 +60,16 @@ def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
     return parsed
 
 
+decontaminate_option = click.option(
+    "--decontaminate",
+    type=INPUT_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
+    "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
+)
+
+
 def moved_option(*flags: str, to: str, is_flag: bool = False) -> Callable[[_Command], _Command]:
     """Return a hidden option that is no more: whoever still gives it is told the command that does its work."""
 
@@ -70,13 +80,3 @@ def moved_option(*flags: str, to: str, is_flag: bool = False) -> Callable[[_Comm
     return click.option(
         *flags, is_flag=is_flag, hidden=True, is_eager=True, expose_value=False, callback=refuse, help=f"Now {to}."
     )
-
-
-decontaminate_option = click.option(
-    "--decontaminate",
-    type=INPUT_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
-    "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
-)

@@ -19,7 +19,7 @@ FIXES = {
     LintRule.TURNS: "make the turns alternate, with the dataset's tags",
     LintRule.EMPTY: "fill it or take the row out",
     LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep repair FILE -o NEW",
-    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; repair does it",
+    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them too; lfc prep repair does it",
     LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
     LintRule.ANSWERS: "take the row out: nothing can be learnt from it",
     LintRule.LABEL: "write true for a good answer, false for a bad one; KTO needs rows of both",
