@@ -85,6 +85,14 @@ def batch(
     runs that were stopped or preempted. Ctrl-C, SIGTERM and `lfc launch stop NAME` stop the queue and its runs.
 
     \b
+    A whole sweep file, of four runs:
+      config: configs/medical.yaml
+      set: {num_train_epochs: 2}
+      grid:
+        learning_rate: [1e-4, 5e-5]
+        lora_rank: [8, 32]
+
+    \b
     Examples:
       lfc launch batch sweep.yaml --gpus 0,1,2,3
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight

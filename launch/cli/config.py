@@ -10,6 +10,7 @@ from launch.cli.options import version_option
 from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_findings, print_result
+from prep.errors import ConfigError
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def config_new(
     from launch.configs.config import new_config, parse_overrides
     from launch.configs.presets import find_preset
 
+    refuse_recipe(preset_name)
     preset = find_preset(preset_name)
     written = new_config(preset, output, parse_overrides(pairs), dataset_dir=dataset_dir, force=force)
     for note in written.notes:
@@ -110,6 +112,17 @@ def config_new(
         as_json=as_json,
         title=f"{output} from preset {preset.name}",
     )
+
+
+def refuse_recipe(name: str) -> None:
+    """Raise ConfigError when a name is that of a recipe and of no preset."""
+    from launch.configs.presets import list_presets
+    from launch.recipes.recipe import list_recipes
+
+    if name in list_recipes() and name not in {preset.name for preset in list_presets()}:
+        raise ConfigError(
+            f"'{name}' is a recipe, which goes the whole way; `config new` takes a preset", hint=f"lfc run {name}"
+        )
 
 
 @config.command("check")

@@ -8,6 +8,7 @@ import click
 from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_result
+from prep.errors import InputError
 
 if TYPE_CHECKING:
     from launch.results.summary import RunSummary
@@ -79,6 +80,8 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from launch.results.summary import list_figures, summarise_runs
     from launch.runs.folder import find_run
 
+    for name in (first, second):
+        refuse_batch(name)
     pair = summarise_runs([find_run(first), find_run(second)])
     differing = diff_values(pair[0].run.values, pair[1].run.values)
     names = ("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags")
@@ -100,6 +103,18 @@ def compare(first: str, second: str, as_json: bool) -> None:
         as_json=as_json,
         title=f"{first} and {second}: {len(differing)} config keys differ",
     )
+
+
+def refuse_batch(name: str) -> None:
+    """Raise InputError that names a batch's runs, when the name is a batch's."""
+    from launch.runs.batch_plan import is_batch, read_batch
+
+    if is_batch(name):
+        runs = ", ".join(f"{name}/{run.name}" for run in read_batch(name).runs)
+        raise InputError(
+            f"'{name}' is a batch; compare takes two runs, such as of {runs}",
+            hint=f"lfc launch report {name} compares all of them",
+        )
 
 
 def format_figure(summary: "RunSummary", name: str) -> str:

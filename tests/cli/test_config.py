@@ -181,3 +181,13 @@ def test_doctor_quick_as_json_exits_1_without_a_stack(tmp_path: Path) -> None:
     told = json.loads(result.stdout)
     assert told["can_train"] is False
     assert told["findings"][0]["key"] == "llamafactory"
+
+
+def test_config_new_of_a_recipe_says_how_recipes_are_run(tmp_path: Path) -> None:
+    result = run_config("new", "customer-service", "-o", tmp_path / "a.yaml")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: 'customer-service' is a recipe, which goes the whole way; `config new` takes a preset\n"
+        "  Try: lfc run customer-service\n",
+    )
+    assert not (tmp_path / "a.yaml").exists()

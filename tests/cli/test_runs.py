@@ -107,3 +107,17 @@ def test_report_lies_beside_the_runs_folder_if_no_place_is_given() -> None:
     result = run("report", "fast")
     assert "runs/fast.html" in result.stdout
     assert Path("runs/fast.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_compare_of_a_batch_names_its_runs_and_the_report() -> None:
+    from launch.runs.batch_plan import plan_batch
+
+    plan_batch("overnight", {"a": dict(VALUES), "b": dict(VALUES)}, ("cpu",), 1)
+    write_run(Path("runs/overnight/a"), {**VALUES, "output_dir": "saves/a"}, [3.0])
+    result = run("compare", "overnight", "fast")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: 'overnight' is a batch; compare takes two runs, such as of overnight/a, overnight/b\n"
+        "  Try: lfc launch report overnight compares all of them\n",
+    )
+    assert run("compare", "overnight/a", "fast").exit_code == 0
