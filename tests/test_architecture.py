@@ -20,16 +20,18 @@ MODULE_NAMES = {
 ARROWS = {
     "prep.cli": {
         *("prep.convert", "prep.combine", "prep.quality", "prep.registry", "prep.hub", "prep.tokens", "prep.rows"),
-        *("prep.formats", "prep.storage", "prep.parallel"),
+        *("prep.formats", "prep.inputs", "prep.storage", "prep.parallel"),
     },
     "prep.convert": {
-        *("prep.formats", "prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"),
+        *("prep.formats", "prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"),
+        "prep.parallel",
     },
     "prep.quality": {"prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
-    "prep.combine": {"prep.tokens", "prep.registry", "prep.rows", "prep.storage"},
+    "prep.combine": {"prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"},
     "prep.tokens": {"prep.rows", "prep.storage", "prep.parallel"},
     "prep.registry": {"prep.rows", "prep.storage"},
     "prep.formats": {"prep.rows"},
+    "prep.inputs": {"prep.rows", "prep.storage"},
     "prep.hub": {"prep.storage"},
     "prep.storage": {"prep.parallel"},
     "prep.rows": {"prep.storage"},
@@ -59,13 +61,11 @@ CLI = [path for path in MODULES if path.parent.name == "cli"]
 MOST_LINES = 400
 # Still to be split.
 TOO_LONG_STILL = {
-    "prep/cli/__init__.py",
     "launch/llamaboard/page.py",
     "launch/webui/start.py",
-    "prep/convert/convert.py",
 }
 # Still to be turned round.
-ARROWS_STILL = {("launch.llamaboard.files", "launch.runs"), ("prep.rows.readers", "prep.convert")}
+ARROWS_STILL = {("launch.llamaboard.files", "launch.runs")}
 MOST_MODULES = 14
 HEAVY = {
     "numpy",

@@ -21,7 +21,7 @@ from launch.cli.options import (
 )
 from launch.cli.root import launch
 from launch.runs.folder import RunState
-from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
 from prep.errors import StoppedError
 from prep.names import make_name

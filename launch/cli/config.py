@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.cli.options import version_option
 from launch.cli.root import launch, lfc
-from prep.cli import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_findings, print_result
 from prep.secrets import mask_values
 
@@ -71,6 +72,7 @@ def config_show(name: str, as_json: bool) -> None:
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
+@version_option
 @force_option
 @json_option
 def config_new(
@@ -126,10 +128,16 @@ def config_new(
     type=click.Choice(["train", "infer"]),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
+@click.option(
+    "--gpus", type=click.IntRange(0, 1024), help="Judge for this many GPUs; as many as there are if not given."
+)
 @click.option("--measure", is_flag=True, help="Measure the rows in the model's tokens, too: takes seconds.")
 @click.option("--strict", is_flag=True, help="Refuse warnings too.")
+@version_option
 @json_option
-def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, strict: bool, as_json: bool) -> None:
+def config_check(
+    path: Path, target: str, kind: "Kind | None", gpus: int | None, measure: bool, strict: bool, as_json: bool
+) -> None:
     """Find everything that is wrong with a YAML config before LLaMA-Factory is started.
 
     All faults at once, with line and column, the value seen, what is allowed, and the fix: keys and types
@@ -140,11 +148,12 @@ def config_check(path: Path, target: str, kind: "Kind | None", measure: bool, st
     Examples:
       lfc launch config check configs/medical.yaml
       lfc launch config check configs/medical.yaml --for gpu --strict
+      lfc launch config check configs/zero3.yaml --gpus 8
     """
     from launch.configs.config import check_config
     from launch.configs.rules import choose_machine
 
-    check = check_config(path, choose_machine(target), kind, measure=measure)
+    check = check_config(path, choose_machine(target, gpus), kind, measure=measure)
     refused = check.has_errors or (strict and bool(check.findings))
     if as_json:
         findings = [finding.as_dict() for finding in check.findings]

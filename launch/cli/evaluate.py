@@ -10,7 +10,7 @@ import click
 from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
 from launch.cli.root import launch
 from launch.cli.show import print_comparison, show_prediction
-from prep.cli import FOLDER, json_option
+from prep.cli.options import FOLDER, json_option
 from prep.cli.output import echo, print_findings, print_result
 from prep.errors import ConfigError
 from prep.secrets import mask_values

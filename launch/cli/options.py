@@ -1,6 +1,7 @@
 """What several commands take, and the checks that they share."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.output import echo, print_findings
+from prep.errors import UserError
+from prep.llamafactory import BASE_VERSION, VERSION_VARIABLE, find_unknown_release, find_version_facts
 from prep.names import check_name
 
 if TYPE_CHECKING:
@@ -21,6 +24,45 @@ cli_option = click.option(
     show_envvar=True,
     metavar="PROGRAM",
     help="The llamafactory-cli of another environment or checkout.",
+)
+
+
+def take_version(context: click.Context, _: click.Parameter, version: str | None) -> None:
+    """Judge by a version for as long as the command runs, in the processes that it starts too."""
+    if version:
+        find_version_facts(version)
+        before = os.environ.get(VERSION_VARIABLE)
+        os.environ[VERSION_VARIABLE] = version
+        context.call_on_close(lambda: _set_version(before))
+    elif release := find_unknown_release():
+        learn_version(release)
+
+
+def _set_version(version: str | None) -> None:
+    if version is None:
+        os.environ.pop(VERSION_VARIABLE, None)
+    else:
+        os.environ[VERSION_VARIABLE] = version
+
+
+def learn_version(release: str) -> None:
+    """Ask an installed LLaMA-Factory that is not known here, once; say so, and when it does not tell."""
+    from launch.configs.schema import keep_version
+
+    echo(f"LLaMA-Factory {release} is not known here: asking it once, which takes some seconds", err=True)
+    try:
+        keep_version(Path(sys.executable))
+    except (UserError, OSError) as error:
+        echo(f"Note: it does not tell: {error}; judged is by {BASE_VERSION}", err=True)
+
+
+version_option = click.option(
+    "--llamafactory-version",
+    metavar="VERSION",
+    is_eager=True,
+    expose_value=False,
+    callback=take_version,
+    help="Judge by this version of LLaMA-Factory; by the installed one if not given.",
 )
 
 

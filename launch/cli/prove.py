@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.config import format_setting
+from launch.cli.options import version_option
 from launch.cli.root import launch
-from prep.cli import FOLDER, INPUT_FILE, json_option
+from prep.cli.options import FOLDER, INPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ _SHOWN_ROWS = 20
 @click.option("--dataset", "datasets", multiple=True, help="Compare these registered rows, too. May be repeated.")
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
 @click.option("--rows", "most_rows", type=click.IntRange(1), default=200, show_default=True, help="Rows of each.")
-@click.option(
-    "--llamafactory-version", "version", default="", help="Judge by this version; the installed if not given."
-)
+@version_option
 @json_option
 def prove(
     model: str,
@@ -37,7 +36,6 @@ def prove(
     datasets: tuple[str, ...],
     dataset_dir: Path,
     most_rows: int,
-    version: str,
     as_json: bool,
 ) -> None:
     """Compare LLaMA-Factory's template with the model's own chat template, token by token.
@@ -58,7 +56,7 @@ def prove(
     """
     from launch.configs.prove import Asked, answer
 
-    asked = Asked(model, template, config_path, datasets, dataset_dir, most_rows, version)
+    asked = Asked(model, template, config_path, datasets, dataset_dir, most_rows)
     result = answer(asked)
     if as_json:
         print_result(describe_answer(result), [], as_json=True, title="")

@@ -11,7 +11,7 @@ import click
 from launch.cli.options import cli_option, dry_run_option, fresh_option
 from launch.cli.root import launch, lfc
 from launch.cli.show import print_comparison, show_status
-from prep.cli import FOLDER, OUTPUT_FILE, json_option
+from prep.cli.options import FOLDER, OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 from prep.errors import ChildFailedError
 

@@ -7,7 +7,7 @@ import click
 
 from launch.cli.config import format_setting
 from launch.cli.root import launch
-from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_result
 
 if TYPE_CHECKING:

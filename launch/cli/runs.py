@@ -18,7 +18,7 @@ from launch.cli.options import (
 from launch.cli.root import launch
 from launch.cli.show import show_prediction, show_training
 from launch.runs.folder import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
-from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 from prep.errors import OutputError, UserError
 from prep.secrets import mask_text

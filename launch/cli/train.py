@@ -21,7 +21,7 @@ from launch.cli.root import launch
 from launch.cli.runs import print_detached, print_dry_run, print_trained
 from launch.cli.show import show_training
 from launch.runs.folder import choose_run_folder, read_run
-from prep.cli import OUTPUT_FILE, json_option
+from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
 from prep.errors import ConfigError
 

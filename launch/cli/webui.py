@@ -9,7 +9,7 @@ import click
 
 from launch.cli.options import cli_option, dry_run_option, find_cli
 from launch.cli.root import launch
-from prep.cli import FOLDER, OUTPUT_FILE, force_option
+from prep.cli.options import FOLDER, OUTPUT_FILE, force_option
 from prep.cli.output import echo
 
 if TYPE_CHECKING:

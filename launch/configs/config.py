@@ -22,7 +22,15 @@ from launch.configs.models import find_model_template
 from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
-from launch.configs.schema import Kind, find_schema_faults, guess_kind, read_schema, read_schema_text, schema_name
+from launch.configs.schema import (
+    Kind,
+    find_foreign_fault,
+    find_schema_faults,
+    guess_kind,
+    read_schema,
+    read_schema_text,
+    schema_name,
+)
 from launch.machine.variables import is_enabled
 from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts
@@ -220,6 +228,8 @@ def check_values(
     cutoffs: "Mapping[str, CutoffAdvice] | None" = None,
 ) -> list[Finding]:
     """Find everything that is wrong with a config's values; `path` is where it stands or will stand."""
+    if foreign := find_foreign_fault(values):
+        return [foreign.at(str(path or ""))]
     schema = read_schema(kind)
     extra_allowed = is_enabled("ALLOW_EXTRA_ARGS", os.environ)
     known = {key: value for key, value in values.items() if key in schema["properties"] or not extra_allowed}

@@ -15,6 +15,7 @@ from launch.prove.chat_template import read_chat_template
 from launch.prove.proof import Encode, Proof, prove
 from launch.prove.served import Served, list_served
 from prep.errors import InputError, UserError
+from prep.llamafactory import find_version_facts, list_shipped
 from prep.registry.dataset import find_dataset
 from prep.tokens.turns import TemplateOptions
 
@@ -31,7 +32,6 @@ class Asked:
     datasets: tuple[str, ...] = ()
     dataset_dir: Path = Path("data")
     most_rows: int = 200
-    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,12 @@ def answer(asked: Asked) -> Answer:
     notes: list[str] = []
     rows = _read_rows(asked, values, options, notes)
     encode = _load_encode(folder, notes)
+    facts = find_version_facts()
+    if facts.folder is not None:
+        notes.append(
+            f"LLaMA-Factory {facts.version} told its templates itself; how it fills them is held equal for "
+            f"{', '.join(list_shipped())} alone"
+        )
     proof = prove(chat, options, make_cases(options.rules), rows, encode)
     return Answer(folder, proof, list_served(chat, options), encode is not None, notes)
 
@@ -90,10 +96,10 @@ def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> Tem
     """Return the keys that decide how rows are written: the options given, the config's, the model's."""
     template = asked.template or values.get("template")
     if not template:
-        found = find_model_template(asked.model, asked.version)
+        found = find_model_template(asked.model)
         candidates = found.candidates
         if found.template is None:
-            found = find_model_template(str(folder), asked.version)
+            found = find_model_template(str(folder))
         template = found.template
         if template is None:
             known = (
@@ -107,7 +113,6 @@ def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> Tem
         values.get("enable_thinking", True),
         bool(values.get("mask_history")),
         values.get("preserve_thinking"),
-        version=asked.version,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from launch.configs.document import format_value, show_value, suggest_names
 from prep.errors import StackError
-from prep.llamafactory import find_release, find_version_facts
+from prep.llamafactory import KEPT, find_release, find_version_facts
 from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import encode_json, open_atomic
 
@@ -29,9 +29,21 @@ _INTROSPECT_TIMEOUT_S = 300
 
 _LISTS = {"strings": "string", "numbers": "number"}
 # Wider than the annotations, as TrainingArguments.__post_init__ of transformers 5.6 handles them.
-_WIDER_TYPES = {"fsdp": {"boolean"}}
+_WIDER_TYPES = {"fsdp": {"boolean"}, "resume_from_checkpoint": {"boolean"}}
 # Nearer than `batch_size` and `val_size`: one or two letters of a long name.
 _SLIP = 0.84
+# The keys by which another program's YAML is known.
+_CONFIG_NEW = "lfc launch config new PRESET -o FILE"
+_FOREIGN = (
+    (
+        {"compute_environment", "distributed_type"},
+        "a config of accelerate",
+        "accelerate launch --config_file FILE …",
+    ),
+    ({"zero_optimization"}, "a config of DeepSpeed", "deepspeed: FILE in a training YAML"),
+    ({"model", "train_dataset"}, "a config of LLaMA-Factory's new trainer (USE_V1)", _CONFIG_NEW),
+    ({"base_model", "datasets"}, "a config of axolotl", _CONFIG_NEW),
+)
 _INT64 = 1 << 63
 # `.inf` there means that nothing is clipped, and the norm is still logged.
 _MAY_BE_INFINITE = ("max_grad_norm",)
@@ -66,8 +78,10 @@ def guess_kind(values: Mapping[str, Any]) -> Kind:
 
 
 def read_schema_text(kind: str) -> str:
-    """Return a shipped schema as it stands: `train`, `infer`, or one of OTHER_SCHEMAS."""
-    return (files("llamafactory_configs") / "schemas" / _file_name(kind)).read_text(encoding="utf-8")
+    """Return a schema as it stands: `train`, `infer`, or one of OTHER_SCHEMAS."""
+    if kind in OTHER_SCHEMAS:
+        return (files("llamafactory_configs") / "schemas" / OTHER_SCHEMAS[kind]).read_text(encoding="utf-8")
+    return find_version_facts().read_schema_text(kind)
 
 
 def install_schemas(folder: Path) -> list[Path]:
@@ -122,8 +136,10 @@ def write_facts(described: Mapping[str, Any], folder: Path) -> list[Path]:
     told = folder / find_release(described["versions"]["llamafactory"])
     told.mkdir(parents=True, exist_ok=True)
     contents = {
-        "templates": {key: described[key] for key in ("templates", "tool_prompts", "strips_lone_tools")},
         "models": described["models"],
+        "templates": {
+            key: described[key] for key in ("templates", "tool_prompts", "strips_lone_tools", "discards_thoughts")
+        },
     }
     paths = []
     for name, content in contents.items():
@@ -131,6 +147,20 @@ def write_facts(described: Mapping[str, Any], folder: Path) -> list[Path]:
             out.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         paths.append(told / f"{name}.json")
     return paths
+
+
+def keep_version(python: Path, unpacked: Path | None = None) -> str:
+    """Ask a LLaMA-Factory once for what it knows, keep that in this project, and return its release.
+
+    Shape: `python` and `unpacked` are those of `introspect_stack`. What makes the rest valid is written last.
+    Raises: StackError as `introspect_stack` does.
+    """
+    described = introspect_stack(python, unpacked)
+    release = find_release(described["versions"]["llamafactory"])
+    (KEPT / release).mkdir(parents=True, exist_ok=True)
+    write_schemas(described, KEPT / release)
+    write_facts(described, KEPT)
+    return release
 
 
 def build_schema(described: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
@@ -153,6 +183,9 @@ def build_schema(described: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
 
 def _build_property(item: Mapping[str, Any]) -> dict[str, Any]:
     kinds = set(item["types"]) | _WIDER_TYPES.get(item["name"], set())
+    if "boolean" in kinds:
+        # An empty value is null, and null is no.
+        kinds.add("null")
     if item["choices"] and kinds <= {"null"}:
         # Editors complete from an enum; null stands beside it.
         allowed: list[dict[str, Any]] = [{"enum": item["choices"]}]
@@ -164,6 +197,14 @@ def _build_property(item: Mapping[str, Any]) -> dict[str, Any]:
     if "deprecated" in item["help"].lower():
         built["deprecated"] = True
     return {**built, "anyOf": allowed} if len(allowed) > 1 else {**built, **(allowed[0] if allowed else {})}
+
+
+def find_foreign_fault(values: Mapping[str, Any]) -> Finding | None:
+    """Return what is wrong with a YAML that was written for another program, None with one for LLaMA-Factory."""
+    for markers, what, fix in _FOREIGN:
+        if markers <= values.keys() and "model_name_or_path" not in values:
+            return at_key("", f"it is {what}: lfc checks what LLaMA-Factory's trainer reads", fix, rule="foreign")
+    return None
 
 
 def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Finding]:
@@ -230,6 +271,9 @@ def accepts(value: Any, schema: Mapping[str, Any]) -> bool:
 def describe_allowed(schema: Mapping[str, Any]) -> str:
     """Say in words what a property allows: `a whole number or null`."""
     parts = schema.get("anyOf", [schema])
+    if isinstance(schema.get("default"), bool):
+        # It is taken, and means no: nobody would write it.
+        parts = [part for part in parts if part.get("type") != "null"]
     words = []
     for part in parts:
         if "enum" in part:

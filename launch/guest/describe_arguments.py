@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import enum
 import importlib.metadata
+import inspect
 import json
 import os
 import pathlib
@@ -182,6 +183,9 @@ def describe_arguments() -> dict[str, Any]:
             if name.endswith("_TOOL_PROMPT")
         },
         "strips_lone_tools": strips_lone_tools(TEMPLATES["qwen3"]),
+        # Until 0.9.5 the thoughts of earlier answers stayed, whatever was masked.
+        "discards_thoughts": "discarding_history_cot"
+        in inspect.signature(TEMPLATES["qwen3"].encode_multiturn).parameters,
         "fields": list(fields.values()),
     }
 

@@ -121,7 +121,8 @@ def _measure(path: Path) -> int:
 
 
 def _convert(recipe: Mapping[str, Any], label: str, path: Path, work: Path, *, whole: bool) -> None:
-    from prep.convert.convert import ConvertOptions, convert_files
+    from prep.convert.convert import convert_files
+    from prep.convert.options import ConvertOptions
     from prep.rows.thinking import ThinkPolicy
 
     source = recipe["sources"][label]

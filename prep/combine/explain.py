@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError
+from prep.inputs.formats import read_rows
+from prep.inputs.reader import SourceRow
 from prep.rows.origins import Origin, explain_broken_way
-from prep.rows.readers import SourceRow, find_kind, read_rows
 from prep.rows.records import has_thought
 from prep.rows.row_file import RowFile
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
@@ -75,7 +76,6 @@ def _look_at_source(path: Path, size: int, row: int) -> tuple[str, dict[str, Any
             return "the file is not there any more", None
         if path.stat().st_size != size:
             return "the file was changed since", None
-        find_kind(path)
         rows = (candidate for candidate in read_rows(path) if candidate.number == row)
         found = next(rows, None)
         return "as it was", _as_json(found.values) if isinstance(found, SourceRow) else None

@@ -137,13 +137,16 @@ def _take(groups: Groups, picked: Counter[int]) -> tuple[Groups, Groups]:
 def _fill(groups: Groups, rooms: dict[str, int], sides: dict[str, Groups]) -> Groups:
     """Put groups where they fit, in their order; return those that fit nowhere."""
     left = []
-    for group in groups:
-        side = next((side for side, room in rooms.items() if room >= len(group)), None)
-        if side is None:
-            left.append(group)
+    for place, group in enumerate(groups):
+        for side, room in rooms.items():
+            if room >= len(group):
+                sides[side].append(group)
+                rooms[side] -= len(group)
+                break
         else:
-            sides[side].append(group)
-            rooms[side] -= len(group)
+            left.append(group)
+            if not any(rooms.values()):
+                return [*left, *groups[place + 1 :]]
     return left
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
+from prep.inputs.formats import read_values
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.kinds import Form
@@ -220,7 +221,7 @@ def _drop_contaminated(
     """Take the rows that stand in a benchmark out of `indices`, and tell of them."""
     from prep.rows.duplicates.contamination import Benchmarks, describe_contaminated
 
-    benchmarks = Benchmarks(options.decontaminate)
+    benchmarks = Benchmarks(options.decontaminate, read_values)
     for name, file in files.items():
         kept = array("Q")
         rows, place = file.read_rows(), 0

@@ -13,11 +13,12 @@ from prep.combine.groups import join_groups, number_conversations, number_keys
 from prep.combine.hold_out import SIDES, assign_sides
 from prep.combine.row_set import RowSet
 from prep.errors import InputError, UserError
+from prep.inputs.formats import read_rows
+from prep.inputs.reader import SourceRow
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
 from prep.registry.dataset_info import FILE_NAME, read_registry
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.questions import hash_text, normalise_question
-from prep.rows.readers import SourceRow, read_rows
 from prep.rows.row_file import RowFile
 from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import open_outputs

@@ -1,39 +1,35 @@
 """The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
 
-import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prep.convert.inputs import (
     InputHashes,
     InputWatch,
+    OpenedInputs,
     check_texts,
     describe_input_file,
     open_inputs,
     recognise_inputs,
 )
-from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.media import MediaFolders
-from prep.convert.parquet import convert_parquet
+from prep.convert.options import ConvertOptions, ConvertResult
 from prep.convert.probe import settle_plan
-from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult, convert_rows
-from prep.convert.where import all_hold, parse_condition
-from prep.errors import InputError, RecordError, RejectsError
+from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult
+from prep.convert.stream import RowStream
+from prep.convert.where import parse_condition
+from prep.errors import InputError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
-from prep.parallel.threads import WorkAhead
+from prep.inputs.formats import read_values
+from prep.inputs.reader import InputFile
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
 from prep.rows.kinds import Kind
-from prep.rows.line_blocks import MAX_LINE_BYTES, read_blocks, read_byte_blocks
-from prep.rows.readers import BadRow, InputFile, SourceRow, read_rows
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.atomic import AtomicFile
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
@@ -41,75 +37,11 @@ from prep.storage.outputs import OutputSet, open_outputs, refuse_inputs
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
-    from prep.parallel.processes import WorkerPool
     from prep.rows.duplicates.contamination import ContaminationFilter
 
 Progress = Callable[[int], None]
 
-_SHARD_ROWS = 500
-_RANGE_BYTES = 1 << 20
-_BLOCK_BYTES = 2 << 20
-_BLOCKS_AHEAD = 4
 _LARGEST_KEPT_BYTES = 16 << 20
-# Below this, starting processes takes longer than they save.
-_PARALLEL_BYTES = 48 << 20
-
-
-@dataclass(frozen=True)
-class ConvertOptions:
-    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
-
-    `drop` are columns that are left out although they may carry meaning; `label_is` takes the rows with this
-    label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
-    keep, `media` names columns that rows beyond the first may have.
-    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
-    than `max_tokens` tokens of `model` is dropped, rejected or kept, as `on_long` says.
-    """
-
-    format: str | None = None
-    policy: ThinkPolicy = ThinkPolicy.TAGGED
-    column_map: dict[str, str] = field(default_factory=dict)
-    turns: str = "expand"
-    system: str = ""
-    drop: tuple[str, ...] = ()
-    label_is: bool | None = None
-    media: tuple[str, ...] = ()
-    media_dir: Path | None = None
-    missing_media: str = "reject"
-    where: tuple[str, ...] = ()
-    limit: int | None = None
-    sample: int | None = None
-    seed: int = 42
-    dedup: str | None = None
-    decontaminate: tuple[Path, ...] = ()
-    max_tokens: int | None = None
-    model: Path | None = None
-    on_long: str = "reject"
-    max_rejects: int = 0
-    max_line_bytes: int = MAX_LINE_BYTES
-    workers: int | None = None
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class ConvertResult:
-    """What a conversion did; `unused_columns` were in the input and are not in the output.
-
-    `output` is None when every row calls tools; those rows are in `tools_output`, in ShareGPT form.
-    `left_out` are files of a folder that hold no rows.
-    """
-
-    format: str
-    kind: Kind
-    counts: dict[str, int]
-    unused_columns: list[str]
-    output: Path | None
-    rejects: Path | None
-    tools_output: Path | None = None
-    duplicates: Path | None = None
-    too_long: Path | None = None
-    contaminated: Path | None = None
-    left_out: list[Path] = field(default_factory=list)
 
 
 def convert_files(
@@ -125,18 +57,19 @@ def convert_files(
     check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
     _keep_freed_memory()
     with ExitStack() as stack:
-        files, left_out = open_inputs(inputs, options.max_line_bytes, stack)
+        opened = open_inputs(inputs, options.reading, stack)
+        files = [reader.file for reader in opened.readers]
         watch = InputWatch(files)
         for file in files:
             # A broken manifest is told of now, and not when all is converted.
             read_manifest(file.path)
-        hashes = InputHashes(files, stack)
-        source, columns = recognise_inputs(files, options.format, options.column_map, options.drop)
+        hashes = InputHashes(opened.readers, stack)
+        source, columns = recognise_inputs(opened.readers, options.format, options.column_map, options.drop)
         names = _OutputNames.of(output)
         refuse_inputs(names, [*(file.path for file in files), *options.decontaminate])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
-        plan = settle_plan(_make_plan(source, output, files, options), files, columns)
-        stream = _Stream(plan, files, options, hashes, stack)
+        plan = settle_plan(_make_plan(source, output, files, options), opened.readers, columns)
+        stream = RowStream(plan, opened.readers, options, hashes, stack)
         run = _Run(names, outputs, options, columns)
         for index, shard in stream.read():
             run.take(index, shard)
@@ -145,7 +78,7 @@ def convert_files(
             describe_input_file(file, hashes.of(index), run.rows_of[index]) for index, file in enumerate(files)
         ]
         watch.check()
-        return run.finish(stream.plan, described, left_out)
+        return run.finish(stream.plan, described, opened)
 
 
 def _keep_freed_memory() -> None:
@@ -171,6 +104,9 @@ def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
+        fixes=options.fix_turns,
+        roles=tuple(options.roles.items()),
+        may_lack_open=options.may_lack_open,
     )
 
 
@@ -179,138 +115,10 @@ def _make_length_limit(options: ConvertOptions) -> "LengthLimit | None":
         return None
     from prep.convert.length_limit import LengthLimit, LengthMeter
 
-    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model)
+    limit = LengthLimit.of(options.max_tokens, options.on_long, options.model, options.template)
     # A tokenizer that cannot be used is told of here, before other processes fail on it.
     LengthMeter(limit, options.policy)
     return limit
-
-
-class _Stream:
-    """The shards of all files in their order."""
-
-    def __init__(
-        self,
-        plan: ConvertPlan,
-        files: Sequence[InputFile],
-        options: ConvertOptions,
-        hashes: InputHashes,
-        stack: ExitStack,
-    ) -> None:
-        self.plan = plan
-        self._files = files
-        self._options = options
-        self._stack = stack
-        self._pool: WorkerPool[LineRange, ShardResult] | None = None
-        self._hashes = hashes
-
-    def read(self) -> Iterator[tuple[int, ShardResult]]:
-        """Yield (the file's index, shard) for every file."""
-        if self._options.limit is not None or self._options.sample is not None:
-            yield from self._read_chosen()
-            return
-        for index, file in enumerate(self._files):
-            if (workers := self._count_workers(file)) > 1:
-                shards = self._read_parallel(index, file, workers)
-            elif file.kind.startswith("jsonl"):
-                shards = self._read_lines(index, file)
-            else:
-                shards = self._read_alone(file)
-            with closing(shards):
-                for shard in shards:
-                    yield index, shard
-
-    def _read_alone(self, file: InputFile) -> Generator[ShardResult, None, None]:
-        if file.kind == "parquet":
-            yield from convert_parquet(self.plan, file)
-        else:
-            rows = read_rows(file.path, file.max_line_bytes)
-            while shard := list(islice(rows, _SHARD_ROWS)):
-                yield convert_rows(self.plan, shard, file.name, file.label)
-
-    def _count_workers(self, file: InputFile) -> int:
-        """Return how many processes convert a file: several when it is large, and keeps the interpreter busy."""
-        if file.kind != "jsonl" or file.path.stat().st_size < _PARALLEL_BYTES:
-            return 1
-        with closing(read_blocks(file.path, max_line_bytes=file.max_line_bytes)) as blocks:
-            first = next(blocks)
-        if LineConverter(self.plan, file.name, file.label).is_mostly_plain(first.data):
-            return 1
-        from prep.parallel.processes import count_workers
-
-        return self._options.workers or count_workers()
-
-    def _read_lines(self, index: int, file: InputFile) -> Generator[ShardResult, None, None]:
-        """Read and hash in a thread, convert here."""
-        digest = hashlib.sha256()
-
-        def read() -> Generator[bytes, None, None]:
-            for data in read_byte_blocks(file.path, file.kind, _BLOCK_BYTES, file.max_line_bytes):
-                digest.update(data)
-                yield data
-
-        converter = LineConverter(self.plan, file.name, file.label)
-        with closing(WorkAhead(read(), _BLOCKS_AHEAD)) as blocks:
-            for data in blocks:
-                yield converter.convert(data, converter.next_row)
-        if file.kind == "jsonl":
-            self._hashes.note(index, digest.hexdigest())
-
-    def _read_parallel(self, index: int, file: InputFile, workers: int) -> Generator[ShardResult, None, None]:
-        """Find the lines' ends and hash here, convert in the other processes."""
-        from prep.parallel.processes import WorkerPool
-
-        digest = hashlib.sha256()
-
-        def find_ranges() -> Iterator[LineRange]:
-            for block in read_blocks(file.path, size=_RANGE_BYTES, max_line_bytes=file.max_line_bytes):
-                digest.update(block.data)
-                yield LineRange(file, block.start, len(block.data), block.first_row)
-
-        if self._pool is None:
-            self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
-        yield from self._pool.map(find_ranges())
-        self._hashes.note(index, digest.hexdigest())
-
-    def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
-        """Convert the rows that --limit and --sample choose, one after the other."""
-        chosen = self._choose_rows()
-        passed = 0
-        for index, file in enumerate(self._files):
-            rows = []
-            for row in read_rows(file.path, file.max_line_bytes):
-                takes = self._passes(row)
-                if not takes or chosen is None or passed in chosen:
-                    rows.append(row)
-                passed += takes
-                if len(rows) == _SHARD_ROWS:
-                    yield index, convert_rows(self.plan, rows, file.name, file.label)
-                    rows = []
-                if passed == self._options.limit:
-                    break
-            yield index, convert_rows(self.plan, rows, file.name, file.label)
-            if passed == self._options.limit:
-                return
-
-    def _choose_rows(self) -> set[int] | None:
-        """Draw the sample among the rows that pass --where, and are within the limit."""
-        import random
-
-        if self._options.sample is None:
-            return None
-        total = sum(self._passes(row) for file in self._files for row in read_rows(file.path, file.max_line_bytes))
-        total = min(total, self._options.limit or total)
-        # random.Random's sample is the same on every machine and Python since 3.11.
-        rng = random.Random(self._options.seed)  # noqa: S311 - a draw, not a secret
-        return set(rng.sample(range(total), min(self._options.sample, total)))
-
-    def _passes(self, row: SourceRow | BadRow) -> bool:
-        """Whether a row counts for --limit; a broken one does, and is rejected."""
-        if isinstance(row, BadRow):
-            return True
-        try:
-            return all_hold(self.plan.where, row.values)
-        except RecordError:
-            return True
 
 
 class _OutputNames(NamedTuple):
@@ -351,7 +159,7 @@ class _Run:
             from prep.rows.duplicates import contamination
 
             self._counts["contaminated"] = 0
-            found = contamination.ContaminationFilter(options.decontaminate)
+            found = contamination.ContaminationFilter(options.decontaminate, read_values)
             self._filters["contaminated"] = names.contaminated, found
         if options.dedup:
             self._filters["duplicates"] = names.duplicates, DuplicateFilter(options.dedup)
@@ -373,7 +181,7 @@ class _Run:
         self._files[self._names.rejects].write(shard.rejects)
         self._files[self._names.too_long].write(shard.too_long)
 
-    def finish(self, plan: ConvertPlan, inputs: list[dict[str, Any]], left_out: list[Path]) -> ConvertResult:
+    def finish(self, plan: ConvertPlan, inputs: list[dict[str, Any]], opened: OpenedInputs) -> ConvertResult:
         """Publish the outputs that hold something; raises RejectsError or InputError without them."""
         counts, names = self._counts, self._names
         if counts["rejects"] > self._options.max_rejects:
@@ -401,7 +209,8 @@ class _Run:
             duplicates=kept[names.duplicates],
             too_long=kept[names.too_long],
             contaminated=kept[names.contaminated],
-            left_out=left_out,
+            left_out=opened.left_out,
+            notes=opened.notes,
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
@@ -448,7 +257,7 @@ class _Run:
             options["seed"] = self._options.seed
         if limit := plan.length_limit:
             options |= {"max_tokens": limit.max_tokens, "on_long": limit.on_long}
-            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256}
+            options |= {"tokenizer": limit.tokenizer, "tokenizer_sha256": limit.sha256, "template": limit.template}
         return Manifest(
             step="convert",
             options=options,

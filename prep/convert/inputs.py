@@ -6,31 +6,51 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from prep.convert.parquet import read_columns
 from prep.errors import InputError, UserError
-from prep.formats import SOURCES, Source, check_column_map, list_columns, recognise_source
+from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
+from prep.formats.columns import suggest_map, write_map
+from prep.inputs.files import FoundInputs, find_inputs
+from prep.inputs.formats import open_reader
+from prep.inputs.lines import LinesReader
+from prep.inputs.reader import InputFile, Reader, ReadOptions, SourceRow
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
-from prep.rows.readers import InputFile, SourceRow, find_inputs, read_rows
 from prep.storage.fingerprints import Fingerprint, hash_file
 from prep.storage.manifests import describe_making
 from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
-_PEEK_ROWS = 200
+_MOST_NOTES = 20
+_LOOKED_AT_ROWS = 50
 
 
-def open_inputs(
-    inputs: Sequence[Path], max_line_bytes: int, stack: ExitStack
-) -> tuple[list[InputFile], list[Path]]:
-    """Return the files to convert, and what was left out of folders; the stack keeps a copy of stdin."""
-    if STDIN not in inputs:
-        return find_inputs(inputs, max_line_bytes)
-    if len(inputs) > 1:
+class OpenedInputs(NamedTuple):
+    """What reads each input, what was left out of folders, and what was found out on the way, in words."""
+
+    readers: list[Reader]
+    left_out: list[Path]
+    found_notes: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """Say how inputs are read, each with its file; of very many alike, the first ones."""
+        of_readers = [f"{reader.file.name}: {note}" for reader in self.readers for note in reader.notes]
+        notes = self.found_notes + of_readers
+        more = len(notes) - _MOST_NOTES
+        return notes if more <= 0 else [*notes[:_MOST_NOTES], f"and {more:,} more inputs that were looked into"]
+
+
+def open_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) -> OpenedInputs:
+    """Return what reads the files to convert; the stack keeps a copy of stdin."""
+    if STDIN in inputs and len(inputs) > 1:
         raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    return [_keep_stdin(max_line_bytes, stack)], []
+    if STDIN in inputs:
+        found = FoundInputs([_keep_stdin(options.max_line_bytes, stack)])
+    else:
+        found = find_inputs(inputs, options)
+    return OpenedInputs([open_reader(file, options) for file in found.files], found.left_out, found.notes)
 
 
 def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
@@ -42,11 +62,11 @@ def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
     with explain_os_error(path), path.open("wb") as stream:
         for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, max_line_bytes):
             stream.write(data)
-    return InputFile(path, "stdin", "jsonl", "-", max_line_bytes)
+    return InputFile(path, "stdin", "-", max_line_bytes)
 
 
 def recognise_inputs(
-    files: Sequence[InputFile],
+    readers: Sequence[Reader],
     format_name: str | None,
     column_map: Mapping[str, str],
     dropped: Collection[str] = (),
@@ -57,9 +77,9 @@ def recognise_inputs(
     source = SOURCES[format_name] if format_name else None
     seen: set[str] = set()
     there: set[str] = set()
-    for file in files:
-        found = _peek_columns(file)
-        if found is None:
+    for reader in readers:
+        found = reader.read_columns()
+        if not found:
             continue
         columns = [column for column in found if column not in dropped]
         there.update(found)
@@ -68,7 +88,8 @@ def recognise_inputs(
             if not seen:
                 check_column_map(source, columns, column_map)
         except InputError as error:
-            raise InputError(f"{file.name}: {error}", hint=error.hint) from error
+            hint = (_suggest(reader, columns) if isinstance(error, UnknownFormatError) else "") or error.hint
+            raise InputError(f"{reader.file.name}: {error}", hint=hint) from error
         seen |= set(columns)
     absent = sorted(set(dropped) - there)
     if absent and there:
@@ -79,15 +100,11 @@ def recognise_inputs(
     return source, seen
 
 
-def _peek_columns(file: InputFile) -> list[str] | None:
-    """Return the columns of a file's first rows, in their order; None when none of them is an object."""
-    if file.kind == "parquet":
-        return read_columns(file) or None
-    rows = (
-        row for row in islice(read_rows(file.path, file.max_line_bytes), _PEEK_ROWS) if isinstance(row, SourceRow)
-    )
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    return columns or None
+def _suggest(reader: Reader, columns: Sequence[str]) -> str:
+    """Return the options that read a file of no known format, judged by its columns and first rows; "" for none."""
+    rows = [row.values for row in islice(reader.read_rows(), _LOOKED_AT_ROWS) if isinstance(row, SourceRow)]
+    mapping = suggest_map(columns, rows)
+    return f"{write_map(mapping)}, if that is what they hold" if mapping else ""
 
 
 class InputWatch:
@@ -105,10 +122,10 @@ class InputWatch:
 class InputHashes:
     """The files' sha256; of those that are not hashed while read, a thread works it out from the start on."""
 
-    def __init__(self, files: Sequence[InputFile], stack: ExitStack) -> None:
-        self._files = files
+    def __init__(self, readers: Sequence[Reader], stack: ExitStack) -> None:
+        self._files = [reader.file for reader in readers]
         self._known: dict[int, str] = {}
-        indices = [index for index, file in enumerate(files) if file.kind != "jsonl"]
+        indices = [index for index, reader in enumerate(readers) if not _is_hashed_while_read(reader)]
         self._coming: Iterator[tuple[int, str]] = iter(())
         if indices:
             stop = threading.Event()
@@ -129,6 +146,10 @@ class InputHashes:
     def _hash(self, indices: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
         for index in indices:
             yield index, hash_file(self._files[index].path, stop.is_set)
+
+
+def _is_hashed_while_read(reader: Reader) -> bool:
+    return isinstance(reader, LinesReader) and not reader.is_packed
 
 
 def describe_input_file(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:

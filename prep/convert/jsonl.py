@@ -12,8 +12,8 @@ from prep.convert.kernel import LineForm, LineKernel, escape_json, has_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
+from prep.inputs.reader import InputFile, SourceRow, parse_line, parse_lines
 from prep.rows.line_blocks import count_lines, split_lines
-from prep.rows.readers import InputFile, SourceRow, parse_line, parse_lines
 from prep.rows.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy
 from prep.storage.os_errors import explain_read_error
 

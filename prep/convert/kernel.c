@@ -137,11 +137,37 @@ static int starts_with(const byte *at, const byte *end, const char *text) {
     return (size_t)(end - at) >= size && !memcmp(at, text, size);
 }
 
-/* Whether a '<' may begin a think tag or chat markup; a backslash near it may hide one. */
+/* Skip up to three blanks, as tags may have them between their parts. */
+static const byte *skip_few_blanks(const byte *at, const byte *end) {
+    for (int left = 3; left && at < end && (*at == ' ' || *at == '\t'); left--) at++;
+    return at;
+}
+
+/* Whether a '<' may begin Qwen3's think tags, any closing tag of a thought, or chat markup; a backslash near it may
+ * hide one. Other opening tags count only where a text begins. */
 static int may_be_markup(const byte *at, const byte *end, int is_json) {
+    enum { NEAR = 12 };
     if (starts_with(at, end, "<|") || starts_with(at, end, "<think>") || starts_with(at, end, "</think>")) return 1;
-    size_t near = (size_t)(end - at) < 8 ? (size_t)(end - at) : 8;
-    return is_json && memchr(at, '\\', near) != NULL;
+    size_t near = (size_t)(end - at) < NEAR ? (size_t)(end - at) : NEAR;
+    if (is_json && memchr(at, '\\', near) != NULL) return 1;
+    const byte *name = skip_few_blanks(at + 1, end);
+    if (name == end || *name != '/') return 0;
+    name = skip_few_blanks(name + 1, end);
+    if (end - name < 2) return 0;
+    byte first = name[0] | 0x20, second = name[1] | 0x20;
+    return (first == 't' && second == 'h') || (first == 'r' && second == 'e');
+}
+
+/* Whether a text begins as markup of a thought does (prep/rows/thinking.py, MARKUPS): a bracket of any width, or a
+ * heading whose first word could be one of its. */
+static int may_begin_thought(const byte *at, const byte *end) {
+    if (at == end) return 0;
+    if (*at == '<' || *at == '&') return 1;
+    if (starts_with(at, end, "\xEF\xBC\x9C") || starts_with(at, end, "\xE2\x97\x81")) return 1;
+    if (*at == '[') return end - at > 1 && (at[1] | 0x20) == 't';
+    if (*at != '#' && *at != '*') return 0;
+    while (at < end && (*at == '#' || *at == '*' || *at == ' ' || *at == '\t' || *at == '\\')) at++;
+    return at < end && ((*at | 0x20) == 't' || (*at | 0x20) == 'r' || *at == 0xE6);
 }
 
 /* The bytes of the white space that a text begins with, as Python's str.strip() knows it; 0 when it does not. */
@@ -410,6 +436,7 @@ static int put_value(Writer *out, Piece value) {
     const byte *begin = out->at, *end = copy_json(value.at, value.at + value.size, out->at);
     if (!end) return 0;
     strip(&begin, &end, 1);
+    if (may_begin_thought(begin, end)) return 0;
     size_t size = (size_t)(end - begin);
     if (begin != out->at) memmove(out->at, begin, size);
     out->at += size;
@@ -535,6 +562,7 @@ static int put_turn(Row *row, size_t place, Writer *out) {
         put_piece(out, *written);
         return 1;
     }
+    if (may_begin_thought(raw.at, raw.at + raw.size)) return 0;
     if (!has_room(out, raw.size, 6)) return 1;
     byte *after = escape_text(raw.at, raw.at + raw.size, out->at);
     if (!after) return 0;

@@ -12,6 +12,7 @@ from prep.rows.records import AlpacaRecord, FormRecord, Record
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
 from prep.tokens.encoder import RowEncoder, TurnLengths
+from prep.tokens.templates import DEFAULT_TEMPLATE, find_template
 from prep.tokens.tokenizer import find_tokenizer_file
 from prep.tokens.turns import TemplateOptions
 
@@ -30,29 +31,34 @@ class LengthLimit:
     on_long: str
     tokenizer: str
     sha256: str
+    template: str = DEFAULT_TEMPLATE
 
     @classmethod
-    def of(cls, max_tokens: int, on_long: str, model: Path | None) -> "LengthLimit":
+    def of(
+        cls, max_tokens: int, on_long: str, model: Path | None, template: str = DEFAULT_TEMPLATE
+    ) -> "LengthLimit":
         """Return the limit in the tokens of a model's folder or tokenizer.json.
 
-        Raises: UserError without a model; InputError when its tokenizer cannot be used.
+        Raises: UserError without a model or with an unknown template; InputError when its tokenizer cannot be used.
         """
         if model is None:
             raise UserError("--max-tokens needs the model whose tokenizer counts", hint="--model PATH")
         if on_long not in CHOICES:
             raise UserError(f"--on-long {on_long} is not known; known are {', '.join(CHOICES)}")
         file = find_tokenizer_file(model)
-        return cls(max_tokens, on_long, file.as_posix(), hash_file(file))
+        return cls(max_tokens, on_long, file.as_posix(), hash_file(file), find_template(template).name)
 
 
 class LengthMeter:
-    """Measures written rows through LLaMA-Factory's default template here, as their think policy will train them.
+    """Measures written rows through a template of LLaMA-Factory, as their think policy will train them.
 
     `mask_history` is on: it is what a config of rows with history gets, and no other row differs by it.
     """
 
     def __init__(self, limit: LengthLimit, policy: ThinkPolicy) -> None:
-        self._encoder = _load_encoder(limit.tokenizer, limit.sha256, policy.enable_thinking)
+        self._encoder = _load_encoder(limit.tokenizer, limit.sha256, policy.enable_thinking, limit.template)
+        # What the template writes after a row's last turn.
+        self._row_tokens = self._encoder.options.rules.row_tokens
 
     def measure(self, records: Sequence[Record]) -> list[int]:
         """Return the tokens of each row, of a preference row with the longer of its answers.
@@ -62,23 +68,18 @@ class LengthMeter:
         try:
             if all(isinstance(record, AlpacaRecord) for record in records):
                 rows = [align_row(record.as_dict(), _ALPACA) for record in records]
-                return [
-                    sum(turn.source + turn.target for turn in turns) for turns in self._encoder.measure_rows(rows)
-                ]
+                return [_add_turns(turns) + self._row_tokens for turns in self._encoder.measure_rows(rows)]
             return [self._measure_one(record) for record in records]
         except InputError as error:
             raise RecordError(f"its tokens cannot be counted: {error}") from error
 
     def _measure_one(self, record: Record) -> int:
         row = align_row(record.as_dict(), _describe(_find_form(record)))
-        if len(row.messages) == 1:
-            # A text is written as it stands, with one token that ends it.
-            return self._encoder.count_text(row.messages[0][1]) + 1
         ways = [row]
         if row.rejected is not None:
             ways.append(replace(row, messages=[*row.messages[:-1], (row.messages[-1][0], row.rejected)]))
         measured = self._encoder.measure_rows(ways)
-        return max(map(_add_turns, measured))
+        return max(map(_add_turns, measured)) + self._row_tokens
 
 
 def _add_turns(turns: Sequence[TurnLengths]) -> int:
@@ -96,6 +97,6 @@ def _describe(form: Form) -> Dataset:
 
 
 @lru_cache(maxsize=1)
-def _load_encoder(tokenizer: str, sha256: str, enable_thinking: bool | None) -> RowEncoder:
+def _load_encoder(tokenizer: str, sha256: str, enable_thinking: bool | None, template: str) -> RowEncoder:
     """Load a tokenizer once for all shards of a process; `sha256` tells a file that was replaced from it."""
-    return RowEncoder(Path(tokenizer), TemplateOptions(enable_thinking=enable_thinking, mask_history=True))
+    return RowEncoder(Path(tokenizer), TemplateOptions(template, enable_thinking, mask_history=True))

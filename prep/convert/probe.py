@@ -10,8 +10,9 @@ from prep.errors import InputError, RecordError, UserError
 from prep.formats import SOURCES, map_columns
 from prep.formats.columns import refuse_lost_columns
 from prep.formats.extras import EXTRAS
+from prep.inputs.batches import BatchReader
+from prep.inputs.reader import Reader, SourceRow
 from prep.rows.kinds import MEDIA, Kind
-from prep.rows.readers import InputFile, SourceRow, read_rows
 from prep.rows.records import TextPiece
 from prep.rows.row_writer import find_kind
 
@@ -20,19 +21,19 @@ _PROBED_ROWS = 100
 _VARYING = ("alpaca", "sharegpt", "messages", "preference", "text")
 
 
-def settle_plan(plan: ConvertPlan, files: Sequence[InputFile], columns: Collection[str]) -> ConvertPlan:
+def settle_plan(plan: ConvertPlan, readers: Sequence[Reader], columns: Collection[str]) -> ConvertPlan:
     """Return the plan with the kind of the first row that can be read, and the media of the first rows.
 
     Raises: InputError when a column would be lost; UserError when an option does not fit such rows.
     """
-    _refuse_lost(plan, files, columns)
+    _refuse_lost(plan, readers, columns)
     kinds: list[Kind] = []
     media = set(plan.media)
-    for file in files:
-        if not _may_vary(plan, file, columns):
+    for reader in readers:
+        if not _may_vary(plan, reader, columns):
             continue
-        builder = ShardBuilder(replace(plan, length_limit=None), file.name, file.label)
-        for row in islice(read_rows(file.path, file.max_line_bytes), _PROBED_ROWS):
+        builder = ShardBuilder(replace(plan, length_limit=None), reader.file.name, reader.file.label)
+        for row in islice(reader.read_rows(), _PROBED_ROWS):
             if not isinstance(row, SourceRow):
                 continue
             try:
@@ -51,27 +52,27 @@ def settle_plan(plan: ConvertPlan, files: Sequence[InputFile], columns: Collecti
     return replace(plan, kind=kind, media=tuple(name for name in MEDIA if name in media))
 
 
-def _may_vary(plan: ConvertPlan, file: InputFile, columns: Collection[str]) -> bool:
+def _may_vary(plan: ConvertPlan, reader: Reader, columns: Collection[str]) -> bool:
     """Whether rows of a file may be of several kinds, or have media, as far as its columns tell."""
     try:
         mapping = map_columns(SOURCES[plan.source], columns, plan.column_map)
     except InputError:
         return False
     # In parquet a text is a text: the first rows are not decoded twice.
-    has_parts = plan.source in _VARYING and not (plan.source == "sharegpt" and file.kind == "parquet")
+    has_parts = plan.source in _VARYING and not (plan.source == "sharegpt" and isinstance(reader, BatchReader))
     return has_parts or not mapping.keys().isdisjoint(EXTRAS)
 
 
-def _refuse_lost(plan: ConvertPlan, files: Sequence[InputFile], columns: Collection[str]) -> None:
+def _refuse_lost(plan: ConvertPlan, readers: Sequence[Reader], columns: Collection[str]) -> None:
     """Raise InputError when the first row of a file holds what would be lost: so would the others."""
     if not plan.find_lost(columns):
         return
-    for file in files:
-        row = next(iter(read_rows(file.path, file.max_line_bytes)), None)
+    for reader in readers:
+        row = next(iter(reader.read_rows()), None)
         if not isinstance(row, SourceRow):
             continue
         source = SOURCES[plan.source]
         try:
             refuse_lost_columns(source.name, source.question, plan.find_lost(row.values), row.values)
         except RecordError as error:
-            raise InputError(f"{file.name}: {error}", hint=error.hint) from error
+            raise InputError(f"{reader.file.name}: {error}", hint=error.hint) from error

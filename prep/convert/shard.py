@@ -13,8 +13,9 @@ from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
 from prep.formats.columns import fill_template, is_template, refuse_lost_columns
+from prep.formats.reading import Reading
+from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
-from prep.rows.readers import BadRow, SourceRow
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
 from prep.rows.row_writer import find_kind, write_row
 from prep.rows.thinking import ThinkPolicy
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit, LengthMeter
 
 _REASON_CHARACTERS = 1_000
+_CELL_CHARACTERS = 200
 # More than any table has: keys that are data would fill the memory.
 MAX_COLUMNS, MANY_COLUMNS = 10_000, "its rows have more than 10,000 different columns, as if the keys were data"
 _MAX_FORMS = 100
@@ -47,11 +49,19 @@ class ConvertPlan:
     system: str = ""
     where: tuple[Condition, ...] = ()
     length_limit: "LengthLimit | None" = None
+    fixes: tuple[str, ...] = ()
+    roles: tuple[tuple[str, str], ...] = ()
+    may_lack_open: bool = False
     dropped: frozenset[str] = frozenset()
     kind: Kind = Kind.SFT
     label_is: bool | None = None
     media: tuple[str, ...] = ()
     media_folders: MediaFolders | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How the formats read a row."""
+        return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
 
     @property
     def is_plain(self) -> bool:
@@ -117,6 +127,7 @@ class ShardBuilder:
         self._path = _as_text(path)
         self._origin = name_origin(plan, label)
         self._source = SOURCES[plan.source]
+        self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
         self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -143,7 +154,7 @@ class ShardBuilder:
                 self.result.counts["filtered"] += 1
         except RecordError as error:
             self.result.first_hint = self.result.first_hint or error.hint or ""
-            self._reject(row.number, str(error))
+            self._reject(row, str(error))
 
     def count_plain(
         self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
@@ -188,7 +199,7 @@ class ShardBuilder:
 
         Raises: RecordError with the reason when the row cannot be read.
         """
-        plan, exchanges = self._plan, self._source.read_exchanges(self._map(row.values), self._plan.turns)
+        plan, exchanges = self._plan, self._source.read_exchanges(self._map(row.values), self._reading)
         if plan.label_is is None:
             return list(exchanges)
         labelled = [exchange for exchange in exchanges if isinstance(exchange, Exchange | ToolExchange)]
@@ -205,6 +216,9 @@ class ShardBuilder:
         if self._plan.length_limit is not None and self._meter is not None:
             written = self._judge_lengths(written, self._plan.length_limit, self._meter)
         lines = [self._dump(record) for record in written]
+        self.result.counts.update(
+            note for exchange in exchanges if not isinstance(exchange, TextPiece) for note in exchange.notes
+        )
         # Counted when the whole row is good: an answer of a rejected conversation is not written either.
         for record, line in zip(written, lines, strict=True):
             self._count(record, line)
@@ -304,12 +318,15 @@ class ShardBuilder:
         if len(self.result.columns) > MAX_COLUMNS:
             raise InputError(f"{self._path}: {MANY_COLUMNS}")
 
-    def _reject(self, number: int, reason: str) -> None:
+    def _reject(self, row: SourceRow | BadRow, reason: str) -> None:
         # A reason may quote the row.
         reason = _as_text(reason if len(reason) <= _REASON_CHARACTERS else f"{reason[:_REASON_CHARACTERS]}…")
         if not self.result.first_reject:
-            self.result.first_reject = f"{self._path} row {number}: {reason}"
-        entry = {"file": self._path, "row": number, "reason": reason}
+            self.result.first_reject = f"{self._path} row {row.number}{describe_place(row.place)}: {reason}"
+        entry: dict[str, Any] = {"file": self._path, "row": row.number, **row.place, "reason": reason}
+        if isinstance(row, SourceRow) and "sheet row" in row.place:
+            # Who keeps a sheet finds the row by what stands in it.
+            entry["cells"] = {name: _as_text(str(cell)[:_CELL_CHARACTERS]) for name, cell in row.values.items()}
         self._rejects.append(self._dumps(entry, option=self._end_line))
 
 

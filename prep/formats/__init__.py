@@ -5,9 +5,18 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text
-from prep.formats.columns import is_metadata, is_template, list_slots, list_used
+from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
+from prep.formats.columns import (
+    find_near,
+    is_metadata,
+    is_template,
+    list_slots,
+    list_used,
+    quote_column,
+    simplify_name,
+)
 from prep.formats.extras import read_with_extras
+from prep.formats.reading import Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
@@ -15,12 +24,16 @@ Exchanges = Sequence[Exchange | ToolExchange | TextPiece]
 _SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
 
 
+class UnknownFormatError(InputError):
+    """No format can read such columns."""
+
+
 class Source(NamedTuple):
     """One format: its name, the columns it needs, those it can use, other names for them, its row function.
 
     Shape: `metadata` are groups of columns that a known set has beside these: a group counts where all of it is
     there, and holds nothing to train on; `answer` is the column that ends in the answer;
-    `read_row` takes a row under our column names and which turns to train: expand, all, first, last.
+    `read_row` takes a row under our column names and how to read it.
     """
 
     name: str
@@ -29,7 +42,7 @@ class Source(NamedTuple):
     synonyms: Mapping[str, tuple[str, ...]]
     metadata: tuple[tuple[str, ...], ...]
     answer: str
-    read_row: Callable[[Row, str], Exchanges]
+    read_row: Callable[[Row, Reading], Exchanges]
 
     @property
     def question(self) -> str:
@@ -41,12 +54,12 @@ class Source(NamedTuple):
         """Every column that this format can use."""
         return self.required + self.optional
 
-    def read_exchanges(self, row: Row, turns: str) -> Exchanges:
+    def read_exchanges(self, row: Row, reading: Reading) -> Exchanges:
         """Return what a row holds, with its label, second answer and files where it has them.
 
         Raises: RecordError with the reason when the row cannot be read.
         """
-        return read_with_extras(self.read_row, self.answer, row, turns)
+        return read_with_extras(self.read_row, self.answer, row, reading)
 
 
 def _make_source(name: str, module: ModuleType, answer: str) -> Source:
@@ -68,6 +81,7 @@ SOURCES = {
         ("openmath", openmath, "generated_solution"),
         ("sharegpt", sharegpt, "conversations"),
         ("messages", messages, "messages"),
+        ("xlam", xlam, "answers"),
         ("medical-cot", medical_cot, "answer"),
         ("text", text, "text"),
     )
@@ -84,7 +98,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
         if set(column_map) <= set(source.columns) and not _missing(source, columns, column_map):
             return source
     known = "; ".join(f"{source.name} needs {', '.join(source.required)}" for source in SOURCES.values())
-    raise InputError(
+    raise UnknownFormatError(
         f"no known format has the columns {', '.join(_shorten_names(sorted(columns)))}: {known}",
         hint="--map question=YOUR_COLUMN --map answer=YOUR_COLUMN, or --format",
     )
@@ -148,8 +162,10 @@ def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> No
         named = list_slots(theirs) if is_template(theirs, columns) else [theirs]
         missing = [name for name in named if name not in columns]
         if missing:
+            near = find_near(missing[0], columns)
             raise InputError(
-                f"column '{missing[0]}' not found; {list_columns(columns)}", hint=f"--map {ours}=YOUR_COLUMN"
+                f"column '{missing[0]}' not found; {list_columns(columns)}",
+                hint=f"--map {ours}={quote_column(near) if near else 'YOUR_COLUMN'}",
             )
 
 
@@ -178,7 +194,8 @@ def _find_column(source: Source, name: str, columns: Collection[str], column_map
     # What the user maps to another name is no longer guessed to be this one.
     closed = {*taken, *_list_metadata(source, columns)}
     open_columns = [column for column in columns if column not in closed]
-    found = [column for column in open_columns if column.strip().casefold().replace(" ", "_") in (name, *synonyms)]
+    names = {simplify_name(known) for known in (name, *synonyms)}
+    found = [column for column in open_columns if simplify_name(column) in names]
     if len(found) > 1:
         drops = " ".join(f"--drop {column}" for column in found[1:])
         raise InputError(

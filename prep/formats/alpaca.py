@@ -6,16 +6,18 @@ from typing import Any
 
 from prep.errors import RecordError
 from prep.formats.fields import read_optional_text, read_text
+from prep.formats.reading import Reading, note_markup
 from prep.rows.records import Exchange
-from prep.rows.thinking import refuse_chat_markup, split_thought
+from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
 
 REQUIRED = ("instruction", "output")
-OPTIONAL = ("input", "system", "history", "origin")
+OPTIONAL = ("input", "system", "history", "origin", "think")
+SYNONYMS = {"think": THOUGHT_FIELDS[1:]}
 REPAIR = "repair the file first with lfc prep lint --fix"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
 
-def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange]:
     """Return the row's one exchange, with the origin that an earlier conversion gave it.
 
     Raises: RecordError when a column has another type, or a tutorial's script spoiled the row: chat
@@ -23,9 +25,9 @@ def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
     """
     instruction, output = read_text(row, "instruction"), read_text(row, "output")
     try:
-        for name in ("instruction", "output"):
-            refuse_chat_markup(row[name], name)
-        thought, answer = split_thought(output)
+        parts = reading.split(output, read_optional_text(row, "think"))
+        for name, text in (("instruction", instruction), ("output", parts.thought), ("output", parts.answer)):
+            refuse_chat_markup(text, name)
     except RecordError as error:
         raise RecordError(f"{error}; {REPAIR}") from error
     origin, more = read_optional_text(row, "origin"), read_optional_text(row, "input")
@@ -35,12 +37,13 @@ def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Exchange]:
     return (
         Exchange(
             question=instruction,
-            thought=thought,
-            answer=answer,
+            thought=parts.thought,
+            answer=parts.answer,
             system=read_optional_text(row, "system"),
             history=read_history(row.get("history")),
             input=more,
             origin=origin if _ORIGIN.fullmatch(origin) else "",
+            notes=note_markup(parts),
         ),
     )
 

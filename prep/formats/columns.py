@@ -1,7 +1,9 @@
-"""The columns of a file: which are known metadata, which would be lost, and texts made of several of them."""
+"""The columns of a file: known metadata, what would be lost, texts of several, and names that are nearly right."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from prep.errors import RecordError
@@ -45,6 +47,21 @@ _METADATA_WORDS = {
 _MEDIA_WORDS = {"image", "images", "video", "videos", "audio", "audios"}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _SHOWN = 5
+# Parts of names by which people call what is asked, thought and answered; the most telling first.
+_TELLING = {
+    "answer": (
+        *("答案", "回答", "答复", "回复", "解答", "客服", "答", "输出"),
+        *("answer", "response", "reply", "completion", "output", "solution", "target", "agent", "bot"),
+    ),
+    "think": ("思考", "思维", "推理", "分析", "think", "thought", "reason", "rationale", "cot", "explanation"),
+    "question": (
+        *("问题", "提问", "题目", "咨询", "客户", "用户", "问", "题", "输入", "标题"),
+        *("question", "query", "prompt", "instruction", "problem", "input", "user", "customer", "ask", "title"),
+    ),
+}
+_MOST_LETTERS = 80
+_NUMBERS = re.compile(r"[\d\s.,:/\-]*")
+_OVERLOOKED = "_-\ufeff\u200b"
 
 
 def is_metadata(name: str) -> bool:
@@ -125,3 +142,59 @@ def list_used(mapping: Mapping[str, str], columns: Collection[str]) -> set[str]:
     for theirs in mapping.values():
         used.update(list_slots(theirs) if is_template(theirs, columns) else [theirs])
     return used
+
+
+def simplify_name(name: str) -> str:
+    """Return a column's name without what the eye overlooks: case, spaces, full-width forms, `_` and `-`."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(letter for letter in folded if not letter.isspace() and letter not in _OVERLOOKED)
+
+
+def find_near(wanted: str, columns: Collection[str]) -> str | None:
+    """Return the one column whose name is nearly the wanted one, None when there is none or more than one."""
+    simple = {column: simplify_name(column[:_MOST_LETTERS]) for column in columns}
+    same = [column for column, name in simple.items() if name == simplify_name(wanted[:_MOST_LETTERS])]
+    if same:
+        return same[0] if len(same) == 1 else None
+    close = get_close_matches(simplify_name(wanted[:_MOST_LETTERS]), list(simple.values()), n=2, cutoff=0.75)
+    found = [column for column, name in simple.items() if name in close[:1]]
+    return found[0] if len(found) == 1 else None
+
+
+def suggest_map(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return {our name: the file's name} that reads these rows as questions and answers; {} when nothing tells.
+
+    Only columns of text count. Without telling names, two columns of text are question and answer in their order.
+    """
+    texts = [column for column in columns if _holds_text(column, rows)]
+    found: dict[str, str] = {}
+    for ours, words in _TELLING.items():
+        rest = [column for column in texts if column not in found.values()]
+        named = [(words.index(word), column) for column in rest for word in words if word in simplify_name(column)]
+        if named:
+            found[ours] = min(named, key=lambda pair: pair[0])[1]
+    rest = [column for column in texts if column not in found.values()]
+    for ours in ("question", "answer"):
+        if ours not in found and len(rest) == 2 - len(found.keys() & {"question", "answer"}):
+            found[ours] = rest.pop(0)
+    return found if {"question", "answer"} <= found.keys() else {}
+
+
+def write_map(mapping: Mapping[str, str]) -> str:
+    """Return the options that map columns so, as a shell takes them."""
+    ordered = [ours for ours in ("question", "think", "answer") if ours in mapping]
+    return " ".join(f"--map {ours}={quote_column(mapping[ours])}" for ours in ordered)
+
+
+def quote_column(name: str) -> str:
+    """Return a column's name as a shell takes it behind `=`."""
+    if simplify_name(name).isalnum() and not any(character.isspace() for character in name):
+        return name
+    return '"' + "".join(f"\\{character}" if character in '"\\$`' else character for character in name) + '"'
+
+
+def _holds_text(column: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    values = [row.get(column) for row in rows]
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    # A column of numbers or dates is none that asks.
+    return sum(not _NUMBERS.fullmatch(text) for text in texts) * 2 > len(texts)

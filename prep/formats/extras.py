@@ -9,12 +9,13 @@ from typing import Any
 from prep.errors import RecordError
 from prep.formats.fields import describe_type, parse_json
 from prep.formats.preference import Answered, pair_answers
+from prep.formats.reading import Reading
 from prep.rows.kinds import MEDIA, PLACEHOLDERS
 from prep.rows.records import MediaFiles, TextPiece
 from prep.rows.row_writer import list_texts
 
 Row = Mapping[str, Any]
-Reader = Callable[[Row, str], Sequence[Answered | TextPiece]]
+Reader = Callable[[Row, Reading], Sequence[Answered | TextPiece]]
 EXTRAS = ("kto_tag", "rejected", *MEDIA)
 SYNONYMS = {
     "kto_tag": ("label", "kto_label"),
@@ -39,7 +40,7 @@ _TURN_COLUMNS = ("conversations", "messages", "rejected")
 _PATH_KEYS = ("url", "path", "data")
 
 
-def read_with_extras(read: Reader, answer: str, row: Row, turns: str) -> Sequence[Answered | TextPiece]:
+def read_with_extras(read: Reader, answer: str, row: Row, reading: Reading) -> Sequence[Answered | TextPiece]:
     """Return what a format's reader makes of a row, with the extras that the row has.
 
     Shape: `answer` is the format's column that holds the answer, or the conversation that ends in it.
@@ -48,20 +49,22 @@ def read_with_extras(read: Reader, answer: str, row: Row, turns: str) -> Sequenc
     row, parts = _flatten_parts(row, answer)
     two = _find_two_answers(row.get(answer)) if answer not in _TURN_COLUMNS else []
     if not two and not parts and row.keys().isdisjoint(EXTRAS):
-        return read(row, turns)
+        return read(row, reading)
     files = _read_files(row, parts)
     if "kto_tag" in row or "rejected" in row or two:
         # An earlier answer has no label, and no second answer.
-        turns = "last" if turns == "last" else "all"
+        reading = reading.of_turns("last" if reading.turns == "last" else "all")
     if two:
         row = {**row, answer: two[0], "rejected": two[1]}
-    exchanges = read(row, turns)
+    exchanges = read(row, reading)
     if "rejected" in row and "chosen" not in row:
-        exchanges = [_pair(read, answer, row, exchange, turns) for exchange in exchanges]
+        exchanges = [_pair(read, answer, row, exchange, reading) for exchange in exchanges]
     if "kto_tag" in row:
         label = _read_label(row["kto_tag"])
         exchanges = [_answered(exchange)._replace(label=label) for exchange in exchanges]
-    return [_give_files(_answered(exchange), files, turns) for exchange in exchanges] if files else exchanges
+    return (
+        [_give_files(_answered(exchange), files, reading.turns) for exchange in exchanges] if files else exchanges
+    )
 
 
 def _find_two_answers(value: object) -> list[str]:
@@ -76,7 +79,7 @@ def _answered(exchange: Answered | TextPiece) -> Answered:
     return exchange
 
 
-def _pair(read: Reader, answer: str, row: Row, chosen: Answered | TextPiece, turns: str) -> Answered:
+def _pair(read: Reader, answer: str, row: Row, chosen: Answered | TextPiece, reading: Reading) -> Answered:
     """Read the row again with its last answer replaced by the one that is not preferred."""
     other, said = row["rejected"], row.get(answer)
     if isinstance(said, list):
@@ -88,7 +91,7 @@ def _pair(read: Reader, answer: str, row: Row, chosen: Answered | TextPiece, tur
         said = other
     else:
         raise RecordError(f"column 'rejected' is {describe_type(other)}, not a string")
-    rejected = read({**row, answer: said}, turns)[-1]
+    rejected = read({**row, answer: said}, reading)[-1]
     return pair_answers(_answered(chosen), _answered(rejected))
 
 

@@ -1,87 +1,113 @@
-"""OpenAI's messages: a list of {role, content}, with reasoning_content and tool_calls when there."""
+"""Conversations under any of their names: a list of turns with a role and a text, thoughts and tool calls.
+
+OpenAI's {role, content} and ShareGPT's {from, value} are two spellings of the same, and read alike.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
-from prep.formats.fields import parse_json, read_optional_text, write_json_text
-from prep.formats.sharegpt import read_tools
-from prep.formats.turns import ASSISTANT, CALL, OBSERVATION, SYSTEM, USER, Turn, read_conversation
+from prep.formats.fields import describe_type, parse_json, read_optional_text
+from prep.formats.reading import ASSISTANT, CALL, ROLE_FIELDS, ROLES, TEXT_FIELDS, Reading
+from prep.formats.tool_calls import TOOL_COLUMNS, read_calls, read_tools, write_calls
+from prep.formats.turns import Turn, read_conversation
 from prep.rows.records import Exchange, ToolExchange
+from prep.rows.thinking import THOUGHT_FIELDS
 
 REQUIRED = ("messages",)
 OPTIONAL = ("system", "tools")
-_ROLES = {
-    "user": USER,
-    "assistant": ASSISTANT,
-    "system": SYSTEM,
-    "developer": SYSTEM,
-    "tool": OBSERVATION,
-    "function": OBSERVATION,
+SYNONYMS = {
+    "messages": ("message", "chat", "chat_history", "消息", "消息列表"),
+    "tools": TOOL_COLUMNS[1:],
+    "system": ("system_prompt", "系统提示"),
 }
-# How Qwen's template, and so LLaMA-Factory, joins the answers of tools that were called together.
-_NEXT_OBSERVATION = "\n</tool_response>\n<tool_response>\n"
+_CALL_FIELDS = ("tool_calls", "function_call", "tool_call", "function_calls")
+_WEIGHTS = ("weight", "loss", "train", "trainable")
 
 
-def read_exchanges(row: Mapping[str, Any], turns: str) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return one exchange for each answer that is trained.
 
     Raises: RecordError when the column holds no list of {role, content}, or they do not alternate.
     """
-    messages = row["messages"]
-    if not isinstance(messages, list) or not messages:
-        raise RecordError("column 'messages' holds no list of messages")
-    read: list[Turn] = []
-    for position, message in enumerate(messages, 1):
-        turn = _read_message(position, message)
-        if turn.role == OBSERVATION and read and read[-1].role == OBSERVATION:
-            read[-1] = Turn(OBSERVATION, read[-1].text + _NEXT_OBSERVATION + turn.text)
-        else:
-            read.append(turn)
-    return read_conversation(read, read_optional_text(row, "system"), read_tools(row), turns)
+    return read_turns(row, "messages", "message", reading)
 
 
-def _read_message(position: int, message: object) -> Turn:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise RecordError(f"message {position} has no 'role' string")
-    role = _ROLES.get(message["role"])
+def read_turns(
+    row: Mapping[str, Any], column: str, what: str, reading: Reading
+) -> Sequence[Exchange] | Sequence[ToolExchange]:
+    """Return the exchanges of a column of turns, which an error calls `what`; JSON text is decoded first.
+
+    Raises: RecordError as read_exchanges does.
+    """
+    listed = row[column]
+    if isinstance(listed, str) and listed.lstrip()[:1] == "[":
+        listed = parse_json(listed, f"column '{column}'")
+    if not isinstance(listed, list) or not listed:
+        raise RecordError(f"column '{column}' holds no list of {what}s")
+    turns = [_read_turn(f"{what} {position}", turn, reading) for position, turn in enumerate(listed, 1)]
+    return read_conversation(turns, read_optional_text(row, "system"), read_tools(row), reading)
+
+
+def _read_turn(where: str, turn: object, reading: Reading) -> Turn:
+    if not isinstance(turn, dict):
+        raise RecordError(f"{where} is {describe_type(turn)}, and has no role and text")
+    name = _find_field(turn, ROLE_FIELDS)
+    if not isinstance(name, str):
+        raise RecordError(f"{where} has no 'role' or 'from' string")
+    role = reading.find_role(name)
     if role is None:
         raise RecordError(
-            f"message {position} is of the unknown role '{message['role']}'; known are {', '.join(_ROLES)}"
+            f"{where} is of the unknown role '{name[:80]}'; known are {', '.join(list(ROLES)[:8])} and others: "
+            f"--role {name[:80]}=user or assistant"
         )
-    thought = message.get("reasoning_content") or ""
-    if not isinstance(thought, str):
-        raise RecordError(f"message {position}: 'reasoning_content' is not a string")
-    text = _read_content(position, message.get("content"))
-    calls = message.get("tool_calls") or message.get("function_call")
-    if not calls:
-        return Turn(role, text, thought)
-    if text.strip():
-        raise RecordError(f"message {position} holds text beside a tool call, which no template keeps")
-    return Turn(CALL, _write_calls(position, calls), thought)
+    thought = _read_thought(where, turn) if role in (ASSISTANT, CALL) else ""
+    calls = next((turn[field] for field in _CALL_FIELDS if turn.get(field)), None)
+    if isinstance(calls, str):
+        calls = parse_json(calls, f"{where}: its tool calls")
+    content = _find_field(turn, TEXT_FIELDS)
+    text = "" if content is None and (calls or thought) else _read_content(where, content)
+    if calls:
+        parts = reading.split(text, thought)
+        text = write_calls(parts.answer.strip(), read_calls(calls, f"{where}: a tool call"))
+        return Turn(CALL, text, parts.thought, is_trained=_is_trained(where, turn))
+    return Turn(role, text, thought, is_trained=_is_trained(where, turn))
 
 
-def _read_content(position: int, content: object) -> str:
+def _find_field(turn: Mapping[str, Any], names: Sequence[str]) -> object:
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
+
+
+def _read_thought(where: str, turn: Mapping[str, Any]) -> str:
+    thought = ""
+    for field, value in turn.items():
+        if value and field.strip().casefold().replace(" ", "_") in THOUGHT_FIELDS:
+            if not isinstance(value, str):
+                raise RecordError(f"{where}: '{field}' is not a string")
+            if thought and thought.strip() != value.strip():
+                raise RecordError(f"{where}: two different thoughts, the second in '{field}'")
+            thought = value
+    return thought
+
+
+def _is_trained(where: str, turn: Mapping[str, Any]) -> bool:
+    for field in _WEIGHTS:
+        weight = turn.get(field)
+        if weight is None:
+            continue
+        if not isinstance(weight, int | float) or weight not in (0, 1):
+            raise RecordError(f"{where}: '{field}' is neither 0 nor 1: LLaMA-Factory has no weights between")
+        return bool(weight)
+    return True
+
+
+def _read_content(where: str, content: object) -> str:
     if content is None:
-        return ""
+        raise RecordError(f"{where} has no text in 'content' or 'value'")
     if isinstance(content, str):
         return content
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         texts = [part.get("text") for part in content]
         if all(isinstance(text, str) for text in texts):
             return "".join(str(text) for text in texts)
-    raise RecordError(f"message {position}: 'content' is not text")
-
-
-def _write_calls(position: int, calls: object) -> str:
-    """Return the calls as LLaMA-Factory's function_call turn: a JSON array of {name, arguments}."""
-    written = []
-    for call in calls if isinstance(calls, list) else [calls]:
-        function = call.get("function", call) if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise RecordError(f"message {position}: a tool call has no name")
-        arguments = function.get("arguments") or {}
-        if isinstance(arguments, str):
-            arguments = parse_json(arguments, f"message {position}: a tool call's arguments")
-        written.append({"name": function["name"], "arguments": arguments})
-    return write_json_text(written, f"message {position}: a tool call")
+    raise RecordError(f"{where}: 'content' is not text")

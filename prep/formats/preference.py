@@ -6,6 +6,7 @@ from typing import Any
 from prep.errors import RecordError
 from prep.formats import alpaca, messages, sharegpt
 from prep.formats.fields import describe_type, read_optional_text, read_text
+from prep.formats.reading import Reading
 from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("chosen", "rejected")
@@ -21,31 +22,36 @@ METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("re
 Answered = Exchange | ToolExchange
 
 
-def read_exchanges(row: Mapping[str, Any], _turns: str) -> Sequence[Answered]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Answered]:
     """Return the row's one exchange, with the other answer as `rejected`.
 
     Raises: RecordError when the two do not answer the same, or cannot be read.
     """
-    return (pair_answers(_read_with(row, row["chosen"]), _read_with(row, row["rejected"])),)
+    whole = reading.of_turns("all")
+    return (pair_answers(_read_with(row, row["chosen"], whole), _read_with(row, row["rejected"], whole)),)
 
 
 def pair_answers(chosen: Answered, rejected: Answered) -> Answered:
     """Return the better exchange with the answer of the other; raises RecordError when they differ before it."""
-    if chosen._replace(thought="", answer="") != rejected._replace(thought="", answer=""):
+    if _bare(chosen) != _bare(rejected):
         raise RecordError("the chosen and the rejected answer do not follow the same turns")
     return chosen._replace(rejected=(rejected.thought, rejected.answer))
 
 
-def _read_with(row: Mapping[str, Any], answer: object) -> Answered:
+def _bare(exchange: Answered) -> Answered:
+    return exchange._replace(thought="", answer="", notes=())
+
+
+def _read_with(row: Mapping[str, Any], answer: object, reading: Reading) -> Answered:
     """Read the row as if this were its one answer."""
     for column, module in (("conversations", sharegpt), ("messages", messages)):
         if row.get(column):
             completed = answer_turns(row[column], answer, column)
-            read: Sequence[Answered] = module.read_exchanges({**row, column: completed}, "all")
+            read: Sequence[Answered] = module.read_exchanges({**row, column: completed}, reading)
             return read[-1]
     if isinstance(answer, list):
         asked = _read_asked(row, answer)
-        return messages.read_exchanges({**row, "messages": [*asked, *answer]}, "all")[-1]
+        return messages.read_exchanges({**row, "messages": [*asked, *answer]}, reading)[-1]
     if isinstance(answer, dict):
         answer = answer.get("value", answer.get("content"))
     if not isinstance(answer, str):
@@ -53,7 +59,7 @@ def _read_with(row: Mapping[str, Any], answer: object) -> Answered:
     if "question" not in row:
         raise RecordError("it has two answers and no question", hint="--map question=COLUMN")
     instruction = read_text(row, "question")
-    return alpaca.read_exchanges({**row, "instruction": instruction, "output": answer}, "all")[0]
+    return alpaca.read_exchanges({**row, "instruction": instruction, "output": answer}, reading)[0]
 
 
 def answer_turns(turns: object, answer: object, column: str) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from prep.errors import RecordError
 from prep.formats import messages
 from prep.formats.fields import read_optional_text, read_text
+from prep.formats.reading import Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
 from prep.rows.thinking import unwrap_chat_markup
 
@@ -15,7 +16,7 @@ SYNONYMS = {"text": ("content", "raw_content", "正文", "文本", "内容")}
 _TURN_START = "<|im_start|>"
 
 
-def read_exchanges(row: Mapping[str, Any], turns: str) -> Sequence[Exchange | ToolExchange | TextPiece]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange | ToolExchange | TextPiece]:
     """Return the row's one text, or the exchanges of the chat that it holds.
 
     Raises: RecordError when the column is no string, or the chat cannot be read.
@@ -26,4 +27,4 @@ def read_exchanges(row: Mapping[str, Any], turns: str) -> Sequence[Exchange | To
     chat = unwrap_chat_markup(text)
     if not all(role for role, _ in chat):
         raise RecordError("text stands beside its ChatML turns")
-    return messages.read_exchanges({"messages": [{"role": role, "content": said} for role, said in chat]}, turns)
+    return messages.read_exchanges({"messages": [{"role": role, "content": said} for role, said in chat]}, reading)

@@ -8,12 +8,25 @@ from typing import Any
 
 from prep.errors import InputError, RecordError
 from prep.quality.findings import Finding, LintRule, OnFinding, Where
+from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
+from prep.quality.lint_kinds import (
+    answer_column,
+    has_thought_on_one_side,
+    is_plainly_sound,
+    list_label_faults,
+    list_media_faults,
+    list_needed_columns,
+    list_pair_faults,
+    list_read_columns,
+    list_text_faults,
+    read_answer,
+)
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
 from prep.registry.dataset import Dataset, align_row, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
-from prep.rows.kinds import ALPACA_COLUMNS, MEDIA
+from prep.rows.kinds import MEDIA, Kind, get_form
 from prep.rows.line_blocks import BOM, read_blocks
 from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
@@ -21,39 +34,16 @@ from prep.rows.thinking import (
     CLOSE_TAG,
     EMPTY_THOUGHT,
     OPEN_TAG,
-    THOUGHT_END,
-    THOUGHT_START,
     ThinkPolicy,
     find_chat_markup,
     find_output_fault,
+    may_hold_markup,
 )
 from prep.storage.os_errors import explain_read_error
 from prep.tokens.turns import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
-_SHAREGPT_COLUMNS = ("messages", "system", "tools")
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-_FIX = "lfc prep lint --fix FILE -o NEW repairs it"
-_BY_HAND = "fix it by hand or take the row out: it cannot be repaired without guessing"
-_FIXES = {
-    LintRule.BOM: "save the file as UTF-8 without a BOM, or lfc prep lint --fix FILE -o NEW",
-    LintRule.ENCODING: "save the file as UTF-8",
-    LintRule.CRLF: "save the file with \\n line ends, or lfc prep lint --fix FILE -o NEW",
-    LintRule.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
-    LintRule.JSON: "write one whole JSON object a line",
-    LintRule.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
-    LintRule.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
-    LintRule.NOT_OBJECT: "write one JSON object a line",
-    LintRule.COLUMNS: 'give every row the same columns; an unused text is "", an unused history is []',
-    LintRule.TYPE: 'write a string; null first and text later stops LLaMA-Factory\'s loader, so write "" or []',
-    LintRule.HISTORY: "write [] or a list of [question, answer] pairs of strings",
-    LintRule.TURNS: "make the turns alternate, with the dataset's tags",
-    LintRule.EMPTY: "fill it or take the row out",
-    LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep lint --fix FILE -o NEW",
-    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; --fix does it",
-    LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
-    LintRule.NO_ROWS: "convert the source again",
-}
 
 
 @dataclass(frozen=True)
@@ -109,14 +99,20 @@ class _FileLinter:
     ) -> None:
         self.rows = 0
         self._path, self._dataset, self._report, self._on_rows = path, dataset, report, on_rows
-        index = find_own_index(dataset, path) if looks_for_duplicates else None
-        self._book = QuestionBook.of(index) if index is not None else QuestionBook()
+        # One question may have many pairs, and a good and a bad answer.
+        self._compares_answers = dataset.kind in (Kind.PREFERENCE, Kind.KTO)
+        index = find_own_index(dataset, path)
+        # A row that is just as convert wrote it names no key twice.
+        self._may_repeat_keys = index is None
+        has_questions = index is not None and not self._compares_answers
+        self._book = QuestionBook.of(index) if index is not None and has_questions else QuestionBook()
         # None when nothing is to be added.
-        self._questions = self._book if looks_for_duplicates and index is None else None
+        self._questions = self._book if looks_for_duplicates and not has_questions else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
-        columns = dataset.columns
-        self._names = tuple(columns.get(name, "") for name in ("prompt", "query", "response", "system", "history"))
+        columns, answer = dataset.columns, answer_column(dataset)
+        self._names = tuple(columns.get(name, "") for name in ("prompt", "query", answer, "system", "history"))
+        self._labels = Counter[bool]()
         self._keys: Collection[str] = ()
         self._first_empty_thought = self._first_untagged = 0
         self._empty_thoughts = self._untagged = 0
@@ -133,6 +129,8 @@ class _FileLinter:
         if is_readable and not self.rows:
             self._add(0, LintRule.NO_ROWS, "the file has no rows")
         self._report_mixed_policy()
+        if len(self._labels) == 1:
+            self._add(0, LintRule.LABEL, f"every label is {str(next(iter(self._labels))).lower()}: KTO needs both")
         for line, first_line in self._book.find_duplicates() if self._looks_for_duplicates else ():
             self._add(line, LintRule.DUPLICATE, f"asks what line {first_line} asks")
         self._on_rows(self.rows % _PROGRESS_ROWS)
@@ -176,7 +174,7 @@ class _FileLinter:
         except orjson.JSONDecodeError as error:
             self._report_broken_line(number, line, error)
             return
-        repeated = find_repeated_key(line, row)
+        repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
             self._add(number, LintRule.REPEATED_KEY, f"names '{repeated}' twice: pyarrow stops the training")
         self._take(number, row)
@@ -201,7 +199,11 @@ class _FileLinter:
         if type(row) is not dict:
             self._add(number, LintRule.NOT_OBJECT, f"a JSON {type(row).__name__}, not an object")
         elif self._has_right_columns(number, row):
-            self._check_row(number, row)
+            if self._dataset.kind is Kind.TEXT:
+                self._check_text(number, row)
+            else:
+                self._check_row(number, row)
+                self._check_kind(number, row)
 
     def _report_broken_line(self, number: int, line: bytes, error: Exception) -> None:
         self.rows += 1
@@ -237,17 +239,37 @@ class _FileLinter:
         return not self._find_missing_columns(row)
 
     def _find_missing_columns(self, row: dict[str, Any]) -> list[str]:
-        columns = self._dataset.columns
-        is_alpaca = self._dataset.formatting == "alpaca"
-        required = ["prompt", "response"] if is_alpaca else ["messages"]
-        if is_alpaca and self._dataset.policy:
+        dataset, columns = self._dataset, self._dataset.columns
+        required = list_needed_columns(dataset)
+        if dataset.formatting == "alpaca" and dataset.policy:
             # Our own file, by its manifest: the record schema asks for every column.
-            required = list(ALPACA_COLUMNS)
-        elif self._dataset.name:
+            required = list(get_form(dataset.kind, "alpaca").columns)
+        elif dataset.name:
             # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
-            read = (*ALPACA_COLUMNS, "tools") if is_alpaca else _SHAREGPT_COLUMNS
-            required = [name for name in columns if name in read]
+            required = list_read_columns(dataset)
         return [columns.get(name, name) for name in required if columns.get(name, name) not in row]
+
+    def _check_text(self, number: int, row: dict[str, Any]) -> None:
+        for rule, message in list_text_faults(row, self._dataset):
+            self._add(number, rule, message, fix=BY_HAND if rule is LintRule.MARKUP else None)
+        text = row.get(self._names[0])
+        if self._questions and isinstance(text, str) and text.strip():
+            self._questions.add(number, text, ())
+
+    def _check_kind(self, number: int, row: dict[str, Any]) -> None:
+        """Check what the row has beside its question and its answer."""
+        dataset = self._dataset
+        faults = [*list_media_faults(row, dataset, self._path.parent)]
+        if dataset.kind is Kind.PREFERENCE:
+            faults += list_pair_faults(row, dataset)
+            if rejected := read_answer(row, dataset, "rejected"):
+                self._check_output(number, row, rejected)
+        elif dataset.kind is Kind.KTO:
+            faults += list_label_faults(row, dataset)
+            label = row.get(dataset.columns["kto_tag"])
+            self._labels.update([label] if isinstance(label, bool) else [])
+        for rule, message in faults:
+            self._add(number, rule, message, fix=BY_HAND if rule is LintRule.MARKUP else None)
 
     def _check_alpaca(self, number: int, row: dict[str, Any]) -> None:
         prompt, query, response, system, history = (row.get(name, "") for name in self._names)
@@ -268,6 +290,8 @@ class _FileLinter:
             return
         if is_asked and self._questions:
             context = (system, history, *(row[name] for name in ("tools", *MEDIA) if row.get(name)))
+            if self._compares_answers:
+                context += (response, read_answer(row, self._dataset, "rejected"))
             self._questions.add(number, f"{prompt}\n{query}" if query else prompt, context)
 
     def _check_sharegpt(self, number: int, row: dict[str, Any]) -> None:
@@ -286,7 +310,7 @@ class _FileLinter:
             if not text.strip():
                 self._add(number, LintRule.EMPTY, f"turn {place} is empty")
             if "<|" in text and (found := find_chat_markup(text)):
-                self._add(number, LintRule.MARKUP, f"chat markup {found} stands inside turn {place}", fix=_BY_HAND)
+                self._add(number, LintRule.MARKUP, f"chat markup {found} stands inside turn {place}", fix=BY_HAND)
             if role == Message.ASSISTANT and place < len(messages) and (OPEN_TAG in text or CLOSE_TAG in text):
                 self._add(number, LintRule.HISTORY_THOUGHT, f"a think tag stands in turn {place}, before the last")
         if messages[-1][0] == Message.ASSISTANT:
@@ -315,10 +339,12 @@ class _FileLinter:
             self._first_untagged = self._first_untagged or number
             if not output or output.isspace():
                 self._add(number, LintRule.EMPTY, "the output is empty")
+            elif may_hold_markup(output) and (fault := find_output_fault(output)):
+                self._add_repairable(number, row, LintRule.THINK, fault)
             elif self._dataset.policy is ThinkPolicy.TAGGED:
                 self._add(number, LintRule.THINK_POLICY, "no think block, in a file made with think policy tagged")
             return
-        fault = None if _is_plainly_sound(output) else find_output_fault(output)
+        fault = None if is_plainly_sound(output) else find_output_fault(output)
         if fault:
             self._add_repairable(number, row, LintRule.THINK, fault)
             return
@@ -328,6 +354,8 @@ class _FileLinter:
         self._empty_thoughts += is_empty
         self._first_empty_thought = self._first_empty_thought or number * is_empty
         policy = self._dataset.policy
+        if is_empty and has_thought_on_one_side(row, self._dataset):
+            return
         if policy is ThinkPolicy.STRIP or (policy is ThinkPolicy.MASKED and is_empty):
             block = "an empty think block" if is_empty else "a think block"
             self._add(number, LintRule.THINK_POLICY, f"{block}, in a file made with think policy {policy}")
@@ -355,12 +383,12 @@ class _FileLinter:
         try:
             repair_row(row, ThinkPolicy.TAGGED, "")
         except RecordError:
-            self._add(number, kind, message, fix=_BY_HAND)
+            self._add(number, kind, message, fix=BY_HAND)
         else:
-            self._add(number, kind, message, fix=_FIX)
+            self._add(number, kind, message, fix=BY_REPAIR)
 
     def _add(self, line: int, kind: LintRule, message: str, fix: str | None = None) -> None:
-        self._report(Finding(kind, message, fix or _FIXES[kind], where=Where(self._path.as_posix(), line)))
+        self._report(Finding(kind, message, fix or FIXES[kind], where=Where(self._path.as_posix(), line)))
 
 
 class _Repeats:
@@ -372,14 +400,3 @@ class _Repeats:
     def add(self, line: int) -> None:
         self.first = self.first or line
         self.count += 1
-
-
-def _is_plainly_sound(output: str) -> bool:
-    """Whether an output is the exact block and an answer: the check that nearly every row passes, made cheap."""
-    if not output.startswith(THOUGHT_START) or output.count(OPEN_TAG) != 1 or output.count(CLOSE_TAG) != 1:
-        return False
-    start, end = len(THOUGHT_START), output.find(THOUGHT_END)
-    answer = end + len(THOUGHT_END)
-    if end < start or output[answer : answer + 1].isspace():
-        return False
-    return end == start or not (output[start].isspace() or output[end - 1].isspace())

@@ -17,7 +17,7 @@ from prep.registry.dataset_info import (
     scan_members,
 )
 from prep.rows.json_rows import iter_json_rows
-from prep.rows.kinds import ALPACA_COLUMNS, SHAREGPT_COLUMNS
+from prep.rows.kinds import ALPACA_COLUMNS, MEDIA, SHAREGPT_COLUMNS, Kind, find_form
 from prep.rows.line_blocks import BOM
 from prep.storage.os_errors import describe_os_error
 
@@ -25,6 +25,7 @@ SCHEMA_NAME = "dataset_info.schema.json"
 _SHOWN_CHARACTERS = 200
 _REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _LOOKED_AT_ROWS = 20
+_MAKES_A_KIND = ("chosen", "rejected", "kto_tag", *MEDIA)
 _REGISTER_AGAIN = "lfc prep register FILE --name NAME --replace writes the whole entry"
 _WHAT_IT_IS = 'write one object, {"name": {"file_name": …}, …}'
 _SAVE_AS_UTF8 = "save it as UTF-8 without a BOM"
@@ -125,9 +126,11 @@ class _EntryLinter:
         if not paths:
             self._report_missing_file(name, entry.get("file_name"))
             return
-        if entry.get("ranking") or formatting == "openai":
+        if formatting == "openai":
             return
         rows = self._read_rows(name, paths[0])
+        if rows:
+            self._check_kind(name, entry, rows[0])
         if rows and formatting == "alpaca":
             self._check_alpaca(name, entry, rows[0])
         elif rows:
@@ -170,6 +173,23 @@ class _EntryLinter:
             self._add(name, LintRule.JSON, str(error), "lint the file itself")
             return []
         return [row for row in rows if isinstance(row, dict)]
+
+    def _check_kind(self, name: str, entry: dict[str, Any], row: dict[str, Any]) -> None:
+        """Report an entry that makes another kind of the rows, or drops what makes them one."""
+        columns = entry.get("columns") or DEFAULT_COLUMNS
+        form = find_form(row)
+        if not isinstance(columns, dict) or row.keys().isdisjoint(form.marks):
+            return
+        if form.kind is Kind.PREFERENCE and not entry.get("ranking"):
+            message = "the rows have a chosen and a rejected answer, and the entry no ranking: true"
+            self._add(name, LintRule.ENTRY, message, _REGISTER_AGAIN)
+        elif form.kind is not Kind.PREFERENCE and entry.get("ranking") is True and "chosen" not in columns:
+            message = "ranking is true, and columns name no chosen and no rejected answer"
+            self._add(name, LintRule.ENTRY, message, _REGISTER_AGAIN)
+        known = (*form.columns.items(), *((media, media) for media in MEDIA))
+        for ours, theirs in known:
+            if ours in _MAKES_A_KIND and ours not in columns and theirs in row:
+                self._report_dropped_column(name, entry, ours, theirs)
 
     def _check_alpaca(self, name: str, entry: dict[str, Any], row: dict[str, Any]) -> None:
         columns = self._read_map(name, entry, "columns", DEFAULT_COLUMNS)

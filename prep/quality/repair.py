@@ -10,6 +10,7 @@ from prep.errors import InputError, RecordError, RejectsError
 from prep.registry.dataset import find_dataset
 from prep.rows.indexing import RowWriter
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
+from prep.rows.kinds import MEDIA, Kind
 from prep.rows.records import AlpacaRecord, Exchange, is_text_pair, write_record
 from prep.rows.thinking import (
     EMPTY_THOUGHT,
@@ -60,6 +61,11 @@ def repair_file(
     dataset = find_dataset(str(path), path.parent)
     if dataset.formatting != "alpaca":
         raise InputError(f"{path} holds {dataset.formatting} rows; only Alpaca rows can be repaired")
+    if dataset.kind is not Kind.SFT:
+        raise InputError(
+            f"{path} holds {dataset.kind} rows; only rows with one answer and no label can be repaired",
+            hint="convert the source again",
+        )
     run = _Repair(path, options.policy or dataset.policy or ThinkPolicy.TAGGED)
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
     with open_outputs(output, step="lint-fix", force=options.force) as outputs:
@@ -118,6 +124,8 @@ class _Repair:
             origin = row.get("origin")
             if not isinstance(origin, str) or not origin:
                 origin = f"{self._path.stem}/{self._path.name}:{line}"
+            if any(row.get(name) for name in MEDIA):
+                raise RecordError("it has images, videos or audio: convert the source again")
             record = repair_row(row, self.policy, origin)
         except RecordError as error:
             self.counts["rejects"] += 1

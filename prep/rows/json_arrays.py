@@ -1,4 +1,4 @@
-"""A JSON array of rows, element by element in flat memory: orjson reads each, this finds where it ends."""
+"""JSON documents, element by element in flat memory: orjson reads each, this finds where it ends."""
 
 import re
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from prep.errors import InputError
 from prep.rows.line_blocks import BOM, MAX_LINE_BYTES, MAX_LINE_HINT
 from prep.rows.repeated_keys import parse_json_once
 from prep.storage.os_errors import explain_read_error
+from prep.storage.packed import open_unpacked
 
 _SPACE = b" \t\r\n"
 _CHUNK_BYTES = 1 << 20
@@ -53,8 +54,9 @@ def read_json_elements(path: Path, max_element_bytes: int = MAX_LINE_BYTES) -> I
     Raises: JsonArrayError when it is not JSON; InputError when it cannot be read, holds something else than an
     array, or one element is too long.
     """
-    with explain_read_error(path), path.open("rb") as stream:
-        yield from _Elements(path, stream, max_element_bytes).read()
+    with explain_read_error(path), open_unpacked(path) as stream:
+        for element in JsonElements(path, stream, max_element_bytes).read_array(is_whole=True):
+            yield element.value
 
 
 def check_weight(content: bytes) -> None:
@@ -65,36 +67,102 @@ def check_weight(content: bytes) -> None:
         raise orjson.JSONDecodeError(f"more than {_MAX_VALUES:,} values in one row", "", 0)
 
 
-class _Elements:
-    """A window on the file, from the place that is read next on."""
+class Element(NamedTuple):
+    """A value in a document, and the line on which it begins, counted from 1; `key` in an object."""
 
-    def __init__(self, path: Path, stream: BinaryIO, max_bytes: int) -> None:
+    line: int
+    value: Any
+    key: str = ""
+
+
+class JsonElements:
+    """A window on the file, from the place that is read next on.
+
+    `stream` stands at the byte that is read first, on `line`; no element may take more than `max_bytes`.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO, max_bytes: int = MAX_LINE_BYTES, line: int = 1) -> None:
         self._path = path
         self._stream = stream
         self._max_bytes = max_bytes
         self._data = stream.read(_CHUNK_BYTES).removeprefix(BOM)
         self._at = 0
         # Of the window's first byte.
-        self._line, self._column = 1, 1
+        self._line, self._column = line, 1
+        # Lines that end in the window before this place.
+        self._counted_to, self._counted = 0, 0
 
-    def read(self) -> Iterator[Any]:
+    def read_array(self, *, is_whole: bool = False) -> Iterator[Element]:
+        """Yield the elements of the array that begins here; `is_whole` when nothing may follow it."""
         self._skip_space()
         if self._data[self._at : self._at + 1] != b"[":
             self._refuse_other()
+        yield from self._read_members(is_object=False)
+        if is_whole:
+            self._skip_space()
+            if self._at < len(self._data):
+                raise self._fault(self._at, "text follows the array")
+
+    def read_object(self) -> Iterator[Element]:
+        """Yield the values of the object that begins here, under their keys."""
+        self._skip_space()
+        yield from self._read_members(is_object=True)
+
+    def read_values(self) -> Iterator[Element]:
+        """Yield values that stand one after the other, with or without line ends or commas between them."""
+        while True:
+            self._skip_space()
+            if self._data[self._at : self._at + 1] == b",":
+                self._at += 1
+                continue
+            if self._at >= len(self._data):
+                return
+            content, line = self._take_value(), self._line_here()
+            yield Element(line, self._parse(content))
+            self._at += len(content)
+
+    def _read_members(self, *, is_object: bool) -> Iterator[Element]:
         self._at += 1
         count, is_last = 0, False
         while not is_last:
-            content, is_last = self._take_element()
-            if content.strip(_SPACE) or count or not is_last:
-                yield self._parse(content)
+            # What was yielded lets go of the window: no line is counted twice.
+            content, is_last = self._take_element(b"}" if is_object else b"]")
+            bare = content.strip(_SPACE)
+            if bare or count or not is_last:
+                line = self._line_here(len(content) - len(content.lstrip(_SPACE)))
+                if is_object:
+                    pair = self._parse(b"{" + content + b"}")
+                    key = next(iter(pair), "") if isinstance(pair, dict) else ""
+                    yield Element(line, pair[key] if isinstance(pair, dict) else pair, key)
+                else:
+                    yield Element(line, self._parse(content))
                 count += 1
             self._at += len(content) + 1
-        self._skip_space()
-        if self._at < len(self._data):
-            raise self._fault(self._at, "text follows the array")
 
-    def _take_element(self) -> tuple[bytes, bool]:
-        """Return the bytes up to the next comma of the array, or to its end, and whether that comes."""
+    def _line_here(self, further: int = 0) -> int:
+        place = self._at + further
+        self._counted += self._data.count(b"\n", self._counted_to, place)
+        self._counted_to = place
+        return self._line + self._counted
+
+    def _take_value(self) -> bytes:
+        """Return the bytes of the value that begins here."""
+        while True:
+            depth = 0
+            for match in _TOKEN.finditer(self._data, self._at):
+                token = match[0]
+                if token == b'"':
+                    break
+                depth += _STEPS.get(token, 0)
+                if depth <= 0:
+                    return self._data[self._at : match.end()]
+            if not self._read_on():
+                if not depth and self._data[self._at :]:
+                    return self._data[self._at :]
+                raise self._fault(len(self._data), "unexpected end of data")
+
+    def _take_element(self, closing: bytes) -> tuple[bytes, bool]:
+        """Return the bytes up to the next comma of the array or object, or to its end, and whether that comes."""
         depth, place = 0, self._at
         while True:
             for match in _TOKEN.finditer(self._data, place):
@@ -102,8 +170,8 @@ class _Elements:
                 if token == b'"':
                     place -= 1
                     break
-                if not depth and token in (b",", b"]"):
-                    return self._data[self._at : match.start()], token == b"]"
+                if not depth and token in (b",", closing):
+                    return self._data[self._at : match.start()], token == closing
                 depth += _STEPS.get(token, 0)
             else:
                 place = len(self._data)
@@ -122,6 +190,7 @@ class _Elements:
             )
         more = self._stream.read(max(_CHUNK_BYTES, len(kept)))
         self._data, self._at = kept + more, 0
+        self._counted_to, self._counted = 0, 0
         return bool(more)
 
     def _skip_space(self) -> None:

@@ -1,15 +1,12 @@
-"""Text files in blocks of whole lines, packed or not, in flat memory: no line, no archive beyond a bound."""
+"""Text files in blocks of whole lines, packed or not, in flat memory: no line beyond a bound."""
 
-import gzip
-import io
-import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 from prep.errors import InputError
 from prep.storage.os_errors import explain_read_error
+from prep.storage.packed import open_unpacked
 
 # Larger ones cost more in page faults than they save in calls.
 BLOCK_BYTES = 1 << 18
@@ -19,9 +16,6 @@ MIN_LINE_BYTES = 4 << 20
 MAX_LINE_HINT = "a row for training is never as long; lfc prep convert reads longer ones with --max-line-bytes"
 _LONG_LINE = 1_000
 BOM = b"\xef\xbb\xbf"
-# Text packs to a tenth or, very even text, a fiftieth; gzip's own limit is 1,032, zstd has none.
-_MAX_UNPACKING = 300
-_UNPACKED_FREELY = 64 << 20
 
 
 class Block(NamedTuple):
@@ -33,7 +27,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(
-    path: Path, kind: str = "jsonl", size: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
+    path: Path, size: int = BLOCK_BYTES, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Generator[Block, None, None]:
     """Yield a JSONL file in blocks of whole lines of about `size` bytes.
 
@@ -42,29 +36,27 @@ def read_blocks(
     Raises: InputError when it cannot be read or unpacked, is not in UTF-8 at all, or a line is too long.
     """
     start, first_row = 0, 1
-    for data in read_byte_blocks(path, kind, size, max_line_bytes):
+    for data in read_byte_blocks(path, size, max_line_bytes):
         yield Block(start, first_row, data)
         start += len(data)
         first_row += count_lines(data)
 
 
-def read_byte_blocks(
-    path: Path, kind: str, size: int, max_line_bytes: int = MAX_LINE_BYTES
-) -> Generator[bytes, None, None]:
+def read_byte_blocks(path: Path, size: int, max_line_bytes: int = MAX_LINE_BYTES) -> Generator[bytes, None, None]:
     """Yield blocks as `read_blocks` does, for who counts the lines anyway: it takes longer than to read them."""
-    with explain_read_error(path), _explain_unpacking(path), _open_stream(path, kind) as stream:
-        most = _UNPACKED_FREELY + _MAX_UNPACKING * path.stat().st_size
+    with explain_read_error(path), open_unpacked(path) as stream:
         start = 0
         for data in cut_into_lines(stream, path.as_posix(), size, max_line_bytes):
-            if not start and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise InputError(f"{path} is in UTF-16", hint="save it as UTF-8")
+            if not start:
+                refuse_utf16(path, data)
             yield data
             start += len(data)
-            if kind != "jsonl" and start > most:
-                raise InputError(
-                    f"{path} unpacks to more than {_MAX_UNPACKING} times its size, as no text does",
-                    hint="unpack it yourself, look at it, and give the unpacked file",
-                )
+
+
+def refuse_utf16(path: Path, head: bytes) -> None:
+    """Raise InputError for a file that begins as UTF-16 does."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError(f"{path} is in UTF-16", hint="save it as UTF-8")
 
 
 def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
@@ -104,21 +96,3 @@ def count_lines(data: bytes) -> int:
         lines += 1
         place = data.find(b"\n", place + 1)
     return lines
-
-
-def _open_stream(path: Path, kind: str) -> BinaryIO:
-    if kind == "jsonl.gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if kind == "jsonl.zst":
-        import pyarrow as pa
-
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(path, compression="zstd"), BLOCK_BYTES))
-    return path.open("rb")
-
-
-@contextmanager
-def _explain_unpacking(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be unpacked: {error}", hint="download it again") from error

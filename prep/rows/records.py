@@ -60,7 +60,7 @@ class Exchange(NamedTuple):
 
     Shape: `origin` is the row's own, when it was converted before. `rejected` is the (thought, answer) that a
     preference row puts second, `label` what a KTO row says of the answer, `media` the (column, paths) of what
-    the placeholders in the texts stand for.
+    the placeholders in the texts stand for. `notes` name what was read otherwise than it stood, to be counted.
     """
 
     question: str
@@ -73,12 +73,13 @@ class Exchange(NamedTuple):
     rejected: tuple[str, str] | None = None
     label: bool | None = None
     media: MediaFiles = ()
+    notes: tuple[str, ...] = ()
 
 
 class ToolExchange(NamedTuple):
     """A conversation with tools up to one answer or call: `turns` are (role, text) before it.
 
-    `rejected`, `label` and `media` are an Exchange's.
+    `rejected`, `label`, `media` and `notes` are an Exchange's.
     """
 
     turns: tuple[tuple[str, str], ...]
@@ -90,6 +91,7 @@ class ToolExchange(NamedTuple):
     rejected: tuple[str, str] | None = None
     label: bool | None = None
     media: MediaFiles = ()
+    notes: tuple[str, ...] = ()
 
 
 class TextPiece(NamedTuple):

@@ -88,14 +88,14 @@ class RowFile:
 
     def read_row(self, place: int) -> TrainingRow:
         """Return a row as `lfc prep convert` wrote it; raises InputError with its number when it did not."""
-        return parse_row(self.path, place, self.read_lines([place])[0])
+        return parse_row(self.path, place, self.read_lines([place])[0], was_judged=self._is_mapped)
 
     def read_rows(self, places: Iterable[int] | None = None) -> Iterator[TrainingRow]:
         """Yield rows, all in the file's order when no places are given."""
         wanted = iter(range(len(self)) if places is None else places)
         while batch := list(islice(wanted, _COPIED_ROWS)):
             for place, line in zip(batch, self.read_lines(batch), strict=True):
-                yield parse_row(self.path, place, line)
+                yield parse_row(self.path, place, line, was_judged=self._is_mapped)
 
     def check_unchanged(self) -> None:
         """Raise InputError when the file is no longer the one that was opened."""
@@ -108,8 +108,11 @@ class RowFile:
         return self._stream.read(size)
 
 
-def parse_row(path: Path, place: int, line: bytes) -> TrainingRow:
-    """Return a line's row; raises InputError with its number when it is none that convert writes."""
+def parse_row(path: Path, place: int, line: bytes, *, was_judged: bool = False) -> TrainingRow:
+    """Return a line's row; raises InputError with its number when it is none that convert writes.
+
+    Which keys stand twice is not asked again of a row that was judged when it was written.
+    """
     import orjson
 
     try:
@@ -119,7 +122,8 @@ def parse_row(path: Path, place: int, line: bytes) -> TrainingRow:
             f"{path} row {place + 1}: not JSON: {error}", hint=f"lfc prep lint {path} tells all"
         ) from error
     try:
-        refuse_repeated_keys(line, value)
+        if not was_judged:
+            refuse_repeated_keys(line, value)
         return read_record(value)
     except RecordError as error:
         hint = error.hint and error.hint.replace("FILE", str(path))

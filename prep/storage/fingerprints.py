@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prep.errors import InputError
 from prep.storage.os_errors import explain_read_error
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 
 
 class Fingerprint(NamedTuple):
@@ -45,9 +45,11 @@ def hash_file(path: Path, is_unwanted: Callable[[], bool] = lambda: False) -> st
     Raises: InputError when it cannot be read.
     """
     digest = hashlib.sha256()
-    with explain_read_error(path), path.open("rb") as stream:
-        while (block := stream.read(_CHUNK_BYTES)) and not is_unwanted():
-            digest.update(block)
+    # One buffer for all: new memory for each block costs a third of the hashing.
+    block = memoryview(bytearray(_CHUNK_BYTES))
+    with explain_read_error(path), path.open("rb", buffering=0) as stream:
+        while (size := stream.readinto(block)) and not is_unwanted():
+            digest.update(block[:size])
     return digest.hexdigest()
 
 

@@ -135,10 +135,6 @@ class RowEncoder:
             for plans in batch:
                 yield [self._measure_turn(plan, measured) for plan in plans]
 
-    def count_text(self, text: str) -> int:
-        """Return the tokens of a text as it stands, without a template."""
-        return next(iter(self._measure_parts([text]).values())).tokens
-
     def _measure_parts(self, parts: Iterable[Part]) -> dict[Part, TextLength]:
         measured: dict[Part, TextLength] = {}
         measured.update(self._counter.measure([part for part in parts if isinstance(part, str)]))

@@ -17,6 +17,8 @@ from prep.llamafactory import find_version_facts
 DEFAULT_TEMPLATE = "qwen3"
 _MARK = re.compile(r"<[|｜][^<>|｜]+[|｜]>|<(?:start|end)_of_turn>")
 _CONTENT = "{{content}}"
+# LLaMA-Factory's defaults; releases before them have no such key.
+_WORDS = {"thought_words": ("<think>\n", "\n</think>\n\n"), "tool_call_words": ("<tool_call>", "</tool_call>")}
 
 
 class Kind(StrEnum):
@@ -187,7 +189,7 @@ def _build(name: str, version: str) -> Template | None:
 
 
 def _read_pair(told: Mapping[str, Any], key: str) -> tuple[str, str]:
-    opening, closing = told[key]
+    opening, closing = told.get(key, _WORDS[key])
     return opening, closing
 
 

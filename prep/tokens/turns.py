@@ -12,7 +12,7 @@ from typing import NamedTuple
 from prep.errors import InputError, UserError
 from prep.llamafactory import find_version_facts
 from prep.rows.conversation import Conversation, Message
-from prep.tokens.templates import DEFAULT_TEMPLATE, Kind, Part, Slots, Template, find_template
+from prep.tokens.templates import DEFAULT_TEMPLATE, Kind, Part, Slots, Special, Template, find_template
 from prep.tokens.tool_formats import find_block, write_calls, write_tools
 
 # Role and text.
@@ -51,7 +51,8 @@ class TemplateOptions:
     def discards_thoughts(self) -> bool:
         """Whether the thoughts of earlier answers go, as those answers are not trained on."""
         keeps = self.rules.preserve_thinking if self.preserve_thinking is None else self.preserve_thinking
-        return self.rules.thinks and self.mask_history and not keeps
+        discards = find_version_facts(self.version).discards_thoughts
+        return discards and self.rules.thinks and self.mask_history and not keeps
 
 
 class PlannedTurn(NamedTuple):
@@ -68,6 +69,9 @@ def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[Pla
     """Return the texts that LLaMA-Factory's template makes of a conversation, turn by turn."""
     template = options.rules
     messages = list(conversation.messages)
+    if len(messages) == 1:
+        # A text for pre-training is trained as it stands, up to one token that ends it.
+        return [PlannedTurn((), (messages[0][1], Special.EOS), False, False)]
     last = len(messages) - 1
     discards = options.discards_thoughts
     if template.thinks:

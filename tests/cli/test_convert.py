@@ -55,10 +55,13 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
         },
         "unused_columns": [],
         "left_out": [],
+        "notes": [],
         "output": out.as_posix(),
         "tools_output": (tmp_path / "out_tools.jsonl").as_posix(),
+        "contaminated": None,
         "rejects": None,
         "duplicates": None,
+        "contaminated": None,
         "too_long": None,
     }
 
@@ -78,7 +81,8 @@ def test_rejects_end_in_exit_code_1_with_the_first_reason_and_the_next_step(tmp_
     result = run("convert", path, "-o", tmp_path / "out.jsonl")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: 1 of 4 rows cannot be used; the first: {path.as_posix()} row 4: </think> without <think>\n"
+        f"Error: 1 of 4 rows cannot be used; the first: {path.as_posix()} row 4: </think> without <think>: "
+        "--think-open missing takes what stands before it for the thought\n"
         f"  Try: see {tmp_path / 'out.jsonl.rejects.jsonl'}, or allow them with --max-rejects 1\n"
     )
     assert not (tmp_path / "out.jsonl").exists()
@@ -104,7 +108,8 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     result = run("convert", path, "-o", tmp_path / "out.jsonl", "--format", "csv")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: --format csv is not known; known are preference, alpaca, openmath, sharegpt, messages, medical-cot, text\n"
+        "Error: --format csv is not known; known are preference, alpaca, openmath, sharegpt, "
+        "messages, xlam, medical-cot, text\n"
     )
 
 

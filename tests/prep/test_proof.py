@@ -214,10 +214,11 @@ def read_tool_messages(record: dict[str, Any]) -> tuple[list[dict[str, Any]], li
     for turn in record["conversations"]:
         message: dict[str, Any] = {"role": ROLES[turn["from"]], "content": turn["value"]}
         if turn["from"] == "function_call":
-            thought, calls_json = split_thought(turn["value"])
-            calls = json.loads(calls_json)
+            thought, said = split_thought(turn["value"])
+            beside, tag, calls_json = said.rpartition("\n<tool_call>")
+            calls = json.loads(calls_json.removesuffix("</tool_call>") if tag else said)
             calls = calls if isinstance(calls, list) else [calls]
-            message["content"] = ""
+            message["content"] = beside
             message["reasoning_content"] = thought
             message["tool_calls"] = [{"type": "function", "function": call} for call in calls]
         messages.append(message)
@@ -232,9 +233,9 @@ def expected_training_text(rendered: str, policy: str) -> str:
 
 
 def name_datasets() -> list[str]:
-    # The rows of messages-tools all call tools.
-    plain = [name for name in SHAPES if name != "messages-tools"]
-    return [*plain, "sharegpt-tools-tools", "messages-tools-tools"]
+    # The rows of messages-tools and messages-beside all call tools.
+    plain = [name for name in SHAPES if name not in ("messages-tools", "messages-beside")]
+    return [*plain, "sharegpt-tools-tools", "messages-tools-tools", "messages-beside-tools"]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -251,7 +252,7 @@ def test_every_dataset_that_was_made_is_compared(proof: Proof) -> None:
     outputs = [row["conversations"][-1]["value"] if "conversations" in row else row["output"] for row in seen]
     assert all(output.startswith(OPEN_TAG) for output in outputs)
     calls = [row for row in seen if "conversations" in row and row["conversations"][-1]["from"] == "function_call"]
-    assert [bool(row["system"]) for row in calls] == [False, True]
+    assert [bool(row["system"]) for row in calls] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -4,6 +4,7 @@ Reads from stdin a list of {template, enable_thinking, discards, messages, syste
 of [source parts, target parts], or the name of the error. An argument is a folder with an unpacked LLaMA-Factory.
 """
 
+import inspect
 import json
 import os
 import sys
@@ -34,7 +35,9 @@ def write(case: dict[str, Any]) -> Any:
     if isinstance(template, ReasoningTemplate):
         template.enable_thinking = case["enable_thinking"]
         template.reasoning_effort = case.get("reasoning_effort", "xhigh")
-    arguments = (EchoTokenizer(), case["messages"], case["system"], case["tools"], case["discards"])
+    discards = "discarding_history_cot" in inspect.signature(template.encode_multiturn).parameters
+    arguments = [EchoTokenizer(), case["messages"], case["system"], case["tools"]]
+    arguments += [case["discards"]] if discards else []
     try:
         return [[list(source), list(target)] for source, target in template.encode_multiturn(*arguments)]
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the user would see

@@ -41,6 +41,198 @@ STREAMS = {"streaming": True, "dataloader_num_workers": 1}
 FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
 ZERO3 = {"deepspeed": {"zero_optimization": {"stage": 3}}}
 
+NUMBERS: list[Case] = [
+    Case("numbers_are_in_range", {key: wrong}, {key: right}, parser=False)
+    for key, wrong, right in (
+        ("max_samples", 0, ...),
+        ("max_samples", -1, ...),
+        ("preprocessing_num_workers", 0, 1),
+        ("per_device_train_batch_size", 0, 2),
+        ("per_device_train_batch_size", -1, 2),
+        ("gradient_accumulation_steps", 0, 1),
+        ("dataloader_num_workers", -1, 0),
+        ("lora_rank", 0, 8),
+        ("lora_dropout", 1.5, 0.1),
+        ("learning_rate", -0.1, 0.1),
+        ("adam_beta1", 1.0, 0.9),
+        ("adam_beta2", -0.1, 0.9),
+        ("adam_epsilon", -1.0, 1e-8),
+    )
+]
+NUMBERS += [
+    Case("numbers_are_in_range", {**EVALUATES, key: 0}, {key: 1}, parser=False)
+    for key in ("per_device_eval_batch_size", "eval_accumulation_steps")
+]
+# What LLaMA-Factory's parser takes, and a run does not: (rule, what breaks it, what makes it right).
+LATE = [
+    Case(rule, breaks, fixes, parser=False)
+    for rule, breaks, fixes in (
+        ("streaming_knows_its_length", {**STREAMS, "tokenized_path": "tokens"}, {"tokenized_path": ...}),
+        ("datasets_are_of_the_stage", {"stage": "dpo"}, {"stage": "sft"}),
+        ("datasets_are_of_the_stage", {"stage": "kto"}, {"stage": "sft"}),
+        ("datasets_are_of_the_stage", {"dataset": "pairs"}, {"stage": "dpo"}),
+        ("datasets_are_of_the_stage", {"dataset": "labels"}, {"stage": "kto"}),
+        ("held_out_rows_leave_some", {"val_size": ROWS}, {"val_size": ROWS - 1}),
+        ("held_out_rows_leave_some", {"val_size": 0.999}, {"val_size": 0.5}),
+        ("held_out_rows_leave_some", {"val_size": 1.0}, {"val_size": 1}),
+        ("held_out_rows_leave_some", {"max_samples": 10, "val_size": 10}, {"max_samples": 11}),
+        ("tool_format_is_known", {"tool_format": "nosuch"}, {"tool_format": "default"}),
+        ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "nowhere"}, {"resume_from_checkpoint": ...}),
+        ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "half"}, {"resume_from_checkpoint": ...}),
+        ("output_dir_can_be_written", {"output_dir": "half/config.json"}, {"output_dir": "new"}),
+        ("optimizer_has_what_it_needs", {"optim": "galore_adamw"}, {"optim": "adamw_torch"}),
+        ("optimizer_is_installed", {"optim": "schedule_free_adamw"}, {"optim": "adamw_torch"}),
+        (
+            "schedule_takes_its_arguments",
+            {"lr_scheduler_type": "cosine_with_min_lr"},
+            {"lr_scheduler_kwargs": {"min_lr": 1e-6}},
+        ),
+        (
+            "schedule_takes_its_arguments",
+            {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"min_lr": 1e-6}},
+            {"lr_scheduler_kwargs": {"num_cycles": 1.0}},
+        ),
+        (
+            "stopping_early_has_a_metric",
+            {**EVALUATES, "early_stopping_steps": 2},
+            {"metric_for_best_model": "eval_loss"},
+        ),
+        (
+            "stopping_early_has_a_metric",
+            {"early_stopping_steps": 2, "metric_for_best_model": "eval_loss"},
+            EVALUATES,
+        ),
+        (
+            "stopping_early_has_a_metric",
+            {**EVALUATES, "save_strategy": "best"},
+            {"metric_for_best_model": "eval_loss"},
+        ),
+        ("asft_has_a_reference", {"use_asft_loss": True}, {"ref_model": "tiny-qwen3"}),
+        ("reporters_exist", {"report_to": "tensorbord"}, {"report_to": "none"}),
+        ("reporters_exist", {"report_to": ["none", "all"]}, {"report_to": ["none"]}),
+        (
+            "layers_can_be_divided",
+            {"finetuning_type": "freeze", "use_llama_pro": True, "freeze_trainable_layers": 3},
+            {"freeze_trainable_layers": 2},
+        ),
+        (
+            "layers_can_be_divided",
+            {"use_llama_pro": True, "freeze_trainable_layers": 0},
+            {"freeze_trainable_layers": 1},
+        ),
+        ("trained_modules_exist", {"lora_target": "W_pack"}, {"lora_target": "q_proj,v_proj"}),
+        ("trained_modules_exist", {"lora_target": "wq,proj"}, {"lora_target": "self_attn.q_proj"}),
+        (
+            "trained_modules_exist",
+            {"finetuning_type": "freeze", "freeze_trainable_modules": "attention"},
+            {"freeze_trainable_modules": "self_attn,mlp"},
+        ),
+        (
+            "trained_modules_exist",
+            {"finetuning_type": "freeze", "freeze_extra_modules": "wte"},
+            {"freeze_extra_modules": "embed_tokens,norm"},
+        ),
+    )
+]
+# What cannot go with a model that is quantised already, and what can.
+PACKED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (FULL, {"finetuning_type": "lora"}),
+    ({"pissa_init": True}, {"pissa_init": False}),
+    ({"use_dora": True}, {"use_dora": False}),
+    ({"resize_vocab": True}, {"resize_vocab": False}),
+    (ZERO3, {"deepspeed": ...}),
+    ({"fsdp": "full_shard"}, {"fsdp": ...}),
+    ({"adapter_name_or_path": "a,b"}, {"adapter_name_or_path": "a"}),
+]
+GALORE = {"use_galore": True, "galore_layerwise": True, "optim": "adamw_torch"}
+# What no run on a CPU with this machine's packages can show.
+ELSEWHERE = [
+    Case(rule, breaks, fixes, parser=False, runs="nowhere")
+    for rule, breaks, fixes in (
+        ("optimizer_has_what_it_needs", {**FULL, "use_galore": True}, {"optim": "adamw_torch"}),
+        (
+            "optimizer_has_what_it_needs",
+            {**FULL, "use_apollo": True, "optim": "adafactor"},
+            {"optim": "adamw_torch"},
+        ),
+        (
+            "optimizer_has_what_it_needs",
+            {**FULL, **GALORE, "gradient_accumulation_steps": 2},
+            {"gradient_accumulation_steps": 1},
+        ),
+    )
+]
+ELSEWHERE += [
+    *(
+        Case(
+            "quantised_models_are_kept_as_they_are",
+            {"model_name_or_path": "packed", **breaks},
+            fixes,
+            parser=False,
+            runs="nowhere",
+        )
+        for breaks, fixes in PACKED
+    ),
+    Case(
+        "several_adapters_can_be_merged",
+        {"adapter_name_or_path": "a,b", "use_unsloth": True},
+        {"use_unsloth": False},
+        parser=False,
+        runs="nowhere",
+    ),
+    Case(
+        "several_adapters_can_be_merged",
+        {"adapter_name_or_path": "a,b", **ZERO3},
+        {"adapter_name_or_path": "a"},
+        parser=False,
+        runs="nowhere",
+    ),
+    Case(
+        "unsloth_checkpoints_by_itself",
+        {"use_unsloth": True, "disable_gradient_checkpointing": True},
+        {"disable_gradient_checkpointing": False},
+        parser=False,
+        gpus=(GPU,),
+        runs="gpu",
+        fatal=False,
+    ),
+    Case(
+        "interleaving_fits_the_datasets",
+        {"dataset": "mini,other", "mix_strategy": "interleave_over", "interleave_probs": "0.7,0.7"},
+        {"interleave_probs": "0.7,0.3"},
+        parser=False,
+    ),
+    Case(
+        "quantization_goes_with_adapters",
+        {"quantization_bit": 4, "quantization_method": "eetq"},
+        {"quantization_bit": 8},
+        parser=False,
+        runs="nowhere",
+    ),
+    Case(
+        "quantization_goes_with_adapters",
+        {"quantization_bit": 8, "fsdp": "full_shard"},
+        {"quantization_bit": 4},
+        parser=False,
+        runs="nowhere",
+    ),
+    Case(
+        "export_has_what_it_needs",
+        {"export_quantization_bit": 5, "export_quantization_dataset": "d"},
+        {"export_quantization_bit": 4},
+        parser=False,
+        runs="nowhere",
+    ),
+    Case("template_keeps_the_thoughts", {"template": "qwen"}, {"template": "qwen3"}, parser=False, fatal=False),
+    Case(
+        "resumed_checkpoint_is_there",
+        {"resume_from_checkpoint": True},
+        {"resume_from_checkpoint": False},
+        parser=False,
+        fatal=False,
+    ),
+]
+
 CASES = [
     Case("dataset_is_named", {"dataset": ...}, {"dataset": "mini"}),
     Case("evaluation_has_data", {"eval_strategy": "steps", "eval_steps": 1}, {"val_size": 0.1}),
@@ -224,6 +416,9 @@ CASES = [
         {"model_name_or_path": "tiny-qwen3"},
         parser=False,
     ),
+    *NUMBERS,
+    *LATE,
+    *ELSEWHERE,
     Case(
         "torchrun_paths_have_no_spaces",
         {},
@@ -257,8 +452,42 @@ def make_workplace(folder: Path) -> None:
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
+    write_preferences(folder / "data")
+    config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "packed").mkdir()
+    (folder / "packed" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_weight_names(folder / "tiny-qwen3")
     (folder / "half").mkdir()
     (folder / "half" / "config.json").write_text("{}", encoding="utf-8")
+
+
+def write_weight_names(folder: Path) -> None:
+    """Write what the rules read of the tiny model: its config and its weights' names, for tests without torch."""
+    folder.mkdir()
+    parts = ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "input_layernorm")
+    names = [f"model.layers.{layer}.{part}.weight" for layer in range(2) for part in parts]
+    names += ["model.embed_tokens.weight", "model.norm.weight"]
+    header = {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in names}
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    config = {"model_type": "qwen3", "num_hidden_layers": 2}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def write_preferences(folder: Path) -> None:
+    """Write and register `pairs`, rows with a preferred and a rejected answer, and `labels`, rows with a label."""
+    asked = {"instruction": "q", "input": ""}
+    sets: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str]]] = {
+        "pairs": ({**asked, "chosen": "a", "rejected": "b"}, {"ranking": True}, ("chosen", "rejected")),
+        "labels": ({**asked, "output": "a", "label": True}, {}, ("response", "kto_tag")),
+    }
+    registry = folder / "dataset_info.json"
+    entries = json.loads(registry.read_text(encoding="utf-8"))
+    for name, (row, told, roles) in sets.items():
+        (folder / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * ROWS, encoding="utf-8")
+        columns = {"prompt": "instruction", "query": "input", **dict(zip(roles, list(row)[2:], strict=True))}
+        entries[name] = {"file_name": f"{name}.jsonl", "columns": columns, **told}
+    registry.write_text(json.dumps(entries), encoding="utf-8")
 
 
 def base_values() -> dict[str, Any]:
@@ -277,7 +506,9 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    return Machine(case.gpus, has_stack=case.rule == "packages_are_installed", env=case.env, cpus=16)
+    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written")
+    has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
+    return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)
 
 
 def case_name(case: Case) -> str:

@@ -14,6 +14,20 @@ PARABOLA = r"Solve $x^2 = 4$ with <, \frac{1}{2} and a " "quote" "."
 TOOLS = json.dumps([{"name": "get_time", "description": "The time", "parameters": {"type": "object"}}])
 
 
+# {what marks the thought: the thought "t < 2" and the answer "±2" in it}.
+MARKED = {
+    "think_tags_written_otherwise": "< Think >\nt < 2\n</ think>\n±2",
+    "thinking_tags": "<thinking>t < 2</thinking>\n<answer>±2</answer>",
+    "reasoning_tags": "＜reasoning＞t < 2＜/reasoning＞±2",
+    "thought_tags": "&lt;thought&gt;t < 2&lt;/thought&gt;±2",
+    "chinese_tags": "<思考>t < 2</思考>\n<答案>±2</答案>",
+    "begin_of_thought": "<|begin_of_thought|>t < 2<|end_of_thought|>\n<|begin_of_solution|>±2<|end_of_solution|>",
+    "square_brackets": "[THINK]t < 2[/THINK]±2",
+    "triangles": "◁think▷t < 2◁/think▷±2",
+    "headings": "**思考过程：**\nt < 2\n\n## Final Answer\n±2",
+}
+
+
 class Shape(NamedTuple):
     """One input: what `lfc prep convert PATH *arguments -o FILE` takes; `tools` when FILE_tools is made."""
 
@@ -122,6 +136,22 @@ def messages_tool_rows() -> list[dict[str, Any]]:
     return [{"messages": turns, "tools": json.loads(TOOLS)}]
 
 
+def beside_call_rows() -> list[dict[str, Any]]:
+    """A thought and a text beside calls, one and two of them; in one row as OpenAI writes them, in one as Hermes."""
+    call = {"name": "get_time", "arguments": {"place": "北京"}}
+    tagged = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    ends = [{"role": "tool", "content": "12:00"}, {"role": "assistant", "content": "Noon."}]
+    said = {"role": "assistant", "content": "Let me look.", "reasoning_content": "Ask.", "tool_calls": [call]}
+    hermes = {"role": "assistant", "content": f"<think>\nTwo.\n</think>\n\nI look.\n{tagged}\n{tagged}"}
+    asked = {"role": "user", "content": "What time is it?"}
+    return [{"messages": [asked, turn, *ends], "tools": json.loads(TOOLS)} for turn in (said, hermes)]
+
+
+def markup_rows() -> list[dict[str, Any]]:
+    """Each a thought in other markup than Qwen3's own, a line of the table of prep/rows/thinking.py."""
+    return [{"instruction": f"{PARABOLA} {name}", "output": text} for name, text in MARKED.items()]
+
+
 def _medical_csv(folder: Path) -> Shape:
     path = folder / "medical.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as stream:
@@ -158,7 +188,9 @@ SHAPES: dict[str, Callable[[Path], Shape]] = {
     "messages-jsonl": lambda folder: Shape(write_jsonl(folder / "messages.jsonl", messages_rows())),
     "openmath-parquet": lambda folder: Shape(write_parquet(folder / "math.parquet", openmath_rows())),
     "alpaca-jsonl": lambda folder: Shape(write_jsonl(folder / "alpaca.jsonl", alpaca_rows())),
+    "alpaca-markup": lambda folder: Shape(write_jsonl(folder / "markup.jsonl", markup_rows())),
     "sharegpt-tools": lambda folder: Shape(write_jsonl(folder / "tools.jsonl", tool_rows()), tools=True),
     "messages-tools": lambda folder: Shape(write_jsonl(folder / "calls.jsonl", messages_tool_rows()), tools=True),
+    "messages-beside": lambda folder: Shape(write_jsonl(folder / "beside.jsonl", beside_call_rows()), tools=True),
 }
 """Builders by name; each writes into the folder it is given."""

@@ -1,12 +1,13 @@
 """Combinations that cannot work or lose data in silence: one small function each, with its evidence.
 
-A rule reads a `Setting` and yields `Fault`s. "Parser" in an evidence line is LLaMA-Factory 0.9.5's
+A rule reads a `Setting` and yields `Finding`s. "Parser" in an evidence line is LLaMA-Factory 0.9.5's
 `hparams/`, which raises the same; "run" was seen in a run; the other lines name the source.
 Importing the package registers the rules of every topic, in the order in which they are run.
 """
 
 # isort: off
-from launch.configs.rules import data, training, methods, adapters, inference, hardware, environment, served  # noqa: F401
+from launch.configs.rules import data, numbers, training, optimizers, methods, adapters, models  # noqa: F401
+from launch.configs.rules import inference, hardware, environment, served  # noqa: F401
 
 # isort: on
 from launch.configs.rules.base import RULES, Setting, find_rule_faults, split_names

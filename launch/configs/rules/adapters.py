@@ -37,6 +37,22 @@ def adapters_are_there(setting: Setting) -> Iterator[Finding]:
 
 
 @any_rule
+def several_adapters_can_be_merged(setting: Setting) -> Iterator[Finding]:
+    """Source: model/adapter.py: with Unsloth, KTransformers and ZeRO-3, `only accepts a single adapter`."""
+    if len(setting.names("adapter_name_or_path")) < 2:
+        return
+    for key in ("use_unsloth", "use_kt"):
+        if setting[key]:
+            yield at_key(
+                "adapter_name_or_path", f"names several, and {key} takes one", f"merge them first, or {key}: false"
+            )
+    if setting.trains and setting.zero_stage == 3:
+        yield at_key(
+            "adapter_name_or_path", "names several, and ZeRO-3 takes one", "merge them first, or a ZeRO-2 config"
+        )
+
+
+@any_rule
 def adapters_fit_the_model(setting: Setting) -> Iterator[Finding]:
     """Source: PeftModel.from_pretrained: `size mismatch for …`; weights of layers beyond the last are dropped."""
     model = local_path(setting["model_name_or_path"] or "")

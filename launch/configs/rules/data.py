@@ -1,16 +1,36 @@
 """Rules of the data: datasets, validation, mixing, streaming, thinking, template and lengths."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
-from launch.configs.rules.rows import count_rows, is_file_dataset, read_manifests
+from launch.configs.rules.rows import (
+    count_all_rows,
+    count_rows,
+    is_file_dataset,
+    read_entry,
+    read_manifests,
+    reads_datasets,
+)
 from prep.errors import UserError
+from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
 from prep.registry.dataset_info import find_dataset_file
 from prep.rows.thinking import ThinkPolicy
 from prep.storage.os_errors import describe_os_error
+
+# Source: numpy's Generator.choice: the square root of what a 64-bit number resolves.
+_SUM_SLACK = 1.5e-8
+# What a dataset holds, by its entry in dataset_info.json, and the stage that takes it.
+_HOLDS = {
+    "rows": "plain answers",
+    "pairs": "preferred and rejected answers (ranking)",
+    "labels": "labelled answers (kto_tag)",
+}
+_STAGES = {"rows": "sft", "pairs": "dpo", "labels": "kto"}
 
 
 @train_rule
@@ -51,7 +71,10 @@ def validation_has_one_source(setting: Setting) -> Iterator[Finding]:
 
 @any_rule
 def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
-    """Parser: interleave_probs only with an interleaved mix, one number a dataset."""
+    """Parser: interleave_probs only with an interleaved mix, one number a dataset.
+
+    Source: datasets' interleave_datasets: numpy's `probabilities do not sum to 1`.
+    """
     if setting["interleave_probs"] is None:
         return
     if setting["mix_strategy"] == "concat":
@@ -63,6 +86,9 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
     shares = setting.names("interleave_probs")
     if not all(_is_number(share) for share in shares):
         yield at_key("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
+    elif abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares):
+        total = sum(map(float, shares))
+        yield at_key("interleave_probs", f"add up to {total:g}, and must to 1", "interleave_probs: 0.7,0.3")
     for key in ("dataset", "eval_dataset"):
         if setting[key] is not None and len(setting.names(key)) != len(shares):
             counts = f"{len(shares)} shares for {len(setting.names(key))} names in {key}"
@@ -73,6 +99,7 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
 def streaming_knows_its_length(setting: Setting) -> Iterator[Finding]:
     """Parser: a stream has no length, so max_steps must end it, and shares of it cannot be taken.
 
+    data/loader.py: `Turn off streaming when saving dataset to disk`.
     Run: data/loader.py cuts a file into dataloader_num_workers shards, and 0 shards are an empty StopIteration.
     """
     if not setting["streaming"]:
@@ -87,6 +114,8 @@ def streaming_knows_its_length(setting: Setting) -> Iterator[Finding]:
         yield at_key(
             "streaming", "streams nothing from a file with dataloader_num_workers 0", "dataloader_num_workers: 1"
         )
+    if setting["tokenized_path"] is not None and reads_datasets(setting):
+        yield at_key("tokenized_path", "cannot be written from a stream", "streaming: false")
 
 
 @any_rule
@@ -124,6 +153,62 @@ def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
 
 
 @train_rule
+def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
+    """Source: data/loader.py: `The dataset is not applicable in the current training stage`.
+
+    Run: stage kto drops all rows without a kto_tag, and sft all with one: `Cannot find valid samples`.
+    """
+    stage = setting["stage"]
+    if not reads_datasets(setting):
+        return
+    for key in ("dataset", "eval_dataset"):
+        for name in setting.names(key):
+            entry = read_entry(name, setting.dataset_dir)
+            columns = entry.get("columns")
+            holds = "pairs" if entry.get("ranking") else "rows"
+            if isinstance(columns, dict) and columns.get("kto_tag"):
+                holds = "labels"
+            wanted = {"dpo": "pairs", "rm": "pairs", "kto": "labels"}.get(stage, "rows")
+            if not entry or holds == wanted or (stage in ("pt", "ppo") and holds == "labels"):
+                continue
+            yield at_key(
+                key,
+                f"'{name}' holds {_HOLDS[holds]}, and stage {stage} needs {_HOLDS[wanted]}",
+                f"stage: {_STAGES[holds]}, or a dataset with {_HOLDS[wanted]}",
+            )
+
+
+@train_rule
+def held_out_rows_leave_some(setting: Setting) -> Iterator[Finding]:
+    """Run: datasets' train_test_split: `test_size=… should be … smaller than the number of samples`."""
+    held_out, rows = setting["val_size"], count_all_rows(setting)
+    if held_out <= SMALLEST_SHARE:
+        return
+    if held_out == 1 and isinstance(held_out, float):
+        yield at_key("val_size", "is 1.0, neither a share below 1 nor a number of rows", "val_size: 0.1")
+    elif rows is not None:
+        taken = int(held_out) if held_out >= 1 else math.ceil(held_out * rows)
+        if taken >= rows:
+            yield at_key(
+                "val_size", f"holds out {taken:,} of {rows:,} rows, which leaves none to train", "val_size: 0.1"
+            )
+
+
+@train_rule
+def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
+    """Source: data/tool_utils.py: `Tool utils … not found`."""
+    name, templates = setting["tool_format"], find_version_facts().templates.values()
+    known = sorted({told["tool_format"] for told in templates if told.get("tool_format")} | {"default"})
+    if name is not None and name not in known:
+        near = suggest_names(name, known)
+        yield at_key(
+            "tool_format",
+            f"is {show_value(name)}, known are {', '.join(known)}",
+            f"tool_format: {near[0]}" if near else "remove `tool_format`: the template has its own",
+        )
+
+
+@train_rule
 def thinking_follows_the_policy(setting: Setting) -> Iterator[Finding]:
     """Run: enable_thinking false removes every thought from the rows; true trains empty thoughts of masked rows."""
     for name, manifest in read_manifests(setting, "dataset").items():
@@ -157,6 +242,23 @@ def history_loses_its_thoughts(setting: Setting) -> Iterator[Finding]:
             )
 
 
+@train_rule
+def template_keeps_the_thoughts(setting: Setting) -> Iterator[Finding]:
+    """Source: data/template.py: only a reasoning template adds, masks and removes thoughts."""
+    told = find_version_facts().templates.get(str(setting["template"]))
+    if told is None or told["kind"] != "Template" or setting["stage"] != "sft":
+        return
+    for name, manifest in read_manifests(setting, "dataset").items():
+        thoughts = manifest.counts.get("reasoning", 0)
+        if thoughts and manifest.think_policy in (ThinkPolicy.TAGGED, ThinkPolicy.MASKED):
+            yield at_key(
+                "template",
+                f"{setting['template']} knows no thinking, and {thoughts:,} rows of '{name}' have thoughts",
+                "the template of a model that thinks, or lfc prep convert --think-policy strip",
+                severity=Severity.WARNING,
+            )
+
+
 @any_rule
 def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
@@ -164,6 +266,9 @@ def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     found = find_model_template(model)
     allowed = (found.template,) if found.template else found.candidates
     seen = setting["template"]
+    if seen is None and setting["stage"] == "pt":
+        # Stage pt writes no turns.
+        return
     if allowed and seen not in allowed:
         message = "is missing" if seen is None else f"is {seen}"
         yield at_key(
@@ -177,7 +282,7 @@ def template_is_the_models(setting: Setting) -> Iterator[Finding]:
 @train_rule
 def max_samples_keeps_all_rows(setting: Setting) -> Iterator[Finding]:
     """Source: data/loader.py takes the first max_samples rows of each dataset, without a word."""
-    if setting["max_samples"] is None:
+    if setting["max_samples"] is None or setting["max_samples"] < 1:
         return
     for name in setting.names("dataset"):
         rows = count_rows(name, setting.dataset_dir)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from launch.configs.document import suggest_names
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -12,7 +13,8 @@ from launch.configs.rules.base import (
     read_json_value,
     train_rule,
 )
-from launch.configs.rules.machine import is_installed
+from launch.configs.rules.machine import find_version, is_installed
+from launch.machine.variables import is_enabled
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -79,7 +81,19 @@ _PACKAGES = {
     "predict_with_generate": ("jieba", "nltk", "rouge_chinese"),
     "quantization_bit": ("bitsandbytes",),
 }
-_REPORTERS = {"wandb", "tensorboard", "trackio", "mlflow", "swanlab", "comet_ml", "clearml", "neptune"}
+_BROKEN_FA2 = "5.6.0"
+_OTHER_TRAINERS = {
+    "USE_V1": "LLaMA-Factory would start its new trainer, which takes other keys",
+    "USE_MCA": "LLaMA-Factory would start Megatron's trainer, which takes other keys",
+}
+_ENGINES = ("vllm", "sglang")
+# Source: transformers 5.6, integrations/integration_utils.py; the package of each, "" where another name brings it.
+_REPORTERS = {
+    **{name: name for name in ("wandb", "tensorboard", "trackio", "mlflow", "swanlab", "clearml", "neptune")},
+    **{"comet_ml": "comet_ml", "codecarbon": "codecarbon", "dvclive": "dvclive", "dagshub": "dagshub"},
+    **{"azure_ml": "azureml-core", "flyte": "flytekit", "kubeflow": ""},
+}
+_TOGETHER = ("none", "all")
 
 
 @any_rule
@@ -96,10 +110,56 @@ def packages_are_installed(setting: Setting) -> Iterator[Finding]:
                 )
     if setting.trains:
         for name in list_reporters(setting):
-            if name in _REPORTERS and not is_installed(name):
+            if _REPORTERS.get(name) and not is_installed(_REPORTERS[name]):
                 yield at_key(
                     "report_to", f"{name} is not installed here", f"pip install {name}, or report_to: none"
                 )
+
+    engine = setting["infer_backend"]
+    if not setting.trains and engine in _ENGINES and not is_installed(engine):
+        yield at_key(
+            "infer_backend",
+            f"{engine} is not installed here",
+            f"infer_backend: huggingface, or pip install {engine}",
+        )
+
+
+@train_rule
+def reporters_exist(setting: Setting) -> Iterator[Finding]:
+    """Source: transformers 5.6, get_reporting_integration_callbacks: `… is not supported`."""
+    value = setting["report_to"]
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    for name in names:
+        if name in _TOGETHER and len(names) == 1:
+            continue
+        if name not in _REPORTERS:
+            near = suggest_names(str(name), _REPORTERS)
+            message = f"{name} stands alone or not at all" if name in _TOGETHER else f"{name} is no such program"
+            yield at_key("report_to", message, f"report_to: {near[0] if near else 'none'}")
+
+
+@any_rule
+def attention_works_with_transformers(setting: Setting) -> Iterator[Finding]:
+    """Source: transformers 5.6.0, which LLaMA-Factory's main excludes: fa2 ends in `s_aux.to(query.dtype)`."""
+    if setting["flash_attn"] != "fa2" or not setting.machine.has_stack:
+        return
+    version = find_version("transformers")
+    if version == _BROKEN_FA2:
+        yield at_key(
+            "flash_attn", f"fa2 fails with transformers {version}", "flash_attn: sdpa, or another transformers"
+        )
+    if not find_version("flash_attn"):
+        yield at_key(
+            "flash_attn", "fa2 needs flash-attn, not installed here", "flash_attn: sdpa", severity=Severity.WARNING
+        )
+
+
+@any_rule
+def trainer_reads_these_keys(setting: Setting) -> Iterator[Finding]:
+    """Source: launcher.py: these variables start another trainer, whose keys are others."""
+    for variable, what in _OTHER_TRAINERS.items():
+        if setting.trains and is_enabled(variable, setting.machine.env):
+            yield at_key("", f"{variable} is set: {what}", f"unset {variable}")
 
 
 @any_rule

@@ -35,6 +35,18 @@ def unsloth_has_one_gpu(setting: Setting) -> Iterator[Finding]:
         )
 
 
+@train_rule
+def unsloth_checkpoints_by_itself(setting: Setting) -> Iterator[Finding]:
+    """Source: model/model_utils/unsloth.py asks for its own gradient checkpointing, whatever the config says."""
+    if setting["use_unsloth"] and setting["disable_gradient_checkpointing"]:
+        yield at_key(
+            "disable_gradient_checkpointing",
+            "does nothing with use_unsloth, which always saves that memory",
+            drop("disable_gradient_checkpointing"),
+            severity=Severity.WARNING,
+        )
+
+
 @any_rule
 def unsloth_goes_without_oft(setting: Setting) -> Iterator[Finding]:
     """Source: model/adapter.py, `Unsloth is currently not supported for OFT`."""

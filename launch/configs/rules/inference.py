@@ -15,6 +15,7 @@ _TRAINED = {
     "training_args.bin",
     "all_results.json",
 }
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _EXPORTED = {"Modelfile", "config.json"}
 
 
@@ -24,6 +25,15 @@ def export_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
     bits = setting["export_quantization_bit"]
     if bits is not None and setting["export_quantization_dataset"] is None:
         yield at_key("export_quantization_bit", "needs rows to calibrate on", "export_quantization_dataset: FILE")
+    if setting["export_dir"] is None and not setting.trains:
+        for key in setting.values:
+            if key.startswith("export_") and setting[key] not in (None, setting.defaults.get(key)):
+                yield at_key("export_dir", f"is missing, and {key} is for an export", "export_dir: models/merged")
+                break
+    if bits is not None and bits not in (2, 3, 4, 8):
+        yield at_key(
+            "export_quantization_bit", f"is {bits}, allowed are 2, 3, 4 and 8", "export_quantization_bit: 4"
+        )
     if setting["export_dir"] is None or setting.trains:
         return
     if setting["adapter_name_or_path"] is not None:
@@ -35,6 +45,23 @@ def export_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
             yield at_key(
                 "quantization_bit", "cannot merge an adapter into a quantised model", drop("quantization_bit")
             )
+
+
+@infer_rule
+def export_can_be_uploaded(setting: Setting) -> Iterator[Finding]:
+    """Source: train/tuner.py export_model calls push_to_hub when the model is merged: a 401 without a token."""
+    env, machine = setting.machine.env, setting.machine
+    if setting["export_hub_model_id"] is None or not machine.is_here or setting["export_dir"] is None:
+        return
+    home = local_path(env.get("HF_HOME") or "~/.cache/huggingface")
+    kept = local_path(env["HF_TOKEN_PATH"]) if env.get("HF_TOKEN_PATH") else home / "token"
+    tokens = (setting["hf_hub_token"], *(env.get(name) for name in _TOKENS))
+    if not any(tokens) and not kept.is_file():
+        yield at_key(
+            "export_hub_model_id",
+            "uploads the model, and there is no token of the hub",
+            "set the environment variable HF_TOKEN, or remove `export_hub_model_id`",
+        )
 
 
 @infer_rule

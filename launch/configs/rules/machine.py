@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 
 from launch.machine.gpus import Gpu, GpuReport, read_gpus
 from launch.machine.variables import is_enabled
+
+_BF16 = Gpu("GPU", 0, (9, 0))
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,26 @@ def read_machine(report: GpuReport | None = None, env: Mapping[str, str] | None 
     )
 
 
-def choose_machine(target: str) -> Machine:
-    """Return the machine to judge for: `here`, `gpu` (one with bf16), `cpu`, or `any` (devices left out)."""
-    if target == "here":
-        return read_machine()
-    gpus = {"gpu": (Gpu("GPU", 0, (9, 0)),), "cpu": (), "any": None}
-    return Machine(gpus[target])
+def choose_machine(target: str, gpus: int | None = None) -> Machine:
+    """Return the machine to judge for: `here`, `gpu` (one with bf16), `cpu`, or `any` (devices left out).
+
+    Shape: with `gpus` it has as many: of the kind that is here, or with bf16.
+    """
+    found = {"gpu": (_BF16,), "cpu": (), "any": None}
+    machine = read_machine() if target == "here" else Machine(found[target])
+    if gpus is None:
+        return machine
+    return replace(machine, gpus=tuple((machine.gpus or (_BF16,))[:1]) * gpus)
 
 
 def is_installed(package: str) -> bool:
     """Whether a package's metadata stands in this environment."""
+    return bool(find_version(package))
+
+
+def find_version(package: str) -> str:
+    """Return a package's version in this environment, "" when it is not installed."""
     try:
-        metadata.version(package)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return ""

@@ -5,6 +5,13 @@ from collections.abc import Iterator
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, list_reporters, off, train_rule
 from prep.quality.findings import Finding, at_key
 
+# Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py.
+_BITS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "bnb": ("bitsandbytes", (4, 8)),
+    "hqq": ("HQQ", (4, 8, 6, 5, 3, 2, 1)),
+    "eetq": ("EETQ", (8,)),
+}
+
 
 @any_rule
 def adapter_goes_with_lora(setting: Setting) -> Iterator[Finding]:
@@ -37,8 +44,21 @@ def quantization_goes_with_adapters(setting: Setting) -> Iterator[Finding]:
         yield at_key("create_new_adapter", "cannot go upon a quantised model", off("create_new_adapter"))
     if len(adapters) > 1:
         yield at_key("adapter_name_or_path", "names several adapters for a quantised model", "merge them first")
-    if setting["quantization_method"] == "bnb" and bits not in (4, 8):
-        yield at_key("quantization_bit", f"is {bits}, and bitsandbytes has 4 and 8", "quantization_bit: 4")
+    method = setting["quantization_method"]
+    name, known = _BITS.get(method, ("", ()))
+    if known and bits not in known:
+        numbers = ", ".join(map(str, known))
+        yield at_key("quantization_bit", f"is {bits}, and {name} has {numbers}", f"quantization_bit: {known[0]}")
+    if method == "bnb" and bits == 4 and setting["double_quantization"] is None:
+        yield at_key(
+            "double_quantization", "is null, which bitsandbytes does not take", "double_quantization: true"
+        )
+    if setting.trains and (setting.zero_stage == 3 or setting["fsdp"]) and (method != "bnb" or bits != 4):
+        yield at_key(
+            "quantization_bit",
+            "must be 4, of bitsandbytes, with ZeRO-3 or FSDP",
+            "quantization_bit: 4 and quantization_method: bnb",
+        )
     if setting.trains and setting["fp8"]:
         yield at_key("fp8", "cannot go with quantization_bit", "fp8: false")
 

@@ -1,6 +1,7 @@
 """The rows and steps behind a config: counted where that is cheap, from manifests where there are any."""
 
 from pathlib import Path
+from typing import Any
 
 from launch.configs.rules.base import Setting
 from prep.errors import UserError
@@ -26,6 +27,39 @@ def count_rows(name: str, dataset_dir: Path) -> int | None:
             return sum(1 for line in stream if line.strip())
     except (UserError, OSError):
         return None
+
+
+def reads_datasets(setting: Setting) -> bool:
+    """Whether a training reads its datasets: rows that were tokenized before are taken as they are."""
+    if not setting.trains:
+        return False
+    tokenized = setting["tokenized_path"]
+    folder = Path(str(tokenized)) if tokenized else None
+    return folder is None or not (folder.is_dir() and any(folder.iterdir()))
+
+
+def count_all_rows(setting: Setting) -> int | None:
+    """Return the rows of all datasets of a training, before any is held out; None when they cannot be counted."""
+    if setting["streaming"] or setting["mix_strategy"] != "concat" or not reads_datasets(setting):
+        return None
+    limit, total = setting["max_samples"], 0
+    for name in setting.names("dataset"):
+        rows = count_rows(name, setting.dataset_dir)
+        if rows is None or "num_samples" in read_entry(name, setting.dataset_dir):
+            return None
+        total += rows if limit is None else min(rows, limit)
+    return total
+
+
+def read_entry(name: str, dataset_dir: Path) -> dict[str, Any]:
+    """Return a dataset's entry in dataset_info.json, {} where there is none."""
+    if str(dataset_dir) == "ONLINE" or str(dataset_dir).startswith("REMOTE:"):
+        return {}
+    try:
+        entry = read_registry(dataset_dir).get(name)
+    except (UserError, OSError):
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def count_steps(setting: Setting) -> int | None:

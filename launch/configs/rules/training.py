@@ -1,10 +1,14 @@
 """Rules of the run: prediction, evaluation, steps, schedule and the output folder."""
 
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
 from launch.configs.rules.rows import count_batch, count_steps
 from prep.quality.findings import Finding, Severity, at_key
+from prep.storage.os_errors import describe_os_error
 
 _FEWEST_STEPS = 10
 # LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
@@ -12,6 +16,9 @@ _FINISHED_RUN = (
     *("adapter_model.bin", "adapter_model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"),
     *("model.safetensors", "model.safetensors.index.json"),
 )
+
+# What a checkpoint holds that can be resumed: transformers 5.6, trainer.py, _load_from_checkpoint.
+_RESUMABLE = (*_FINISHED_RUN, "trainer_state.json", "pytorch_model_fsdp_0", "latest")
 
 
 @train_rule
@@ -124,6 +131,44 @@ def training_has_steps(setting: Setting) -> Iterator[Finding]:
             "a smaller gradient_accumulation_steps, or more rows or epochs",
             severity=Severity.WARNING,
         )
+
+
+@train_rule
+def resumed_checkpoint_is_there(setting: Setting) -> Iterator[Finding]:
+    """Source: transformers 5.6, trainer.py: `Can't find a valid checkpoint at …`, after the model was loaded."""
+    given = setting["resume_from_checkpoint"]
+    if given is None or given is False or not setting["do_train"] or not setting.machine.is_here:
+        return
+    if given is True:
+        folder = local_path(setting["output_dir"] or "trainer_output")
+        if not any(folder.glob("checkpoint-*")):
+            yield at_key(
+                "resume_from_checkpoint",
+                f"is true, and {folder} holds no checkpoint yet: only a run that made one can be resumed",
+                drop("resume_from_checkpoint"),
+                severity=Severity.WARNING,
+            )
+        return
+    folder = local_path(given)
+    if not any((folder / name).exists() for name in _RESUMABLE) and not any(folder.glob("*/adapter_model.*")):
+        what = "holds no checkpoint" if folder.is_dir() else "does not exist"
+        yield at_key("resume_from_checkpoint", f"{given} {what}", "the path of a checkpoint-… folder")
+
+
+@train_rule
+def output_dir_can_be_written(setting: Setting) -> Iterator[Finding]:
+    """Run: os.makedirs ends in an OSError, after the model was loaded."""
+    if not setting.machine.is_here or not setting["output_dir"]:
+        return
+    folder = local_path(setting["output_dir"])
+    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
+    try:
+        # It has no name: nothing is left, and nobody sees it.
+        with tempfile.TemporaryFile(dir=existing):
+            return
+    except OSError as error:
+        reason = "it is a file" if existing.is_file() else describe_os_error(error)
+        yield at_key("output_dir", f"{folder} cannot be written: {reason}", "output_dir: saves/NAME")
 
 
 @train_rule

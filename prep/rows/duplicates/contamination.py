@@ -5,7 +5,7 @@ Thirteen words in a row, or thirteen characters of Chinese and Japanese, are wha
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,6 @@ from prep.errors import InputError
 from prep.rows.duplicates.characters import BASE, CharacterTable, mix, read_codes
 from prep.rows.duplicates.copies import Filtered, count_row
 from prep.rows.questions import hash_text, normalise_question
-from prep.rows.readers import BadRow, read_rows
 from prep.rows.records import TrainingRow, read_record
 
 WORDS: Final = 13
@@ -26,10 +25,12 @@ _MOST_DEPTH = 6
 _BATCH_ROWS = 500
 _FILTER_BITS = 24
 _ALONE = ((0x3040, 0x3100), (0x3400, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
-_HINT = "--decontaminate takes files that convert reads: mend the row, or take it out"
+_HINT = "--decontaminate takes files that convert reads: fix the row, or take it out"
 
 
 _Row = tuple[int, Mapping[str, Any]]
+# A file's rows: the number of each, and its values, or why it cannot be read.
+ReadValues = Callable[[Path], Iterator[tuple[int, Mapping[str, Any] | str]]]
 
 
 class Match(NamedTuple):
@@ -42,8 +43,8 @@ class Match(NamedTuple):
 class Benchmarks:
     """What benchmark files hold, to compare rows with; 12 bytes a word in memory."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Read the files, in any format that convert reads.
+    def __init__(self, paths: Sequence[Path], read: ReadValues) -> None:
+        """Read the files, in any format that `read` reads.
 
         Raises: InputError when one cannot be read, or has no text.
         """
@@ -53,7 +54,7 @@ class Benchmarks:
         hashes: list[Any] = []
         owners: list[Any] = []
         for path in paths:
-            rows = _read_values(path)
+            rows = _read_values(path, read)
             before = len(self._places)
             while batch := list(islice(rows, _BATCH_ROWS)):
                 self._take(path, batch, hashes, owners)
@@ -114,8 +115,8 @@ class Benchmarks:
 class ContaminationFilter:
     """Takes the rows that stand in a benchmark out of lines on their way into a file."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._benchmarks = Benchmarks(paths)
+    def __init__(self, paths: Sequence[Path], read: ReadValues) -> None:
+        self._benchmarks = Benchmarks(paths, read)
 
     def filter_lines(self, lines: bytes) -> Filtered:
         """Return what stays, what goes, and what the counts lose by that."""
@@ -158,11 +159,11 @@ def list_words(text: str) -> list[str]:
     return [word for word in words if word]
 
 
-def _read_values(path: Path) -> Iterator[_Row]:
-    for row in read_rows(path):
-        if isinstance(row, BadRow):
-            raise InputError(f"{path} row {row.number}: {row.reason}", hint=_HINT)
-        yield row.number, row.values
+def _read_values(path: Path, read: ReadValues) -> Iterator[_Row]:
+    for number, values in read(path):
+        if isinstance(values, str):
+            raise InputError(f"{path} row {number}: {values}", hint=_HINT)
+        yield number, values
 
 
 def _list_texts(value: object, depth: int) -> Iterator[str]:

@@ -27,8 +27,9 @@ _SEED = 0
 _WORTH_A_LOOK = 0.65
 # Rows that were written from one pattern share bands in thousands: those most alike are looked at.
 _MOST_MATCHES, _MOST_COMPARED = 32, 64
+_SEEN_BITS = 24
 _SPOOL_BYTES = 16 << 20
-_BATCH_CHARACTERS = 1 << 19
+_BATCH_CHARACTERS = 1 << 18
 _MASK = (1 << 64) - 1
 
 
@@ -249,22 +250,29 @@ class _SortedRuns:
     """Band hashes with their rows' numbers in a few sorted arrays, each at least twice as large as the next."""
 
     def __init__(self) -> None:
+        import numpy as np
+
         self._runs: list[tuple[Any, Any]] = []
+        self._seen = np.zeros(1 << _SEEN_BITS, dtype=bool)
 
     def match(self, bands: Any, first: int) -> "_Matches":
         """Return {row of the batch: {number of an earlier row: bands that both have}}."""
         import numpy as np
 
         found = _Matches()
+        # Most bands were never seen: a table says so at once.
         flat = bands.reshape(-1)
+        maybe = np.flatnonzero(self._seen[(flat >> np.uint64(64 - _SEEN_BITS)).astype(np.int64)])
+        flat = flat[maybe]
         for keys, numbers in self._runs:
             left = np.searchsorted(keys, flat)
             hits = np.flatnonzero(keys[np.minimum(left, len(keys) - 1)] == flat)
             if not len(hits):
                 continue
             right = np.searchsorted(keys, flat[hits], side="right")
-            for hit, begin, end in zip(hits.tolist(), left[hits].tolist(), right.tolist(), strict=True):
-                found[hit // bands.shape[1]].update(numbers[begin : min(end, begin + _MOST_MATCHES)].tolist())
+            rows = maybe[hits] // bands.shape[1]
+            for row, begin, end in zip(rows.tolist(), left[hits].tolist(), right.tolist(), strict=True):
+                found[row].update(numbers[begin : min(end, begin + _MOST_MATCHES)].tolist())
         return found
 
     def add(self, bands: Any, numbers: Any) -> None:
@@ -274,6 +282,7 @@ class _SortedRuns:
         if not len(bands):
             return
         keys, owners = bands.reshape(-1), np.repeat(numbers, bands.shape[1])
+        self._seen[(keys >> np.uint64(64 - _SEEN_BITS)).astype(np.int64)] = True
         self._runs.append((keys, owners))
         while True:
             order = np.argsort(keys, kind="stable")

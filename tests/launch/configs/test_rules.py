@@ -55,6 +55,10 @@ def test_every_training_rule_has_a_case() -> None:
         "adapters_fit_the_model",
         "export_dir_is_free",
         "rows_are_served_as_they_are_trained",
+        # Below.
+        "export_can_be_uploaded",
+        "attention_works_with_transformers",
+        "trainer_reads_these_keys",
     }
 
 
@@ -101,7 +105,7 @@ def test_the_base_config_has_no_fault(workplace: Path) -> None:
 
 
 def test_two_gpus_only_warn_when_lfc_may_choose_one(workplace: Path) -> None:
-    values = {**base_values(), "use_unsloth": True}
+    values = {**base_values(), "use_unsloth": True, "disable_gradient_checkpointing": False}
     found = check_values(values, "train", Machine((GPU, GPU), env={}))
     assert [(fault.rule, fault.is_error) for fault in found] == [("unsloth_has_one_gpu", False)]
 
@@ -162,6 +166,73 @@ def test_the_machines_to_judge_for() -> None:
     assert choose_machine("cpu").gpus == ()
     assert choose_machine("any").gpus is None
     assert [gpu.has_bf16 for gpu in choose_machine("gpu").gpus or ()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("env", "key", "refused"),
+    [
+        ({}, {}, True),
+        ({"HF_TOKEN": "t"}, {}, False),
+        ({"HUGGING_FACE_HUB_TOKEN": "t"}, {}, False),
+        ({}, {"hf_hub_token": "t"}, False),
+        ({}, {"export_hub_model_id": None}, False),
+    ],
+)
+def test_an_upload_without_a_token_is_refused(
+    env: dict[str, str], key: dict[str, Any], refused: bool, tmp_path: Path
+) -> None:
+    values = {"model_name_or_path": "m/n", "export_dir": str(tmp_path / "e"), "export_hub_model_id": "o/n", **key}
+    machine = Machine((), env={"HF_HOME": str(tmp_path), **env}, is_here=True)
+    found = [fault for fault in check_values(values, "infer", machine) if fault.rule == "export_can_be_uploaded"]
+    assert bool(found) is refused
+    (tmp_path / "token").write_text("t", encoding="utf-8")
+    assert "export_can_be_uploaded" not in [fault.rule for fault in check_values(values, "infer", machine)]
+
+
+@pytest.mark.parametrize(("transformers", "refused"), [("5.6.0", True), ("5.5.4", False), ("", False)])
+def test_fa2_is_refused_with_the_transformers_in_which_it_fails(
+    transformers: str, refused: bool, monkeypatch: pytest.MonkeyPatch, workplace: Path
+) -> None:
+    versions = {"transformers": transformers, "flash_attn": "2.8"}
+    monkeypatch.setattr("launch.configs.rules.environment.find_version", versions.get)
+    found = check_values({**base_values(), "flash_attn": "fa2"}, "train", Machine((), has_stack=True))
+    rule = "attention_works_with_transformers"
+    assert [fault.fix for fault in found if fault.rule == rule] == (
+        ["flash_attn: sdpa, or another transformers"] if refused else []
+    )
+
+
+@pytest.mark.parametrize("variable", ["USE_V1", "USE_MCA"])
+def test_another_trainer_than_the_one_that_is_checked_for_is_refused(variable: str, workplace: Path) -> None:
+    for word, refused in (("1", True), ("0", False)):
+        found = check_values(base_values(), "train", Machine((), env={variable: word}))
+        assert [fault.fix for fault in found] == ([f"unset {variable}"] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"compute_environment": "LOCAL_MACHINE", "distributed_type": "FSDP"}, "a config of accelerate"),
+        ({"zero_optimization": {"stage": 3}}, "a config of DeepSpeed"),
+        ({"model": "m", "train_dataset": "d.yaml"}, "new trainer"),
+        ({"base_model": "m", "datasets": []}, "a config of axolotl"),
+    ],
+)
+def test_a_yaml_of_another_program_is_one_finding_that_names_it(values: dict[str, Any], said: str) -> None:
+    (found,) = check_values(values, "train", Machine(()))
+    assert said in found.message
+    assert found.fix
+
+
+def test_a_machine_can_be_judged_with_other_numbers_of_gpus(workplace: Path) -> None:
+    assert len(choose_machine("gpu", 8).gpus or ()) == 8
+    assert choose_machine("cpu", 0).gpus == ()
+    assert choose_machine("here", 2).starts_torchrun
+    zero3 = {**base_values(), "deepspeed": {"zero_optimization": {"stage": 3}}}
+    rules = [
+        {fault.rule for fault in check_values(zero3, "train", choose_machine("gpu", count))} for count in (1, 2)
+    ]
+    assert ["deepspeed_is_started_by_torchrun" in found for found in rules] == [True, False]
 
 
 @pytest.mark.stack

@@ -8,7 +8,8 @@ import pytest
 from prep.combine.explain import explain_row
 from prep.combine.mix import MixOptions, mix_files
 from prep.combine.split import SplitOptions, SplitSizes, split_file
-from prep.convert.convert import ConvertOptions, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions
 from prep.errors import InputError
 from tests.support.shapes import medical_rows, sharegpt_rows, write_jsonl, write_parquet
 

@@ -9,7 +9,8 @@ import pytest
 
 from prep.combine.mix import MixOptions, mix_files
 from prep.combine.split import SplitOptions, SplitResult, SplitSizes, split_file
-from prep.convert.convert import ConvertOptions, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions
 from prep.errors import OutputError, UserError
 from prep.registry.dataset_info import register_dataset
 from prep.rows.questions import normalise_question

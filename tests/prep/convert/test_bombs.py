@@ -146,7 +146,7 @@ BOMBS: dict[Callable[[Path], Path], str] = {
     csv_of_many_fields: "line 1 has more than 1,000,000 fields",
     one_long_element: "the row from line 1 on is longer than 33,554,432 bytes",
     array_without_end: "the row from line 1 on is longer than 33,554,432 bytes",
-    no_array: "does not begin with an array of rows",
+    no_array: "the text from line 1 on is too long",
     line_of_many_values: "rows cannot be used; the first: ",
     columns_that_are_data: "its rows have more than 10,000 different columns, as if the keys were data",
     parquet_dictionary: "a few of its rows take more than 256 MiB when unpacked",

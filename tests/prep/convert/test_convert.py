@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prep.convert.convert import ConvertOptions, ConvertResult, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.registry.dataset_info import register_dataset
 from prep.rows.thinking import ThinkPolicy
@@ -168,10 +170,10 @@ def test_a_spoiled_alpaca_row_is_rejected_with_the_way_to_fix_it(
     [
         ([], "column 'conversations' holds no list of turns"),
         ([{"from": "human", "value": "a"}], "turns are human; they must alternate human gpt"),
-        ([{"from": "human", "value": None}], "turn 1 has no 'from' and 'value' strings"),
+        ([{"from": "human", "value": None}], "turn 1 has no text in 'content' or 'value'"),
         (
             [{"from": "oracle", "value": "a"}],
-            "turn 1 is of the unknown role 'oracle'; known are human, user, gpt, ",
+            "turn 1 is of the unknown role 'oracle'; known are human, user, prompter, ",
         ),
         (
             [{"from": "human", "value": "a"}, {"from": "gpt", "value": "x <think>y</think>"}],
@@ -400,8 +402,8 @@ def test_the_same_command_twice_gives_the_same_bytes(name: str, tmp_path: Path) 
 
 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prep.convert.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.convert.convert._RANGE_BYTES", 2_000)
+    monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
+    monkeypatch.setattr("prep.convert.stream._RANGE_BYTES", 2_000)
     rows = [row for _ in range(200) for row in sharegpt_rows()[:3]]
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     path.write_bytes(
@@ -417,7 +419,7 @@ def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: py
 
 
 def test_a_conversion_process_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prep.convert.convert._PARALLEL_BYTES", 0)
+    monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
     (tmp_path / "ends.py").write_text("raise SystemExit(7)", encoding="utf-8")
     monkeypatch.setattr("prep.parallel.processes._PROGRAM", tmp_path / "ends.py")
     with pytest.raises(InputError) as caught:
@@ -439,16 +441,21 @@ def test_an_output_that_stands_is_kept_without_force(tmp_path: Path) -> None:
     [
         ("in.jsonl", b"", "no rows in {path}"),
         ("in.jsonl", b"\n\r\n \n", "no rows in {path}"),
-        ("in.json", b'{"a": 1}', "{path} holds one JSON dict, not an array of rows"),
+        ("in.json", b'{"a": 1, 2}', "{path} is not a JSON document: a key is expected: line 1 "),
+        ("in.json", b"[1}", "{path} is not a JSON document: unexpected end of data: line 1 column 4"),
         ("in.jsonl", "{}".encode("utf-16"), "{path} is in UTF-16"),
         ("in.jsonl.gz", b"no gzip", "{path} cannot be unpacked: Not a gzipped file (b'no')"),
-        ("in.txt", b"x", "{path}: files of type '.txt' cannot be read; allowed are .parquet, .jsonl, .ndjson, "),
+        ("in.docx", b"x", "{path}: files of type '.docx' cannot be read; allowed are .parquet, .jsonl, .ndjson, "),
         (
             "in.jsonl",
             b'{"a": 1}\n',
             "{path}: no known format has the columns a: preference needs chosen, rejected; ",
         ),
-        ("in.csv", "问题,回答\n你好,好\n".encode("gbk"), "{path} is not in UTF-8 (after row 0): invalid "),
+        (
+            "in.csv",
+            "q,a\ncafé,très\n".encode("cp1252"),
+            "{path} is not in UTF-8, and in no encoding that is certain",
+        ),
     ],
 )
 def test_a_file_that_is_broken_as_a_whole_is_one_error(
@@ -471,8 +478,8 @@ def test_a_parquet_that_was_cut_short_is_one_error(tmp_path: Path) -> None:
 def test_plain_conversations_never_take_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_parquet(tmp_path / "in.parquet", [sharegpt_rows()[0], sharegpt_rows()[2]])
     expected = read_rows(convert(path, tmp_path))
-    monkeypatch.setattr("prep.convert.parquet._read_row", None)
-    monkeypatch.setattr("prep.convert.parquet._read_batch", None)
+    monkeypatch.setattr("prep.convert.parquet.read_row", None)
+    monkeypatch.setattr("prep.convert.parquet.read_batch", None)
     assert read_rows(convert(path, tmp_path)) == expected
 
 
@@ -533,12 +540,14 @@ def test_spliced_lines_are_the_bytes_of_the_slow_path(
             old.unlink()
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("prep.convert.convert._BLOCK_BYTES", block_bytes)
+                patch.setattr("prep.convert.stream._BLOCK_BYTES", block_bytes)
                 convert_files([tmp_path / name], tmp_path / "out.jsonl", options)
         except InputError as error:
-            made.append({"error": str(error).encode()})
+            made.append({"error": str(error).replace(" (line 1)", "").encode()})
             continue
-        made.append({file.name: file.read_bytes() for file in tmp_path.glob("out*.jsonl")})
+        # Beside the row's number, an array's rejects tell its line.
+        texts = {file.name: file.read_bytes() for file in tmp_path.glob("out*.jsonl")}
+        made.append({name: re.sub(rb',"line":1(?=,"reason")', b"", text) for name, text in texts.items()})
     assert made[0] == {name: content.replace(b"in.jsonl", b"in.json") for name, content in made[1].items()}
 
 

@@ -184,7 +184,7 @@ def test_killed_at_random_moments_the_next_run_succeeds(step: str, tmp_path: Pat
 def test_no_worker_outlives_a_killed_conversion(tmp_path: Path) -> None:
     line = json.dumps(sharegpt_rows()[0], ensure_ascii=False) + "\n"
     (tmp_path / "in.jsonl").write_text(line * 60_000, encoding="utf-8")
-    code = "import prep.convert.convert as c; c._PARALLEL_BYTES = 0; from launch.cli import main; main()"
+    code = "import prep.convert.stream as c; c._PARALLEL_BYTES = 0; from launch.cli import main; main()"
     command = [sys.executable, "-c", code, "prep", "convert", str(tmp_path / "in.jsonl"), "-o"]
     process = subprocess.Popen(
         [*command, str(tmp_path / "out.jsonl"), "--workers", "2"], cwd=ROOT, start_new_session=True

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
-from prep.convert.parquet import convert_parquet
+from prep.convert.parquet import convert_batches
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
-from prep.rows.readers import BadRow, InputFile, SourceRow
+from prep.inputs.parquet import ParquetReader
+from prep.inputs.reader import BadRow, InputFile, SourceRow
 from prep.rows.thinking import ThinkPolicy
 
 NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
@@ -23,6 +24,42 @@ ODD = [
     *" \n\t\r\f\x7f\x85\xa0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\u3002\ufeff\ud7ff",
     *'\ue000\U0010ffff"\\/>|é😀',
     *("a < b", "\\n", "中文字", "a" * 17, "中" * 9),
+]
+# Each begins, ends or parts a thought of other markup than Qwen3's own.
+MARKS = [
+    *(
+        "<thinking>",
+        "</thinking>",
+        "< think >",
+        "< /think >",
+        "<THINK>",
+        "</THINK>",
+        "<reasoning>",
+        "</ Reasoning>",
+    ),
+    *("&lt;think&gt;", "&lt;/think&gt;", "＜think＞", "＜/think＞", "<|begin_of_thought|>", "<|end_of_thought|>"),
+    *(
+        "[THINK]",
+        "[/THINK]",
+        "◁think▷",
+        "◁/think▷",
+        "## Thinking\n",
+        "\n## Final Response\n",
+        "**思考**\n",
+        "\n**回答**\n",
+    ),
+    *(
+        "<思考>",
+        "</思考>",
+        "<thought>",
+        "</thought>",
+        "<answer>",
+        "</answer>",
+        "#  **推理过程：**\n",
+        "* T",
+        "< /",
+        "<  / re",
+    ),
 ]
 STOPS = [*"\v\x1c\x1f\x00<", "<|im_end|>", "<think>", "</think>", "<|", "</thin"]
 
@@ -34,7 +71,7 @@ def mostly(usual: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.S
 
 PARTS = st.lists(st.sampled_from(ODD), max_size=4).map("".join)
 PLAIN_TEXTS = st.builds("{}x{}".format, PARTS, PARTS)
-ANY_TEXTS = st.lists(st.sampled_from([*ODD, *STOPS]) | st.text(max_size=20), max_size=4).map("".join)
+ANY_TEXTS = st.lists(st.sampled_from([*ODD, *STOPS, *MARKS]) | st.text(max_size=20), max_size=4).map("".join)
 TEXTS = mostly(PLAIN_TEXTS, ANY_TEXTS)
 POLICIES = st.sampled_from(list(ThinkPolicy))
 SYSTEMS = st.sampled_from(["", " Be kind. ", 'a "b"\n'])
@@ -182,7 +219,7 @@ def write_conversations(path: Path, rows: list[list[tuple[bytes, bytes]]]) -> No
 
 
 def convert_conversations(path: Path, plan: ConvertPlan) -> list[ShardResult]:
-    return list(convert_parquet(plan, InputFile(path, "in.parquet", "parquet", "in.parquet")))
+    return list(convert_batches(plan, ParquetReader(InputFile(path, "in.parquet", "in.parquet"))))
 
 
 @NEEDS_KERNEL

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
-from prep.convert.convert import ConvertOptions, ConvertResult, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import Dataset, align_row
@@ -164,8 +165,8 @@ def test_the_limit_that_stats_tells_drops_nothing_and_one_less_drops(tmp_path: P
 def test_several_processes_and_both_ways_of_reading_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qwen3_folder: Path
 ) -> None:
-    monkeypatch.setattr("prep.convert.convert._PARALLEL_BYTES", 0)
-    monkeypatch.setattr("prep.convert.convert._RANGE_BYTES", 2_000)
+    monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
+    monkeypatch.setattr("prep.convert.stream._RANGE_BYTES", 2_000)
     source = write_rows(tmp_path, *(20 + number % 40 for number in range(400)))
     made = []
     for workers in (1, 2):
@@ -209,9 +210,7 @@ def test_tool_rows_are_measured_with_their_tools(tmp_path: Path, qwen3_folder: P
 
 def test_tools_that_no_template_can_write_are_a_reject(tmp_path: Path, qwen3_folder: Path) -> None:
     source = write_jsonl(tmp_path / "tools.jsonl", [{**tool_rows()[0], "tools": '["get_time"]'}])
-    with pytest.raises(
-        RejectsError, match="its tokens cannot be counted: its tools text is not a JSON list of obj"
-    ):
+    with pytest.raises(RejectsError, match="tools is not a JSON array of objects"):
         convert(source, tmp_path, max_tokens=1000, model=qwen3_folder)
 
 
@@ -252,11 +251,29 @@ def test_the_command_prints_what_was_too_long(tmp_path: Path, qwen3_folder: Path
     assert printed["too_long"] == f"{output.as_posix()}.too-long.jsonl"
 
 
-@pytest.mark.parametrize("arguments", [("--on-long", "drop"), ("--model", "somewhere")])
+@pytest.mark.parametrize("arguments", [("--on-long", "drop"), ("--model", "somewhere"), ("--template", "qwen")])
 def test_options_of_a_limit_without_one_are_a_wrong_call(arguments: tuple[str, ...], tmp_path: Path) -> None:
     source = write_rows(tmp_path, 20)
     result = CliRunner().invoke(
         lfc, ["prep", "convert", str(source), "-o", str(tmp_path / "out.jsonl"), *arguments]
     )
     assert result.exit_code == 2
-    assert "--model and --on-long go with --max-tokens" in result.stderr
+    assert "--model, --template and --on-long go with --max-tokens" in result.stderr
+
+
+def test_rows_are_measured_by_the_template_that_is_named(tmp_path: Path, qwen3_folder: Path) -> None:
+    source = write_rows(tmp_path, 20)
+    # Without the empty thought, which is four tokens.
+    for most, kept in ((16, 1), (15, 0)):
+        result = convert(
+            source,
+            tmp_path,
+            policy=ThinkPolicy.STRIP,
+            max_tokens=most,
+            model=qwen3_folder,
+            on_long="keep",
+            template="qwen3_nothink",
+        )
+        assert result.counts["too_long"] == 1 - kept
+    with pytest.raises(UserError, match="the tokens of template 'qwen_3' are not known here"):
+        convert(source, tmp_path, max_tokens=20, model=qwen3_folder, template="qwen_3")

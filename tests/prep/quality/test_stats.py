@@ -122,3 +122,24 @@ def test_the_page_is_whole_needs_nothing_else_and_escapes_names(tmp_path: Path, 
     assert "http" not in page.replace("http-equiv", "")
     assert "width=device-width" in page
     assert page.count("<tr><td>20</td><td>1</td>") == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"instruction": "q", "input": "", "output": "a", "history": None}, "column 'history' is null"),
+        ({"instruction": "q", "input": "", "output": "a", "history": "x"}, "its history is not a list"),
+        ({"instruction": "q", "input": "", "output": "a", "tools": "[" * 100_000}, "tools"),
+        ({"instruction": "q", "input": "", "output": "a", "tools": "no JSON"}, "tools"),
+    ],
+)
+def test_a_row_that_stops_llamafactory_is_one_error_by_characters_too(
+    row: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "a.jsonl", "a")
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+    with pytest.raises(InputError) as caught:
+        collect_stats(find_dataset(str(path), tmp_path), StatsOptions())
+    assert str(caught.value).startswith(f"{path} line 2: ")
+    assert message in str(caught.value)

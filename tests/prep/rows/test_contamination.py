@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from prep.combine.mix import MixOptions, mix_files
-from prep.convert.convert import ConvertOptions, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions
 from prep.errors import InputError
+from prep.inputs.formats import read_values
 from prep.rows.duplicates.contamination import WORDS, Benchmarks, list_words
 from prep.rows.records import read_record
 from prep.storage.manifests import read_manifest
@@ -57,7 +59,7 @@ BENCHMARK: list[dict[str, Any]] = [
 def test_a_row_is_found_by_its_question_or_thirteen_words(
     row: dict[str, Any], match: tuple[str, str] | None, tmp_path: Path
 ) -> None:
-    benchmarks = Benchmarks([write_jsonl(tmp_path / "b.jsonl", BENCHMARK)])
+    benchmarks = Benchmarks([write_jsonl(tmp_path / "b.jsonl", BENCHMARK)], read_values)
     others = [read_record(make_row(f"Something else {number}", "quite different")) for number in range(3)]
     assert benchmarks.find([*others, read_record(row), *others]) == [None, None, None, match, None, None, None]
 
@@ -77,7 +79,7 @@ def test_runs_of_words_are_those_that_counting_them_one_by_one_gives(tmp_path: P
         return {tuple(words[start : start + WORDS]) for start in range(len(words) - WORDS + 1)}
 
     runs = set().union(*map(cut, cells))
-    benchmarks = Benchmarks([write_jsonl(tmp_path / "b.jsonl", [{"cell": cell} for cell in cells])])
+    benchmarks = Benchmarks([write_jsonl(tmp_path / "b.jsonl", [{"cell": cell} for cell in cells])], read_values)
     found = benchmarks.find([read_record(make_row("q", text)) for text in texts])
     expected = [bool(cut(text) & runs) for text in texts]
     assert [match is not None for match in found] == expected
@@ -136,3 +138,20 @@ def test_a_benchmark_that_cannot_be_read_is_one_error(content: str, message: str
     assert f"{benchmark} {message}" in str(caught.value)
     assert caught.value.hint
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_commands_take_several_benchmarks_and_tell_how_many_rows_went(tmp_path: Path) -> None:
+    from tests.support.lfc_runs import convert
+
+    for number, row in enumerate(BENCHMARK[:2]):
+        write_jsonl(tmp_path / f"b{number}.jsonl", [row])
+    rows = [{"question": text, "answer": "x"} for text in ("What is AFP", f"Say: {THIRTEEN}", "Another question")]
+    source, out = write_jsonl(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    options = ("--decontaminate", str(tmp_path / "b0.jsonl"), "--decontaminate", str(tmp_path / "b1.jsonl"))
+    result = convert(source, out, *options, "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert (told["counts"]["contaminated"], told["counts"]["records"]) == (2, 1)
+    assert told["contaminated"] == f"{out}.contaminated.jsonl"
+    missing = convert(source, tmp_path / "other.jsonl", "--decontaminate", str(tmp_path / "none.jsonl"))
+    assert (missing.exit_code, "none.jsonl" in missing.stderr) == (1, True)

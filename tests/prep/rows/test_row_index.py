@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from prep.combine.explain import explain_row
 from prep.combine.mix import MixOptions, mix_files
 from prep.combine.split import SplitOptions, SplitSizes, split_file
-from prep.convert.convert import ConvertOptions, convert_files
+from prep.convert.convert import convert_files
+from prep.convert.options import ConvertOptions
 from prep.quality.lint import lint_dataset
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset

@@ -1,0 +1,144 @@
+"""Rules of the model: what its config.json and the names of its weights say of layers, modules and quantisation."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from launch.configs.rules.base import Setting, any_rule, drop, local_path, off, train_rule
+from launch.configs.rules.machine import is_installed
+from launch.configs.weights import read_json_file, read_model_shapes
+from prep.errors import InputError
+from prep.quality.findings import Finding, at_key
+
+# Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py: these two are written out in full when loaded.
+_UNPACKED = ("mxfp4", "fp8")
+_READERS = {"gptq": "gptqmodel", "awq": "autoawq", "aqlm": "aqlm", "bitsandbytes": "bitsandbytes"}
+# A tied head stands in no file.
+_TIED = {"lm_head"}
+
+
+@train_rule
+def layers_can_be_divided(setting: Setting) -> Iterator[Finding]:
+    """Source: model/adapter.py and model_utils/misc.py: `num_layers … should be divisible by …`."""
+    layers, trained = _count_layers(_read_config(setting)), setting["freeze_trainable_layers"]
+    if not layers or not setting["use_llama_pro"] or setting["finetuning_type"] not in ("freeze", "lora"):
+        return
+    if trained == 0 or layers % trained:
+        fitting = [number for number in range(1, layers + 1) if layers % number == 0]
+        nearest = min(fitting, key=lambda number: abs(number - trained))
+        yield at_key(
+            "freeze_trainable_layers",
+            f"is {trained}, and use_llama_pro divides the model's {layers} layers by it",
+            f"freeze_trainable_layers: {nearest}",
+        )
+
+
+@train_rule
+def trained_modules_exist(setting: Setting) -> Iterator[Finding]:
+    """Source: peft: `Target modules … not found`; model/adapter.py: `Module … is not found`."""
+    names = _read_names(setting)
+    if not names or not setting["do_train"]:
+        return
+    modules = {name.rpartition(".")[0] for name in names} | _TIED
+    if setting["finetuning_type"] in ("lora", "oft"):
+        wanted = setting.names("lora_target")
+        is_new = setting["adapter_name_or_path"] is None or setting["create_new_adapter"]
+        if is_new and wanted != ["all"] and not any(_is_part(module, wanted) for module in modules):
+            linear = sorted({name.split(".")[-2] for name in names if ".layers.0." in name and "proj" in name})
+            fix = f"lora_target: all{', or some of ' + ', '.join(linear) if linear else ''}"
+            yield at_key("lora_target", f"{', '.join(wanted)}: the model has no such module", fix)
+    elif setting["finetuning_type"] == "freeze":
+        hidden = {
+            name.split(f".{number}.")[-1].split(".")[0]
+            for name in names
+            for number in (0, 1)
+            if f".{number}." in name
+        }
+        others = {
+            name.split(".")[-2] for name in names if not any(part.isdigit() for part in name.split("."))
+        } | _TIED
+        for key, known in (("freeze_trainable_modules", hidden), ("freeze_extra_modules", others)):
+            missing = [name for name in setting.names(key) if name != "all" and name not in known]
+            if missing and known:
+                yield at_key(
+                    key, f"{missing[0]}: the model has no such module", f"{key}: {', '.join(sorted(known))}"
+                )
+
+
+@any_rule
+def quantised_models_are_kept_as_they_are(setting: Setting) -> Iterator[Finding]:
+    """Source: model/adapter.py, model_utils/quantization.py and train/tuner.py refuse these for packed weights."""
+    quantised = _read_config(setting).get("quantization_config")
+    method = str(quantised.get("quant_method", "")).lower() if isinstance(quantised, dict) else ""
+    if not method or method in _UNPACKED:
+        return
+    what = f"cannot go with a model that is quantised already ({method})"
+    whole = "model_name_or_path: the model that is not quantised"
+    if setting.trains and setting["do_train"]:
+        if setting["finetuning_type"] not in ("lora", "oft"):
+            yield at_key(
+                "finetuning_type", f"{setting['finetuning_type']} {what}", f"finetuning_type: lora, or {whole}"
+            )
+        if setting["pissa_init"]:
+            yield at_key("pissa_init", what, off("pissa_init"))
+        if setting["use_dora"] and method != "bitsandbytes":
+            yield at_key("use_dora", what, off("use_dora"))
+    if setting["resize_vocab"]:
+        yield at_key("resize_vocab", what, off("resize_vocab"))
+    if setting.trains and setting.zero_stage == 3:
+        yield at_key("deepspeed", f"ZeRO-3 {what}", "a ZeRO-2 config")
+    if setting.trains and setting["fsdp"]:
+        yield at_key("fsdp", what, drop("fsdp"))
+    adapters = setting.names("adapter_name_or_path")
+    if len(adapters) > 1:
+        yield at_key("adapter_name_or_path", f"several adapters: {what}", f"one adapter, or {whole}")
+    if adapters and not setting.trains and setting["export_dir"] is not None:
+        yield at_key("adapter_name_or_path", f"merging {what}", whole)
+    reader = _READERS.get(method, "")
+    if reader and setting.machine.has_stack and not is_installed(reader):
+        yield at_key(
+            "model_name_or_path", f"is quantised, and needs {reader}, not installed here", f"pip install {reader}"
+        )
+
+
+def _is_part(module: str, wanted: list[str]) -> bool:
+    return any(module == name or module.endswith(f".{name}") for name in wanted)
+
+
+def _read_config(setting: Setting) -> dict[str, Any]:
+    folder = local_path(setting["model_name_or_path"] or "")
+    content = read_json_file(folder / "config.json") if setting["model_name_or_path"] else None
+    return content if isinstance(content, dict) else {}
+
+
+def _count_layers(config: dict[str, Any]) -> int:
+    inner = config.get("text_config")
+    told = inner if isinstance(inner, dict) else config
+    counts = [told.get(key) for key in ("num_hidden_layers", "num_layers", "n_layer")]
+    return next((count for count in counts if isinstance(count, int) and count > 0), 0)
+
+
+def _read_names(setting: Setting) -> frozenset[str]:
+    """Return the names of a plain model's weights; none of one whose modules are named otherwise when loaded."""
+    config = _read_config(setting)
+    if not config or config.get("quantization_config") or config.get("text_config"):
+        return frozenset()
+    folder = local_path(setting["model_name_or_path"])
+    index = folder / "model.safetensors.index.json"
+    stamp = [file.stat().st_mtime_ns for file in (folder / "model.safetensors", index) if file.is_file()]
+    names = _read_weight_names(folder.absolute(), tuple(stamp))
+    # transformers 5 joins the experts of a layer into one module.
+    return frozenset() if any("experts" in name for name in names) else names
+
+
+@cache
+def _read_weight_names(folder: Path, _stamp: tuple[int, ...]) -> frozenset[str]:
+    index = read_json_file(folder / "model.safetensors.index.json")
+    told = index.get("weight_map") if isinstance(index, dict) else None
+    if isinstance(told, dict):
+        return frozenset(map(str, told))
+    try:
+        return frozenset(read_model_shapes(folder))
+    except InputError:
+        return frozenset()

@@ -1,0 +1,46 @@
+"""The `lfc prep explain` command."""
+
+from pathlib import Path
+
+import click
+
+from prep.cli.options import json_option
+from prep.cli.output import print_result
+
+
+@click.command()
+@click.argument("target", metavar="FILE:ROW")
+@json_option
+def explain(target: str, as_json: bool) -> None:
+    """Tell from which file and row a row of a made file came, and what was done to it.
+
+    \b
+    Example:
+      lfc prep explain data/mixed_train.jsonl:1234
+    """
+    from prep.combine.explain import explain_row
+
+    name, colon, row = target.rpartition(":")
+    if not colon or not name or not row.isdecimal():
+        raise click.UsageError(f"FILE:ROW is needed, such as data/mixed.jsonl:12, not '{target}'")
+    result = explain_row(Path(name), int(row))
+    rows = [("origin", str(result.record.get("origin", "none")))]
+    if result.origin and result.source_path:
+        answer = f", answer {result.origin.answer}" if result.origin.answer else ""
+        rows.append(("came from", f"{result.source_path} row {result.origin.row}{answer}"))
+    if result.state:
+        rows.append(("source file", result.state))
+    rows += [(f"step {number}", step) for number, step in enumerate(result.steps, 1)]
+    print_result(
+        {
+            "record": result.record,
+            "origin": result.origin._asdict() if result.origin else None,
+            "source_path": result.source_path,
+            "state": result.state,
+            "steps": result.steps,
+            "source_row": result.source_row,
+        },
+        rows,
+        as_json=as_json,
+        title=target,
+    )

@@ -1,0 +1,64 @@
+"""The types and options that several commands take, and how their values are read."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+INPUT_FILE = click.Path(path_type=Path)
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Rows, a share below 1, or a percentage; the value is rows or a share."""
+
+    name = "rows or share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return 500 for 500, 0.1 for 0.1 and for 10%."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%"))
+        except ValueError:
+            self.fail(f"'{value}' is neither rows, such as 500, nor a share, such as 0.1 or 10%", param, ctx)
+        if text.endswith("%") and not 0 <= number < 100:
+            self.fail(f"'{value}' is not from 0% to below 100%", param, ctx)
+        return number / 100 if text.endswith("%") else number
+
+
+SIZE = SizeType()
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
+force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
+seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
+dedup_option = click.option(
+    "--dedup",
+    type=click.Choice(["exact", "question", "near"]),
+    help="Drop copies of earlier rows. exact: equal in all. question: the same normalised question, system prompt, "
+    "tools, history and images. near: four in five of their pieces of five characters are equal, in the same "
+    "context and with the same numbers, units and negations.",
+)
+
+
+def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:
+    """Parse NAME=VALUE arguments; a wrong one is a wrong call (exit code 2)."""
+    parsed = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name or not value:
+            raise click.UsageError(f"{what} takes NAME=VALUE, not '{pair}'")
+        if name in parsed:
+            raise click.UsageError(f"{what} names '{name}' twice")
+        parsed[name] = value
+    return parsed
+
+
+decontaminate_option = click.option(
+    "--decontaminate",
+    type=INPUT_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
+    "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
+)

@@ -1,0 +1,70 @@
+"""How to convert, and what came of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prep.inputs.reader import ReadOptions
+from prep.rows.kinds import Kind
+from prep.rows.thinking import ThinkPolicy
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert; `format` None recognises the shape, `column_map` is {our name: the file's name}.
+
+    `drop` are columns that are left out although they may carry meaning; `label_is` takes the rows with this
+    label alone, and drops the label. `media_dir` holds the images, videos and audio, `missing_media` is reject or
+    keep, `media` names columns that rows beyond the first may have.
+    `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
+    than `max_tokens` tokens of `model` under `template` is dropped, rejected or kept, as `on_long` says.
+    """
+
+    format: str | None = None
+    policy: ThinkPolicy = ThinkPolicy.TAGGED
+    column_map: dict[str, str] = field(default_factory=dict)
+    turns: str = "expand"
+    fix_turns: tuple[str, ...] = ()
+    roles: dict[str, str] = field(default_factory=dict)
+    may_lack_open: bool = False
+    system: str = ""
+    drop: tuple[str, ...] = ()
+    label_is: bool | None = None
+    media: tuple[str, ...] = ()
+    media_dir: Path | None = None
+    missing_media: str = "reject"
+    where: tuple[str, ...] = ()
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 42
+    dedup: str | None = None
+    decontaminate: tuple[Path, ...] = ()
+    max_tokens: int | None = None
+    model: Path | None = None
+    on_long: str = "reject"
+    template: str = "qwen3"
+    max_rejects: int = 0
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    workers: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What a conversion did; `unused_columns` were in the input and are not in the output.
+
+    `output` is None when every row calls tools; those rows are in `tools_output`, in ShareGPT form.
+    `left_out` are files of a folder that hold no rows; `notes` say how inputs were read, where that was found out.
+    """
+
+    format: str
+    kind: Kind
+    counts: dict[str, int]
+    unused_columns: list[str]
+    output: Path | None
+    rejects: Path | None
+    tools_output: Path | None = None
+    duplicates: Path | None = None
+    too_long: Path | None = None
+    contaminated: Path | None = None
+    left_out: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

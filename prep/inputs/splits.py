@@ -1,0 +1,108 @@
+"""Splits and subsets of a hub's data set, told from the names of its files and folders."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import NamedTuple
+
+from prep.errors import InputError
+
+ALL = "all"
+_SPLIT_HINT = "--split NAME, or --split all"
+_TRAIN = "train"
+# The words by which hubs tell splits from names of files.
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    _TRAIN: ("train", "training", "训练", "训练集"),
+    "validation": ("validation", "valid", "val", "dev", "验证", "验证集"),
+    "test": ("test", "testing", "eval", "evaluation", "测试", "测试集"),
+}
+_SPLIT_OF = {word: split for split, words in _WORDS.items() for word in words}
+_WORD = re.compile(r"[^\W\d_]+")
+# Folders that say nothing of what is in them.
+_NEUTRAL = {"data", "default", "parquet", "json", "main"}
+
+
+class Place(NamedTuple):
+    """What a file's path in its folder says: its subset and its split, "" where it says none."""
+
+    subset: str
+    split: str
+
+
+class Choice(NamedTuple):
+    """The files to read, those that were left out, and why, in words."""
+
+    chosen: list[PurePath]
+    left_out: list[PurePath]
+    notes: list[str]
+
+
+def find_split(name: str) -> str:
+    """Return the split that a name says it is of: train, validation, test, or ""."""
+    found = {_SPLIT_OF[word] for word in _WORD.findall(name.casefold()) if word in _SPLIT_OF}
+    return found.pop() if len(found) == 1 else ""
+
+
+def choose_split(where: str, splits: Sequence[str], wanted: str) -> str:
+    """Return the split to take: the wanted one, or train; raises InputError when there is none such."""
+    listed = ", ".join(sorted(split for split in splits if split))
+    if wanted:
+        if wanted not in splits:
+            raise InputError(f"{where} has no split '{wanted}'; it has {listed}", hint=_SPLIT_HINT)
+        return wanted
+    if _TRAIN in splits:
+        return _TRAIN
+    if "" in splits:
+        # data.jsonl beside test.jsonl
+        return ""
+    raise InputError(f"{where} has the splits {listed}, and no train", hint=_SPLIT_HINT)
+
+
+def choose_files(where: str, paths: Sequence[PurePath], *, split: str, subset: str) -> Choice:
+    """Choose among a folder's files, given by their paths in it.
+
+    Without names of splits all are taken. With some, train is, or what `split` and `subset` say ("all" for all).
+    Raises: InputError when there is none such, or several subsets of which none is asked for.
+    """
+    places = {path: find_place(path) for path in paths}
+    notes: list[str] = []
+    splits = list(dict.fromkeys(place.split for place in places.values()))
+    has_splits = any(splits)
+    if (subset and subset != ALL) or (has_splits and subset != ALL):
+        places = _keep_subset(where, places, subset)
+        splits = list(dict.fromkeys(place.split for place in places.values()))
+    chosen = list(places)
+    if (split and split != ALL) or (len(splits) > 1 and split != ALL):
+        taken = choose_split(where, splits, split)
+        chosen = [path for path, place in places.items() if place.split == taken]
+        others = ", ".join(sorted(name or "no split's" for name in splits if name != taken))
+        if others:
+            what = f"split {taken}" if taken else "what names no split"
+            notes.append(f"{where}: {what} is read, and not {others} (--split NAME, --split all)")
+    return Choice(chosen, [path for path in paths if path not in chosen], notes)
+
+
+def find_place(path: PurePath) -> Place:
+    """Return what a file's path in its folder says."""
+    split = find_split(path.name)
+    folders = [part for part in path.parts[:-1] if part.casefold() not in _NEUTRAL]
+    if not split and folders and (split := _whole_split(folders[-1])):
+        folders.pop()
+    return Place("/".join(folders), split)
+
+
+def _whole_split(name: str) -> str:
+    return _SPLIT_OF.get(name.casefold(), "")
+
+
+def _keep_subset(where: str, places: Mapping[PurePath, Place], wanted: str) -> dict[PurePath, Place]:
+    subsets = sorted({place.subset for place in places.values()})
+    listed = ", ".join(name or "(none)" for name in subsets)
+    if not wanted and len(subsets) > 1:
+        raise InputError(
+            f"{where} has several subsets: {listed}",
+            hint=f"--subset {next(name for name in subsets if name)}, or --subset all",
+        )
+    if wanted and wanted not in subsets:
+        raise InputError(f"{where} has no subset '{wanted}'; it has {listed}", hint="--subset NAME")
+    return {path: place for path, place in places.items() if not wanted or place.subset == wanted}

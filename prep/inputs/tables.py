@@ -1,0 +1,138 @@
+"""CSV and its kin: encoding and delimiter are found, and a row's place is that of a spreadsheet."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TextIO
+
+from prep.errors import InputError
+from prep.inputs.encodings import find_encoding
+from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow, refuse_twice
+from prep.rows.line_blocks import MAX_LINE_HINT
+from prep.storage.os_errors import explain_read_error
+from prep.storage.packed import open_unpacked
+
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_NAMED = {"\\t": "\t", **{name: sign for sign, name in _DELIMITERS.items()}}
+_TRIED_ROWS = 50
+_TRIED_CHARACTERS = 1 << 18
+_MAX_FIELDS = 1_000_000
+
+
+class DelimitedReader(Reader):
+    """A header, then rows of as many fields; empty lines are no rows."""
+
+    def __init__(self, file: InputFile, options: ReadOptions, usual: str = ",") -> None:
+        super().__init__(file)
+        with explain_read_error(file.path), open_unpacked(file.path) as stream:
+            self._encoding, note = find_encoding(file.name, stream, options.encoding)
+        if note:
+            self.notes.append(note)
+        self._delimiter = _NAMED.get(options.delimiter, options.delimiter) or self._find_delimiter(usual)
+
+    def read_rows(self) -> Iterator[SourceRow | BadRow]:
+        """Yield the rows; the header is row 1 of the sheet, and a cell may hold line ends."""
+        number, sheet_row = 0, 1
+        csv.field_size_limit(self.file.max_line_bytes)
+        with self._open() as stream:
+            lines = _BoundedLines(self.file, stream, self._delimiter)
+            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            try:
+                header = next((fields for fields in reader if fields), [])
+                refuse_twice(self.file.path, header)
+                line = reader.line_num + 1
+                for fields in reader:
+                    sheet_row += 1
+                    place = {"sheet row": sheet_row, "line": line}
+                    line = reader.line_num + 1
+                    if not any(fields):
+                        # A spreadsheet writes rows without any cell as commas.
+                        continue
+                    number += 1
+                    yield _make_row(number, header, fields, place)
+            except UnicodeDecodeError as error:
+                raise self._explain_encoding(number, error) from error
+            except csv.Error as error:
+                raise InputError(
+                    f"{self.file.path} is not a whole CSV file (after row {number}): {error}"
+                ) from error
+
+    def _explain_encoding(self, number: int, error: UnicodeDecodeError) -> InputError:
+        encoding = self._encoding.removesuffix("-sig").upper()
+        return InputError(
+            f"{self.file.path} is not in {encoding} (after row {number}): {error.reason}",
+            hint="save it as UTF-8 (in Excel: CSV UTF-8), or --encoding NAME",
+        )
+
+    @contextmanager
+    def _open(self) -> Iterator[TextIO]:
+        path = self.file.path
+        with explain_read_error(path), open_unpacked(path) as stream:
+            encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+            yield io.TextIOWrapper(stream, encoding=encoding, newline="")
+
+    def _find_delimiter(self, usual: str) -> str:
+        """Return what cuts the first rows into as many fields each: the usual sign when it does."""
+        with self._open() as stream:
+            try:
+                sample = stream.read(_TRIED_CHARACTERS)
+            except UnicodeDecodeError as error:
+                raise self._explain_encoding(0, error) from error
+        widths = {sign: _measure(sample, sign) for sign in (usual, *_DELIMITERS)}
+        found = [sign for sign in widths if widths[sign] > 1]
+        if not found or found[0] == usual:
+            return usual
+        if len(found) > 1:
+            names = " or ".join(_DELIMITERS[sign] for sign in found)
+            raise InputError(
+                f"{self.file.name}: its fields could be parted by {names}",
+                hint=f"--delimiter {_DELIMITERS[found[0]]}",
+            )
+        self.notes.append(f"its fields are parted by {_DELIMITERS[found[0]]}s")
+        return found[0]
+
+
+def _measure(sample: str, delimiter: str) -> int:
+    """Return how many fields every one of the first rows has, 0 when they differ."""
+    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+    try:
+        widths = [len(fields) for fields in islice(rows, _TRIED_ROWS) if fields]
+    except csv.Error:
+        return 0
+    if len(sample) == _TRIED_CHARACTERS and len(widths) < _TRIED_ROWS:
+        # The last one is cut.
+        widths = widths[:-1]
+    if not widths:
+        return 0
+    # One bad row in ten leaves it clear what is meant.
+    width, count = Counter(widths).most_common(1)[0]
+    return width if widths[0] == width and count >= 0.9 * len(widths) else 0
+
+
+def _make_row(
+    number: int, header: Sequence[str], fields: Sequence[str], place: dict[str, int]
+) -> SourceRow | BadRow:
+    if len(fields) != len(header):
+        return BadRow(number, "its number of fields differs from the header's", place)
+    return SourceRow(number, dict(zip(header, fields, strict=True)), place)
+
+
+class _BoundedLines:
+    """Lines as the stream gives them, but none that is too long, or of too many fields to hold."""
+
+    def __init__(self, file: InputFile, stream: TextIO, delimiter: str) -> None:
+        self._file, self._stream, self._delimiter = file, stream, delimiter
+        self._number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        path, most = self._file.path, self._file.max_line_bytes
+        while line := self._stream.readline(most + 1):
+            self._number += 1
+            if len(line) > most:
+                raise InputError(f"{path} line {self._number:,} is longer than {most:,} bytes", hint=MAX_LINE_HINT)
+            if line.count(self._delimiter) > _MAX_FIELDS:
+                raise InputError(f"{path} line {self._number:,} has more than {_MAX_FIELDS:,} fields")
+            yield line

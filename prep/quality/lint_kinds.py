@@ -1,0 +1,159 @@
+"""What lint asks of rows beside questions and answers: two answers, labels, texts, and the files of media."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prep.quality.findings import LintRule
+from prep.registry.dataset import Dataset
+from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind
+from prep.rows.records import has_thought
+from prep.rows.thinking import (
+    CLOSE_TAG,
+    OPEN_TAG,
+    THOUGHT_END,
+    THOUGHT_START,
+    ThinkPolicy,
+    find_chat_markup,
+    may_hold_markup,
+)
+from prep.storage.paths import is_file
+
+Fault = tuple[LintRule, str]
+# Columns that a row may lack when no entry names them: LLaMA-Factory then reads them as absent.
+_NEEDED = {
+    Kind.SFT: ("prompt", "response"),
+    Kind.KTO: ("prompt", "response", "kto_tag"),
+    Kind.PREFERENCE: ("prompt", "chosen", "rejected"),
+    Kind.TEXT: ("prompt",),
+}
+_READ_BY_ALL = ("system", "tools", *MEDIA)
+_READ = {
+    "alpaca": ("prompt", "query", "response", "history", *_READ_BY_ALL),
+    "sharegpt": ("messages", *_READ_BY_ALL),
+}
+_SHOWN_CHARACTERS = 80
+
+
+def list_needed_columns(dataset: Dataset) -> list[str]:
+    """Return LLaMA-Factory's names of the columns without which a row of a bare file is none."""
+    if dataset.formatting == "alpaca":
+        return list(_NEEDED[dataset.kind])
+    return ["messages", *(name for name in _NEEDED[dataset.kind] if name not in ("prompt", "response"))]
+
+
+def list_read_columns(dataset: Dataset) -> list[str]:
+    """Return the names that a registered dataset's entry maps, and that LLaMA-Factory looks up in every row."""
+    more = {Kind.PREFERENCE: ("chosen", "rejected"), Kind.KTO: ("kto_tag",)}.get(dataset.kind, ())
+    read = (*_READ["alpaca" if dataset.formatting == "alpaca" else "sharegpt"], *more)
+    return [name for name in dataset.columns if name in read]
+
+
+def answer_column(dataset: Dataset) -> str:
+    """Return LLaMA-Factory's name of the column with the answer that is trained, or preferred."""
+    return "chosen" if dataset.kind is Kind.PREFERENCE else "response"
+
+
+def list_text_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
+    """Yield what is wrong with a row for pre-training."""
+    column = dataset.columns.get("prompt", "text")
+    text = row.get(column)
+    if not isinstance(text, str):
+        seen = "null" if text is None else type(text).__name__
+        yield LintRule.TYPE, f"column '{column}' is {seen}, not a string"
+        return
+    if not text.strip():
+        yield LintRule.EMPTY, "the text is empty"
+    if "<|" in text and (found := find_chat_markup(text)):
+        yield LintRule.MARKUP, f"chat markup {found} stands inside the text"
+
+
+def list_pair_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
+    """Yield what is wrong with the two answers of a preference row."""
+    chosen, rejected = (read_answer(row, dataset, name) for name in ("chosen", "rejected"))
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        column = dataset.columns.get(name, name)
+        if answer is None:
+            value = row.get(column)
+            seen = "null" if value is None else type(value).__name__
+            yield LintRule.TYPE, f"column '{column}' is {seen}: LLaMA-Factory drops the row"
+        elif "<|" in answer and (found := find_chat_markup(answer)):
+            yield LintRule.MARKUP, f"chat markup {found} stands inside the {name} answer"
+    if chosen is not None and chosen == rejected and chosen.strip():
+        yield LintRule.ANSWERS, "the chosen and the rejected answer are the same"
+
+
+def read_answer(row: dict[str, Any], dataset: Dataset, name: str) -> str | None:
+    """Return one answer of a preference row, None when it is of the wrong type."""
+    value = row.get(dataset.columns.get(name, name))
+    if dataset.formatting != "alpaca":
+        value = value.get(dataset.tags.get("content_tag", "value")) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def has_thought_on_one_side(row: dict[str, Any], dataset: Dataset) -> bool:
+    """Whether one answer of a pair has a thought: under `masked` the other then has an empty block of its own."""
+    if dataset.kind is not Kind.PREFERENCE or dataset.policy is not ThinkPolicy.MASKED:
+        return False
+    answers = [read_answer(row, dataset, name) or "" for name in ("chosen", "rejected")]
+    return has_thought(answers[0]) != has_thought(answers[1])
+
+
+def list_label_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
+    """Yield what is wrong with a KTO row's label."""
+    column = dataset.columns.get("kto_tag", "kto_tag")
+    label = row.get(column)
+    if type(label) is not bool:
+        seen = "null" if label is None else type(label).__name__
+        yield LintRule.LABEL, f"column '{column}' is {seen}, not true or false: LLaMA-Factory drops the row"
+
+
+def list_media_faults(row: dict[str, Any], dataset: Dataset, folder: Path) -> Iterator[Fault]:
+    """Yield what is wrong with a row's images, videos and audio; their paths start from the dataset's folder."""
+    columns = {name: dataset.columns[name] for name in MEDIA if dataset.columns.get(name) in row}
+    if not columns:
+        return
+    texts = list(_list_texts(row, dataset))
+    for name, column in columns.items():
+        value = row[column]
+        files = value if isinstance(value, list) else [] if value is None else [value]
+        # Frames of a video that was cut up: a list of paths is one video.
+        paths = [path for file in files for path in (file if isinstance(file, list) else [file])]
+        if not all(isinstance(path, str) for path in paths):
+            yield LintRule.TYPE, f"column '{column}' is not a list of paths"
+            continue
+        found = sum(text.count(PLACEHOLDERS[name]) for text in texts)
+        if found != len(files):
+            yield LintRule.MEDIA, f"{len(files)} {name} and {found} {PLACEHOLDERS[name]} in the texts"
+        for path in paths:
+            if not is_file(folder / path) and not is_file(Path(path)):
+                yield LintRule.MEDIA, f"{path[:_SHOWN_CHARACTERS]} does not exist in {folder.as_posix()}"
+
+
+def _list_texts(row: dict[str, Any], dataset: Dataset) -> Iterator[str]:
+    """Yield the texts of a row in which LLaMA-Factory counts placeholders, with the better of two answers."""
+    columns = dataset.columns
+    if dataset.formatting == "alpaca":
+        values = [row.get(columns.get(name, "")) for name in ("prompt", "query", answer_column(dataset))]
+        history = row.get(columns.get("history", ""))
+        pairs = history if isinstance(history, list) else []
+        values += [text for pair in pairs if isinstance(pair, list) for text in pair]
+    else:
+        turns = row.get(columns.get("messages", ""))
+        content = dataset.tags.get("content_tag", "value")
+        values = [turn.get(content) for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+        values.append(read_answer(row, dataset, "chosen"))
+    yield from (value for value in values if isinstance(value, str))
+
+
+def is_plainly_sound(output: str) -> bool:
+    """Whether an output is the exact block and an answer: the check that nearly every row passes, made cheap."""
+    if not output.startswith(THOUGHT_START) or output.count(OPEN_TAG) != 1 or output.count(CLOSE_TAG) != 1:
+        return False
+    start, end = len(THOUGHT_START), output.find(THOUGHT_END)
+    answer = end + len(THOUGHT_END)
+    if end < start or output[answer : answer + 1].isspace():
+        return False
+    if end == start:
+        return not may_hold_markup(output[answer:])
+    return not (output[start].isspace() or output[end - 1].isspace())

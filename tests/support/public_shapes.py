@@ -1,0 +1,327 @@
+"""Rows laid out as well-known public sets lay theirs out, in our own words: one line a shape.
+
+`docs/formats.md` lists them; a test converts twenty rows of each.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+Q, T, A = "What is {0} plus 1?", "One more than {0}.", "It is {1}."
+TOOL = {
+    "name": "add",
+    "description": "Add two numbers",
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    },
+}
+TOOLS = json.dumps([TOOL])
+
+
+class PublicShape(NamedTuple):
+    """A layout: which format reads it, a row by its number, what it holds, and the options that it needs.
+
+    Shape: `holds` is answer, thought or calls; `thought` rows must give T as thought and A as answer.
+    """
+
+    format: str
+    make: Callable[[int], Row]
+    holds: str = "answer"
+    options: tuple[str, ...] = ()
+
+
+def q(i: int) -> str:
+    return Q.format(i)
+
+
+def t(i: int) -> str:
+    return T.format(i)
+
+
+def a(i: int) -> str:
+    return A.format(i, i + 1)
+
+
+def tagged(i: int) -> str:
+    return f"<think>\n{t(i)}\n</think>\n\n{a(i)}"
+
+
+def turns(*pairs: tuple[str, str], role: str = "from", text: str = "value") -> list[dict[str, Any]]:
+    return [{role: who, text: said} for who, said in pairs]
+
+
+def chat(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
+    return turns(*pairs, role="role", text="content")
+
+
+def call(i: int) -> dict[str, Any]:
+    return {"name": "add", "arguments": {"a": i, "b": 1}}
+
+
+def openai_call(i: int) -> dict[str, Any]:
+    function = {"name": "add", "arguments": json.dumps(call(i)["arguments"])}
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+
+
+def tag_call(i: int) -> str:
+    return f"<tool_call>\n{json.dumps(call(i))}\n</tool_call>"
+
+
+def said_by(user: str, model: str) -> Callable[[int], Row]:
+    return lambda i: {"conversations": turns((user, q(i)), (model, a(i)))}
+
+
+SHAPES: dict[str, PublicShape] = {
+    # One question and one answer.
+    "alpaca": PublicShape("alpaca", lambda i: {"instruction": q(i), "input": "", "output": a(i)}),
+    "alpaca with a thought column": PublicShape(
+        "alpaca", lambda i: {"instruction": q(i), "input": "", "output": a(i), "reasoning": t(i)}, "thought"
+    ),
+    "belle": PublicShape("alpaca", lambda i: {"instruction": q(i), "input": "", "output": a(i)}),
+    "coig": PublicShape("alpaca", lambda i: {"instruction": q(i), "output": a(i), "task_type": "math"}),
+    "dolly without context": PublicShape(
+        "medical-cot", lambda i: {"instruction": q(i), "context": "", "response": a(i), "category": "qa"}
+    ),
+    "prompt and completion": PublicShape("medical-cot", lambda i: {"prompt": q(i), "completion": a(i)}),
+    "question and answer": PublicShape("medical-cot", lambda i: {"question": q(i), "answer": a(i)}),
+    "ms-swift query": PublicShape("medical-cot", lambda i: {"query": q(i), "response": a(i)}),
+    "ms-swift query with history": PublicShape(
+        "medical-cot", lambda i: {"query": q(i), "response": a(i), "history": [[q(0), a(0)]]}
+    ),
+    "chinese headers": PublicShape(
+        "medical-cot", lambda i: {"问题": q(i), "思考过程": t(i), "答案": a(i)}, "thought"
+    ),
+    # One question, a thought and an answer.
+    "medical r1": PublicShape(
+        "medical-cot", lambda i: {"question": q(i), "think": t(i), "answer": a(i)}, "thought"
+    ),
+    "medical o1": PublicShape(
+        "medical-cot", lambda i: {"Question": q(i), "Complex_CoT": t(i), "Response": a(i)}, "thought"
+    ),
+    "r1 distill, two columns": PublicShape(
+        "medical-cot", lambda i: {"instruction": q(i), "reasoning_content": t(i), "response": a(i)}, "thought"
+    ),
+    "a thought field in tags": PublicShape(
+        "medical-cot",
+        lambda i: {"question": q(i), "thinking": f"<think>\n{t(i)}\n</think>", "answer": a(i)},
+        "thought",
+    ),
+    "openmath": PublicShape("openmath", lambda i: {"problem": q(i), "generated_solution": tagged(i)}, "thought"),
+    "xml reasoning": PublicShape(
+        "alpaca",
+        lambda i: {
+            "instruction": q(i),
+            "output": f"<reasoning>\n{t(i)}\n</reasoning>\n<answer>\n{a(i)}\n</answer>",
+        },
+        "thought",
+    ),
+    "reflection": PublicShape(
+        "alpaca", lambda i: {"instruction": q(i), "output": f"<thinking>{t(i)}</thinking>\n{a(i)}"}, "thought"
+    ),
+    "headings": PublicShape(
+        "alpaca",
+        lambda i: {"instruction": q(i), "output": f"## Thinking\n\n{t(i)}\n\n## Final Response\n\n{a(i)}"},
+        "thought",
+    ),
+    "escaped tags": PublicShape(
+        "alpaca", lambda i: {"instruction": q(i), "output": f"&lt;think&gt;{t(i)}&lt;/think&gt;{a(i)}"}, "thought"
+    ),
+    "r1 api without its opening tag": PublicShape(
+        "alpaca",
+        lambda i: {"instruction": q(i), "output": f"{t(i)}\n</think>\n\n{a(i)}"},
+        "thought",
+        ("--think-open", "missing"),
+    ),
+    "open r1": PublicShape(
+        "messages", lambda i: {"messages": chat(("user", q(i)), ("assistant", tagged(i)))}, "thought"
+    ),
+    "openthoughts": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "system": "Think first.",
+            "conversations": turns(
+                ("user", q(i)),
+                (
+                    "assistant",
+                    f"<|begin_of_thought|>\n\n{t(i)}\n\n<|end_of_thought|>\n\n"
+                    f"<|begin_of_solution|>\n\n{a(i)}\n\n<|end_of_solution|>",
+                ),
+            ),
+        },
+        "thought",
+    ),
+    "openthoughts, plain": PublicShape(
+        "sharegpt", lambda i: {"conversations": turns(("human", q(i)), ("gpt", tagged(i)))}, "thought"
+    ),
+    "deepseek api": PublicShape(
+        "messages",
+        lambda i: {
+            "messages": [*chat(("user", q(i))), {"role": "assistant", "reasoning_content": t(i), "content": a(i)}]
+        },
+        "thought",
+    ),
+    "openrouter api": PublicShape(
+        "messages",
+        lambda i: {"messages": [*chat(("user", q(i))), {"role": "assistant", "reasoning": t(i), "content": a(i)}]},
+        "thought",
+    ),
+    "ollama": PublicShape(
+        "messages",
+        lambda i: {"messages": [*chat(("user", q(i))), {"role": "assistant", "thinking": t(i), "content": a(i)}]},
+        "thought",
+    ),
+    # Conversations.
+    "sharegpt": PublicShape("sharegpt", said_by("human", "gpt")),
+    "sharegpt, user and chatgpt": PublicShape("sharegpt", said_by("user", "chatgpt")),
+    "sharegpt, human and bot": PublicShape("sharegpt", said_by("Human", "bot")),
+    "role and content": PublicShape(
+        "sharegpt", lambda i: {"conversations": chat(("user", q(i)), ("assistant", a(i)))}
+    ),
+    "one conversation": PublicShape("sharegpt", lambda i: {"conversation": turns(("human", q(i)), ("gpt", a(i)))}),
+    "dialog": PublicShape("sharegpt", lambda i: {"dialog": chat(("user", q(i)), ("assistant", a(i)))}),
+    "json text": PublicShape(
+        "sharegpt", lambda i: {"conversations": json.dumps(turns(("human", q(i)), ("gpt", a(i))))}
+    ),
+    "ultrachat": PublicShape(
+        "messages",
+        lambda i: {"messages": chat(("user", q(0)), ("assistant", a(0)), ("user", q(i)), ("assistant", a(i)))},
+    ),
+    "openai chat": PublicShape(
+        "messages", lambda i: {"messages": chat(("system", "Be brief."), ("user", q(i)), ("assistant", a(i)))}
+    ),
+    "openai fine-tuning with weights": PublicShape(
+        "messages",
+        lambda i: {
+            "messages": [
+                *chat(("user", q(0))),
+                {"role": "assistant", "content": "Wrong.", "weight": 0},
+                *chat(("user", q(i))),
+                {"role": "assistant", "content": a(i), "weight": 1},
+            ]
+        },
+    ),
+    "ms-swift with loss": PublicShape(
+        "messages",
+        lambda i: {
+            "messages": [
+                *chat(("user", q(0))),
+                {"role": "assistant", "content": "Wrong.", "loss": False},
+                *chat(("user", q(i)), ("assistant", a(i))),
+            ]
+        },
+    ),
+    "chinese roles": PublicShape(
+        "sharegpt",
+        lambda i: {"对话": [{"角色": "用户", "内容": q(i)}, {"角色": "客服", "内容": a(i)}]},
+    ),
+    "ticket system": PublicShape(
+        "messages",
+        lambda i: {
+            "messages": chat(("客服", "您好"), ("用户", "在吗"), ("用户", q(i)), ("客服", a(i)), ("用户", "谢谢"))
+        },
+        options=("--fix-turns", "join,drop-tail,greeting"),
+    ),
+    "roles of one's own": PublicShape(
+        "sharegpt", said_by("caller", "desk"), options=("--role", "caller=user", "--role", "desk=assistant")
+    ),
+    "chatml text": PublicShape(
+        "text",
+        lambda i: {"text": f"<|im_start|>user\n{q(i)}<|im_end|>\n<|im_start|>assistant\n{a(i)}<|im_end|>\n"},
+    ),
+    # Calls of tools.
+    "openai tools": PublicShape(
+        "messages",
+        lambda i: {
+            "tools": [{"type": "function", "function": TOOL}],
+            "messages": [
+                *chat(("user", q(i))),
+                openai_call(i),
+                {"role": "tool", "tool_call_id": "c1", "content": str(i + 1)},
+                *chat(("assistant", a(i))),
+            ],
+        },
+        "calls",
+    ),
+    "openai functions": PublicShape(
+        "messages",
+        lambda i: {
+            "functions": [TOOL],
+            "messages": [
+                *chat(("user", q(i))),
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "function_call": openai_call(i)["tool_calls"][0]["function"],
+                },
+                {"role": "function", "name": "add", "content": str(i + 1)},
+                *chat(("assistant", a(i))),
+            ],
+        },
+        "calls",
+    ),
+    "llamafactory tools": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "tools": TOOLS,
+            "conversations": turns(
+                ("human", q(i)),
+                ("function_call", json.dumps(call(i))),
+                ("observation", str(i + 1)),
+                ("gpt", a(i)),
+            ),
+        },
+        "calls",
+    ),
+    "hermes": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "tools": TOOLS,
+            "conversations": turns(
+                ("system", "You call functions."),
+                ("human", q(i)),
+                ("gpt", tag_call(i)),
+                ("tool", f"<tool_response>\n{i + 1}\n</tool_response>"),
+                ("gpt", a(i)),
+            ),
+        },
+        "calls",
+    ),
+    "ms-swift agent": PublicShape(
+        "messages",
+        lambda i: {
+            "tools": TOOLS,
+            "messages": chat(
+                ("user", q(i)),
+                ("tool_call", json.dumps(call(i))),
+                ("tool_response", str(i + 1)),
+                ("assistant", a(i)),
+            ),
+        },
+        "calls",
+    ),
+    "ms-swift agent, two calls": PublicShape(
+        "messages",
+        lambda i: {
+            "tools": TOOLS,
+            "messages": chat(
+                ("user", q(i)),
+                ("tool_call", json.dumps(call(i))),
+                ("tool_call", json.dumps(call(i + 1))),
+                ("tool_response", str(i + 1)),
+                ("tool_response", str(i + 2)),
+                ("assistant", a(i)),
+            ),
+        },
+        "calls",
+    ),
+    "xlam": PublicShape(
+        "xlam", lambda i: {"id": i, "query": q(i), "answers": json.dumps([call(i)]), "tools": TOOLS}, "calls"
+    ),
+}
