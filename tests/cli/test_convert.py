@@ -61,7 +61,6 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
         "contaminated": None,
         "rejects": None,
         "duplicates": None,
-        "contaminated": None,
         "too_long": None,
     }
 
