@@ -1,7 +1,6 @@
-"""The `lfc` command: parse, call, print. With prep/cli.py the only code that imports click and prints."""
+"""The `lfc` command: parse, call, print. With prep/cli the only code that imports click and prints."""
 
 import atexit
-import gc
 import os
 import sys
 from types import TracebackType
@@ -16,8 +15,6 @@ __all__ = ["lfc", "main"]
 
 def main() -> None:
     """Run `lfc`: the console script's entry."""
-    # Imports make many objects and no garbage; by default they are looked through for it again and again.
-    gc.set_threshold(20_000)
     prep.is_own_process = True
     # Every Python that this process starts, and each that those start, leaves out the working folder.
     os.environ["PYTHONSAFEPATH"] = "1"

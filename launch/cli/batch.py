@@ -19,7 +19,6 @@ from launch.cli.options import (
     read_gpu_option,
     refuse_faults,
 )
-from launch.cli.root import launch
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_result
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 
 
-@launch.command("batch")
+@click.command("batch")
 @click.argument("paths", nargs=-1, type=OUTPUT_FILE, metavar="SWEEP.yaml|CONFIG...")
 @click.option(
     "--name",

@@ -1,13 +1,13 @@
-"""`lfc launch config …` and `lfc doctor`."""
+"""`lfc launch config …`: write, check, compare and carry over YAML configs."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from launch.cli.options import version_option
-from launch.cli.root import launch, lfc
+from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
 from prep.cli.output import echo, print_findings, print_result
 from prep.secrets import mask_values
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from launch.configs.schema import Kind
 
 
-@launch.group("config")
+@click.group("config")
 def config() -> None:
     """Write, check and compare LLaMA-Factory YAML configs.
 
@@ -310,43 +310,3 @@ def config_schema(kind: str, refresh: bool, folder: Path | None, python: Path | 
     written = write_schemas(introspect_stack(python or Path(sys.executable)), folder) if refresh else None
     for path in written or install_schemas(folder):
         echo(path)
-
-
-def format_setting(value: Any) -> str:
-    """Return a value as it stands in the YAML."""
-    from launch.configs.document import format_value
-
-    return format_value(value)
-
-
-@lfc.command("doctor")
-@click.option("--llamafactory-cli", "given_cli", envvar="LFC_LLAMAFACTORY_CLI", help="The one to look into.")
-@click.option("--quick", is_flag=True, help="Leave out the imports, which take most of a minute.")
-@json_option
-def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
-    """Find out whether training can work here, and say what fixes it.
-
-    Looks at Python, GPU and driver, disk, ports, proxies and caches; at the installed versions against the
-    tested set and against what llamafactory and unsloth declare; at pairs known to break; and really imports
-    each package in a child process. Exit code 1 when training cannot work.
-
-    \b
-    Examples:
-      lfc doctor
-      lfc doctor --quick --json
-    """
-    from launch.machine.doctor import examine
-
-    def say(step: str) -> None:
-        echo(f"looking at {step}", err=True)
-
-    findings = examine(given_cli, quick=quick, on_step=say)
-    broken = any(finding.is_error for finding in findings)
-    if as_json:
-        result = {"can_train": not broken, "findings": [finding.as_dict() for finding in findings]}
-        print_result(result, [], as_json=True, title="")
-    else:
-        print_findings(findings)
-        echo("training cannot work here yet" if broken else "training can work here")
-    if broken:
-        click.get_current_context().exit(1)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
-from launch.cli.root import launch
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli.options import FOLDER, json_option
 from prep.cli.output import echo, print_findings, print_result
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from launch.results.evaluate import Entrant
 
 
-@launch.command("eval")
+@click.command("eval")
 @click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
 @click.option("--eval-dataset", help="The registered dataset of held-out rows.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")

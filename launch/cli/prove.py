@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launch.cli.config import format_setting
 from launch.cli.options import version_option
-from launch.cli.root import launch
+from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, json_option
 from prep.cli.output import echo, print_result
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN_ROWS = 20
 
 
-@launch.command("prove")
+@click.command("prove")
 @click.argument("model")
 @click.option("--config", "config_path", type=INPUT_FILE, help="A training YAML: its template, keys and datasets.")
 @click.option("--template", help="LLaMA-Factory's template; that of the model if not given.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from launch.cli.options import cli_option, dry_run_option, fresh_option
-from launch.cli.root import launch, lfc
+from launch.cli.root import lfc
 from launch.cli.show import print_comparison, show_status
 from prep.cli.options import FOLDER, OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_result
@@ -27,7 +27,7 @@ Next, with your own data and model:
 and then: lfc launch train configs/mine.yaml"""
 
 
-@launch.command("tiny-model")
+@click.command("tiny-model")
 @click.argument("data", metavar="DATA.jsonl", type=OUTPUT_FILE)
 @click.option("--to", "folder", type=FOLDER, required=True, help="The model's folder.")
 @cli_option
@@ -55,7 +55,7 @@ def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -
     )
 
 
-@lfc.command()
+@click.command()
 @click.option("--to", "folder", type=FOLDER, default="quickstart", show_default=True, help="What all lies in.")
 @fresh_option
 @click.option("--from-hub", is_flag=True, help="Download the real datasets from ModelScope instead of the sample.")
@@ -90,7 +90,7 @@ def quickstart(
     echo(NEXT_COMMANDS)
 
 
-@lfc.command("run")
+@click.command("run")
 @click.argument("recipe_name", metavar="RECIPE")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")

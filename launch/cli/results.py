@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launch.cli.config import format_setting
-from launch.cli.root import launch
+from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_result
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from launch.results.summary import RunSummary
 
 
-@launch.command("runs")
+@click.command("runs")
 @json_option
 def runs_table(as_json: bool) -> None:
     """List all runs, the newest first: state, losses, score, time, data and flags.
@@ -76,7 +75,7 @@ def format_loss(loss: float | None) -> str:
     return "" if loss is None else f"{loss:.4g}"
 
 
-@launch.command("compare")
+@click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @json_option
@@ -122,7 +121,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
     return f"{summary.score.side.figures[name]:.2f}" + (f"  {change.format()}" if change else "")
 
 
-@launch.command("report")
+@click.command("report")
 @click.argument("name")
 @click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option

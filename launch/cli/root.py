@@ -3,7 +3,6 @@
 import errno
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,41 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from prep import __version__
-from prep.cli import prep
-from prep.cli.output import echo, echo_error
+from prep.cli.lazy import CommandEntry, LazyGroup
+from prep.cli.output import PIPE_CLOSED, echo, echo_error, is_reader_gone
 from prep.errors import InputError, UserError
 
-_LAUNCH_MODULES = ("batch", "config", "evaluate", "prove", "recipe", "results", "runs", "train", "webui")
+LFC_COMMANDS = {
+    "quickstart": CommandEntry("launch.cli.recipe:quickstart", "Go the whole way once, on a sample and a CPU."),
+    "doctor": CommandEntry("launch.cli.doctor:doctor", "Tell whether training can work here, and what fixes it."),
+    "run": CommandEntry("launch.cli.recipe:run_recipe", "Go the whole way that a recipe describes."),
+    "prep": CommandEntry("prep.cli:prep", "Prepare datasets: download, convert, mix, split, register."),
+    "launch": CommandEntry("launch.cli.root:launch", "Write configs, train, and compare."),
+}
+LAUNCH_COMMANDS = {
+    "config": CommandEntry("launch.cli.config:config", "Write, check and compare YAML configs."),
+    "train": CommandEntry("launch.cli.train:train", "Train with one config."),
+    "batch": CommandEntry("launch.cli.batch:batch", "Train with several configs, or a sweep, one after the other."),
+    "attach": CommandEntry("launch.cli.runs:attach", "Watch a run that goes on in the background."),
+    "logs": CommandEntry("launch.cli.runs:logs", "Print the log of a run."),
+    "stop": CommandEntry("launch.cli.runs:stop", "Stop runs and batches."),
+    "runs": CommandEntry("launch.cli.results:runs_table", "List all runs."),
+    "compare": CommandEntry("launch.cli.results:compare", "Compare two runs."),
+    "eval": CommandEntry("launch.cli.evaluate:evaluate", "Score adapters against their base on held-out rows."),
+    "report": CommandEntry("launch.cli.results:report", "Write an HTML page of a run or a batch."),
+    "predict": CommandEntry("launch.cli.runs:predict", "Answer the rows of a dataset."),
+    "export": CommandEntry("launch.cli.runs:export", "Merge an adapter into its model."),
+    "chat": CommandEntry("launch.cli.runs:chat", "Talk to a model in this terminal."),
+    "api": CommandEntry("launch.cli.runs:api", "Serve a model with an OpenAI-style API."),
+    "webui": CommandEntry("launch.cli.webui:webui", "Open LLaMA-Factory's WebUI with a config filled in."),
+    "prove": CommandEntry("launch.cli.prove:prove", "Compare a template with the model's own, token by token."),
+    "tiny-model": CommandEntry("launch.cli.recipe:tiny_model", "Make a tiny model, to try things on a CPU."),
+}
 _INTERRUPTED = 130
 
 
-class RootGroup(click.Group):
-    """Ends a user's fault in one message and its exit code; a bug keeps its traceback.
-
-    All commands but `lfc prep`, whose start counts, are imported when one is asked for.
-    """
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command by its name, None when there is none."""
-        if cmd_name not in self.commands:
-            _load_launch()
-        return super().get_command(ctx, cmd_name)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        _load_launch()
-        return super().list_commands(ctx)
+class RootGroup(LazyGroup):
+    """Ends a user's fault in one message and its exit code; a bug keeps its traceback."""
 
     def main(
         self,
@@ -73,10 +83,24 @@ class RootGroup(click.Group):
             return code
         sys.exit(code)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the arguments of `lfc` itself, which may be a call for help that nobody reads any more."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            if not is_reader_gone():
+                raise
+            raise click.exceptions.Exit(PIPE_CLOSED) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; UserError becomes one message, Ctrl-C exit code 130."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            # click prints a command's help itself.
+            if not is_reader_gone():
+                raise
+            ctx.exit(PIPE_CLOSED)
         except UserError as error:
             echo_error(f"Error: {error}", error.hint)
             ctx.exit(error.exit_code)
@@ -127,7 +151,7 @@ def tell_interrupted() -> int:
     return _INTERRUPTED
 
 
-@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=RootGroup, table=LFC_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lfc")
 def lfc() -> None:
     """Prepare data for LLaMA-Factory, and launch it: from a hub to a compared adapter.
@@ -140,7 +164,7 @@ def lfc() -> None:
     """
 
 
-@click.group("launch")
+@click.group("launch", cls=LazyGroup, table=LAUNCH_COMMANDS)
 def launch() -> None:
     """Write configs, train, and compare.
 
@@ -148,13 +172,3 @@ def launch() -> None:
     Example:
       lfc launch train configs/medical.yaml
     """
-
-
-def _load_launch() -> None:
-    """Import the modules that add commands to `launch` and `lfc`."""
-    for name in _LAUNCH_MODULES:
-        import_module(f"launch.cli.{name}")
-    lfc.add_command(launch)
-
-
-lfc.add_command(prep)

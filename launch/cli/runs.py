@@ -15,7 +15,6 @@ from launch.cli.options import (
     no_check_option,
     refuse_faults,
 )
-from launch.cli.root import launch
 from launch.cli.show import show_prediction, show_training
 from launch.runs.folder import RUNS, Run, RunFolder, RunState, choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from launch.configs.config import RunConfig
 
 
-@launch.command("predict")
+@click.command("predict")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @name_option
@@ -49,7 +48,7 @@ def predict(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **
     launch_action(ctx, "predict", config_path, pairs, **options)
 
 
-@launch.command("export")
+@click.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @name_option
@@ -68,7 +67,7 @@ def export(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **o
     launch_action(ctx, "export", config_path, pairs, **options)
 
 
-@launch.command("chat")
+@click.command("chat")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @no_check_option
@@ -85,7 +84,7 @@ def chat(ctx: click.Context, /, config_path: Path, pairs: tuple[str, ...], **opt
     run_in_terminal(ctx, "chat", config_path, pairs, **options)
 
 
-@launch.command("api")
+@click.command("api")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the API to the network.")
@@ -121,7 +120,7 @@ def api(
     run_in_terminal(ctx, "api", config_path, pairs, env, announce, **options)
 
 
-@launch.command("attach")
+@click.command("attach")
 @click.argument("name")
 def attach(name: str) -> None:
     """Watch a run that goes on in the background; Ctrl-C ends the watching, not the run.
@@ -145,7 +144,7 @@ def attach(name: str) -> None:
     print_trained(ended, as_json=False)
 
 
-@launch.command("logs")
+@click.command("logs")
 @click.argument("name")
 @click.option("-n", "--lines", type=click.IntRange(1), help="The last lines alone.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
@@ -180,7 +179,7 @@ def join_lines(blocks: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-@launch.command("stop")
+@click.command("stop")
 @click.argument("names", nargs=-1, required=True)
 @click.pass_context
 def stop(ctx: click.Context, names: tuple[str, ...]) -> None:

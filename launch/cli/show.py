@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prep.cli.output import echo, open_console, print_result
 from prep.terminal import neutralise_line
@@ -91,3 +91,10 @@ def show_prediction(side: str, log: Path) -> Iterator[Callable[[], None]]:
 
     with show_status(describe) as on_poll:
         yield on_poll
+
+
+def format_setting(value: Any) -> str:
+    """Return a value as it stands in the YAML."""
+    from launch.configs.document import format_value
+
+    return format_value(value)

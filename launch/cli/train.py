@@ -17,7 +17,6 @@ from launch.cli.options import (
     read_gpu_option,
     refuse_faults,
 )
-from launch.cli.root import launch
 from launch.cli.runs import print_detached, print_dry_run, print_trained
 from launch.cli.show import show_training
 from launch.runs.folder import choose_run_folder, read_run
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from launch.runs.folder import RunFolder
 
 
-@launch.command("train")
+@click.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @name_option

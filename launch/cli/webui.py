@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.cli.options import cli_option, dry_run_option, find_cli
-from launch.cli.root import launch
 from prep.cli.options import FOLDER, OUTPUT_FILE, force_option
 from prep.cli.output import echo
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from launch.webui.start import Opened, Plan
 
 
-@launch.command("webui")
+@click.command("webui")
 @click.argument("config_path", metavar="[CONFIG]", type=OUTPUT_FILE, required=False)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the config's own if not given.")

@@ -12,9 +12,12 @@ COMMANDS = {
     "mix": CommandEntry("prep.cli.mix:mix", "Mix converted files in a true ratio."),
     "split": CommandEntry("prep.cli.split:split", "Hold out test and validation rows."),
     "lint": CommandEntry("prep.cli.lint:lint", "Check rows, or dataset_info.json, for faults."),
+    "repair": CommandEntry("prep.cli.repair:repair", "Write rows that a script spoiled anew."),
     "stats": CommandEntry("prep.cli.stats:stats", "Count rows, measure tokens, choose a cutoff_len."),
     "explain": CommandEntry("prep.cli.explain:explain", "Tell where a row came from."),
     "register": CommandEntry("prep.cli.register:register", "Register a file in dataset_info.json."),
+    "unregister": CommandEntry("prep.cli.unregister:unregister", "Take a dataset out of dataset_info.json."),
+    "ls": CommandEntry("prep.cli.ls:list_registered", "List the registered datasets."),
 }
 
 

@@ -1,9 +1,12 @@
 """The types and options that several commands take, and how their values are read."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 INPUT_FILE = click.Path(path_type=Path)
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,6 +33,9 @@ class SizeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 SIZE = SizeType()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
+dataset_dir_option = click.option(
+    "--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json."
+)
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
 dedup_option = click.option(
@@ -62,3 +68,15 @@ decontaminate_option = click.option(
     help="Drop rows that stand in this benchmark too: they ask one of its questions, or share 13 words in a row "
     "with it (13 characters of Chinese). Any file that convert reads; repeatable.",
 )
+
+
+def moved_option(*flags: str, to: str, is_flag: bool = False) -> Callable[[_Command], _Command]:
+    """Return a hidden option that is no more: whoever still gives it is told the command that does its work."""
+
+    def refuse(_: click.Context, option: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{flags[0]} has moved to a command of its own: {to}")
+
+    return click.option(
+        *flags, is_flag=is_flag, hidden=True, is_eager=True, expose_value=False, callback=refuse, help=f"Now {to}."
+    )

@@ -69,6 +69,20 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def is_reader_gone() -> bool:
+    """Tell whether stdout is a pipe whose reader has ended, as `head` does; never on Windows, which has no poll."""
+    import select
+
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout, select.POLLOUT)
+    except (AttributeError, OSError, TypeError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
     """Print a command's result to stdout: JSON for scripts, a table for people."""
     if as_json:
@@ -103,10 +117,24 @@ def _keep_finite(value: Any) -> Any:
 
 
 def align_rows(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return lines whose cells stand below each other."""
+    """Return lines whose cells stand below each other, Chinese ones too, which are two columns wide a letter."""
     rows = [tuple(map(neutralise_line, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    widths = [max(map(measure_width, column)) for column in zip_longest(*rows, fillvalue="")]
+    return ["  ".join(map(_pad, row, widths)).rstrip() for row in rows]
+
+
+def _pad(cell: str, width: int) -> str:
+    return cell + " " * (width - measure_width(cell))
+
+
+def measure_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":

@@ -1,45 +1,42 @@
 """The `lfc prep register` command."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.options import FOLDER, INPUT_FILE, json_option
+from prep.cli.options import INPUT_FILE, dataset_dir_option, json_option, moved_option
 from prep.cli.output import print_result
+
+if TYPE_CHECKING:
+    from prep.registry.dataset_info import Registration
 
 
 @click.command()
-@click.argument("path", metavar="[FILE]", type=INPUT_FILE, required=False)
-@click.option("--name", help="The dataset's name in LLaMA-Factory.")
-@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@moved_option("--remove", to="lfc prep unregister NAME")
+@click.argument("path", metavar="FILE", type=INPUT_FILE)
+@click.option("--name", required=True, help="The dataset's name in LLaMA-Factory.")
+@dataset_dir_option
 @click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
-@click.option("--remove", metavar="NAME", help="Take this entry out instead; its data file stays.")
 @json_option
-def register(
-    path: Path | None, name: str | None, dataset_dir: Path, replace: bool, remove: str | None, as_json: bool
-) -> None:
+def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: bool) -> None:
     """Register a converted file in LLaMA-Factory's dataset_info.json.
 
     The entry names every column, the other entries keep their bytes, and what was there before is kept in
     dataset_info.json.bak. The file's first rows and its manifest are checked first.
 
     \b
-    Examples:
+    Example:
       lfc prep register data/medical_train.jsonl --name medical_train --dataset-dir data
-      lfc prep register --remove medical_train --dataset-dir data
     """
-    from prep.registry.dataset_info import register_dataset, remove_dataset
+    from prep.registry.dataset_info import register_dataset
 
-    if remove is not None:
-        if path or name or replace:
-            raise click.UsageError("--remove NAME stands alone, with --dataset-dir")
-        result = remove_dataset(remove, dataset_dir)
-        verb = "removed from"
-    else:
-        if path is None or name is None:
-            raise click.UsageError("register takes FILE --name NAME, or --remove NAME")
-        result = register_dataset(path, name, dataset_dir, replace=replace)
-        verb = "registered in" if result.changed else "was registered already in"
+    result = register_dataset(path, name, dataset_dir, replace=replace)
+    print_registration(result, "registered in" if result.changed else "was registered already in", as_json=as_json)
+
+
+def print_registration(result: "Registration", verb: str, *, as_json: bool) -> None:
+    """Print what a change of dataset_info.json did."""
     rows = [("name", result.name), ("file", str(result.entry.get("file_name", "")))]
     rows += [("formatting", str(result.entry["formatting"]))] if "formatting" in result.entry else []
     rows += [("backup", str(result.backup))] if result.backup else []

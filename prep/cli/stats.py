@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.options import INPUT_FILE, OUTPUT_FILE, dataset_dir_option, force_option, json_option
 from prep.cli.output import echo, print_result, show_progress
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="FILE|NAME")
-@click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
+@dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
 @click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
 @click.option(

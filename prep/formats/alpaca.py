@@ -13,7 +13,7 @@ from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "system", "history", "origin", "think")
 SYNONYMS = {"think": THOUGHT_FIELDS[1:]}
-REPAIR = "repair the file first with lfc prep lint --fix"
+REPAIR = "repair the file first with lfc prep repair"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
 

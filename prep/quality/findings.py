@@ -111,3 +111,16 @@ def format_finding(finding: Finding) -> str:
 
 
 OnFinding = Callable[[Finding], None]
+
+
+@dataclass(frozen=True)
+class LintSummary:
+    """How many rows were read, and how many findings of each kind there are."""
+
+    rows: int
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All findings."""
+        return sum(self.counts.values())

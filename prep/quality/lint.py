@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, RecordError
-from prep.quality.findings import Finding, LintRule, OnFinding, Where
+from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
 from prep.quality.lint_kinds import (
     answer_column,
@@ -44,19 +43,6 @@ from prep.tokens.turns import TemplateOptions, plan_turns
 
 _PROGRESS_ROWS = 1000
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-
-
-@dataclass(frozen=True)
-class LintSummary:
-    """How many rows were read, and how many findings of each kind there are."""
-
-    rows: int
-    counts: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        """All findings."""
-        return sum(self.counts.values())
 
 
 def lint_dataset(

@@ -2,13 +2,13 @@
 
 from prep.quality.findings import LintRule
 
-BY_REPAIR = "lfc prep lint --fix FILE -o NEW repairs it"
+BY_REPAIR = "lfc prep repair FILE -o NEW repairs it"
 BY_HAND = "fix it by hand or take the row out: it cannot be repaired without guessing"
 FIXES = {
-    LintRule.BOM: "save the file as UTF-8 without a BOM, or lfc prep lint --fix FILE -o NEW",
+    LintRule.BOM: "save the file as UTF-8 without a BOM, or lfc prep repair FILE -o NEW",
     LintRule.ENCODING: "save the file as UTF-8",
-    LintRule.CRLF: "save the file with \\n line ends, or lfc prep lint --fix FILE -o NEW",
-    LintRule.BLANK_LINE: "take the blank lines out, or lfc prep lint --fix FILE -o NEW",
+    LintRule.CRLF: "save the file with \\n line ends, or lfc prep repair FILE -o NEW",
+    LintRule.BLANK_LINE: "take the blank lines out, or lfc prep repair FILE -o NEW",
     LintRule.JSON: "write one whole JSON object a line",
     LintRule.FILE_NAME: "rename it to .jsonl: the WebUI's preview reads .json as one document",
     LintRule.REPEATED_KEY: "take one of the two out: which of them is meant only you know",
@@ -18,8 +18,8 @@ FIXES = {
     LintRule.HISTORY: "write [] or a list of [question, answer] pairs of strings",
     LintRule.TURNS: "make the turns alternate, with the dataset's tags",
     LintRule.EMPTY: "fill it or take the row out",
-    LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep lint --fix FILE -o NEW",
-    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them at inference; --fix does it",
+    LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep repair FILE -o NEW",
+    LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them too; lfc prep repair does it",
     LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
     LintRule.ANSWERS: "take the row out: nothing can be learnt from it",
     LintRule.LABEL: "write true for a good answer, false for a bad one; KTO needs rows of both",

@@ -162,7 +162,7 @@ class _EntryLinter:
             self._add(name, LintRule.MISSING_FILE, "the entry names no file_name and no hub", _REGISTER_AGAIN)
             return
         message = f"file_name '{file_name}' does not exist in {self._path.parent.as_posix()}"
-        self._add(name, LintRule.MISSING_FILE, message, f"put it there, or lfc prep register --remove {name}")
+        self._add(name, LintRule.MISSING_FILE, message, f"put it there, or lfc prep unregister {name}")
 
     def _read_rows(self, name: str, path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() not in (".json", ".jsonl"):

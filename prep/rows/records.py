@@ -125,7 +125,7 @@ KINDS = ("reasoning", "chat", "with_system", "with_history")
 _ANSWER_ROLES = ("gpt", "function_call")
 _CONVERT = "lfc prep convert FILE -o NEW"
 _LINT = "lfc prep lint FILE tells all"
-_REPAIR = "lfc prep lint --fix FILE -o NEW"
+_REPAIR = "lfc prep repair FILE -o NEW"
 
 
 class TrainingRow(NamedTuple):

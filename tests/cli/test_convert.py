@@ -58,7 +58,6 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
         "notes": [],
         "output": out.as_posix(),
         "tools_output": (tmp_path / "out_tools.jsonl").as_posix(),
-        "contaminated": None,
         "rejects": None,
         "duplicates": None,
         "too_long": None,

@@ -88,10 +88,11 @@ def test_lint_of_a_missing_file_is_one_error_with_the_next_step() -> None:
     ("arguments", "message"),
     [
         (("lint", "a.jsonl", "--ignore", "x"), "--ignore x: the rules are bom, encoding, "),
-        (("lint", "a.jsonl", "-o", "b.jsonl"), "-o, --think-policy, --max-rejects and --force go with --fix"),
-        (("lint", "a.jsonl", "--fix"), "--fix takes one FILE and -o NEW"),
-        (("register", "a.jsonl"), "register takes FILE --name NAME, or --remove NAME"),
-        (("register", "a.jsonl", "--remove", "a"), "--remove NAME stands alone, with --dataset-dir"),
+        (("lint", "a.jsonl", "-o", "b.jsonl"), "-o has moved to a command of its own: lfc prep repair FILE -o NEW"),
+        (("lint", "a.jsonl", "--fix"), "--fix has moved to a command of its own: lfc prep repair FILE -o NEW"),
+        (("repair", "a.jsonl"), "Missing option '-o' / '--output'"),
+        (("register", "a.jsonl"), "Missing option '--name'"),
+        (("register", "--remove", "a"), "--remove has moved to a command of its own: lfc prep unregister NAME"),
     ],
 )
 def test_wrong_calls_exit_2(arguments: tuple[str, ...], message: str) -> None:
@@ -100,18 +101,18 @@ def test_wrong_calls_exit_2(arguments: tuple[str, ...], message: str) -> None:
     assert message in result.stderr
 
 
-def test_lint_fix_writes_rows_that_lint_finds_sound() -> None:
+def test_repair_writes_rows_that_lint_finds_sound() -> None:
     write_rows("a.jsonl", SPOILED)
     assert run("lint", "a.jsonl").exit_code == 1
-    result = run("lint", "--fix", "a.jsonl", "-o", "b.jsonl")
+    result = run("repair", "a.jsonl", "-o", "b.jsonl")
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(Path("b.jsonl").read_text(encoding="utf-8")) == {**ROW, "origin": "a/a.jsonl:1"}
     assert run("lint", "b.jsonl").exit_code == 0
 
 
-def test_lint_fix_that_cannot_repair_leaves_no_output_and_names_the_rejects() -> None:
+def test_repair_that_cannot_repair_leaves_no_output_and_names_the_rejects() -> None:
     write_rows("a.jsonl", SPOILED, {**SPOILED, "output": "<think>x"})
-    result = run("lint", "--fix", "a.jsonl", "-o", "b.jsonl")
+    result = run("repair", "a.jsonl", "-o", "b.jsonl")
     assert (result.exit_code, result.stderr) == (
         1,
         "Error: 1 of 2 rows cannot be repaired without guessing; "
@@ -121,7 +122,7 @@ def test_lint_fix_that_cannot_repair_leaves_no_output_and_names_the_rejects() ->
     assert not Path("b.jsonl").exists()
 
 
-def test_register_refuses_a_taken_name_and_remove_takes_it_out() -> None:
+def test_register_refuses_a_taken_name_and_unregister_takes_it_out() -> None:
     write_rows("a.jsonl", ROW)
     write_rows("b.jsonl", ROW)
     first = run("register", "a.jsonl", "--name", "a", "--dataset-dir", ".", "--json")
@@ -132,7 +133,7 @@ def test_register_refuses_a_taken_name_and_remove_takes_it_out() -> None:
         "Error: dataset_info.json: 'a' is registered already, for a.jsonl\n  Try: --replace, or another --name\n",
     )
     assert run("register", "b.jsonl", "--name", "a", "--dataset-dir", ".", "--replace").exit_code == 0
-    result = run("register", "--remove", "a", "--dataset-dir", ".")
+    result = run("unregister", "a", "--dataset-dir", ".")
     assert (result.exit_code, result.stdout.splitlines()[0].rstrip()) == (0, "removed from dataset_info.json")
     assert json.loads(Path("dataset_info.json").read_text(encoding="utf-8")) == {}
     assert Path("b.jsonl").exists()
@@ -164,7 +165,7 @@ def test_stats_with_a_model_measures_tokens_and_writes_a_page(qwen3_folder: Path
 
 
 @pytest.mark.parametrize("name", ["raw.parquet", "raw.csv"])
-@pytest.mark.parametrize("command", [("lint",), ("lint", "--fix", "-o", "new.jsonl"), ("stats",)])
+@pytest.mark.parametrize("command", [("lint",), ("repair", "-o", "new.jsonl"), ("stats",)])
 def test_a_source_file_is_one_error_that_says_how_to_convert_it(command: tuple[str, ...], name: str) -> None:
     Path(name).write_bytes(b"PAR1 or a,b")
     result = run(*command, name)
@@ -183,3 +184,37 @@ def test_stats_with_a_folder_that_holds_no_tokenizer_is_one_error(tmp_path: Path
         1,
         "Error: tokenizer.json does not exist\n  Try: --model takes a model's folder, or its tokenizer.json\n",
     )
+
+
+def test_ls_lists_what_is_registered_and_what_is_wrong_with_it() -> None:
+    write_rows("a.jsonl", ROW, ROW)
+    write_rows("b.jsonl", ROW)
+    assert run("register", "a.jsonl", "--name", "医疗", "--dataset-dir", ".").exit_code == 0
+    assert run("register", "b.jsonl", "--name", "gone", "--dataset-dir", ".").exit_code == 0
+    Path("b.jsonl").unlink()
+    result = run("ls", "--dataset-dir", ".")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [line.rstrip() for line in result.stdout.splitlines()] == [
+        "2 registered in dataset_info.json",
+        "name  kind  formatting  rows  think policy  files",
+        "医疗  sft   alpaca      2                   a.jsonl",
+        "gone        alpaca                          cannot be used: dataset 'gone': its file b.jsonl does not exist",
+    ]
+    found = json.loads(run("ls", "--dataset-dir", ".", "--json").stdout)["datasets"]
+    assert [(entry["name"], entry["rows"], entry["files"]) for entry in found] == [
+        ("医疗", 2, ["a.jsonl"]),
+        ("gone", None, ["b.jsonl"]),
+    ]
+
+
+@pytest.mark.parametrize("command", [("ls",), ("unregister", "a")])
+def test_where_nothing_was_registered_the_next_step_is_register(command: tuple[str, ...]) -> None:
+    result = run(*command, "--dataset-dir", ".")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Try: lfc prep register FILE --name NAME" in result.stderr
+
+
+def test_the_last_line_counts_though_nothing_ends_it() -> None:
+    Path("a.jsonl").write_text(json.dumps(ROW) + "\n" + json.dumps(ROW), encoding="utf-8")
+    assert run("register", "a.jsonl", "--name", "a", "--dataset-dir", ".").exit_code == 0
+    assert json.loads(run("ls", "--dataset-dir", ".", "--json").stdout)["datasets"][0]["rows"] == 2

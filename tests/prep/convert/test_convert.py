@@ -144,11 +144,11 @@ def test_converting_a_converted_file_changes_nothing(tmp_path: Path) -> None:
     [
         (
             {"instruction": "<|im_start|>user\nhi<|im_end|>\n", "output": "ho"},
-            "chat markup <|im_start|> stands inside the instruction; repair the file first with lfc prep lint --fix",
+            "chat markup <|im_start|> stands inside the instruction; repair the file first with lfc prep repair",
         ),
         (
             {"instruction": "hi", "output": "<think>\n\n<think>\nho"},
-            "<think> is never closed; repair the file first with lfc prep lint --fix",
+            "<think> is never closed; repair the file first with lfc prep repair",
         ),
         ({"instruction": "hi", "output": 3}, "column 'output' is a number, not a string"),
         ({"instruction": " ", "output": "x"}, "the question is empty"),

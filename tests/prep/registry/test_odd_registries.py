@@ -75,7 +75,7 @@ def test_what_is_no_file_is_never_opened(name: str, tmp_path: Path) -> None:
     assert run("explain", f"{path}:1") == 1
     assert run("stats", path) == 1
     assert run("lint", path) == 1
-    assert run("lint", "--fix", path, "-o", tmp_path / "out.jsonl") == 1
+    assert run("repair", path, "-o", tmp_path / "out.jsonl") == 1
     assert run("register", path, "--name", "n", "--dataset-dir", tmp_path) == 1
 
 
@@ -88,7 +88,7 @@ def test_a_registry_that_is_no_file_is_one_error(target: str, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-@pytest.mark.parametrize("words", [("FILE", "--name", "x"), ("--remove", "x")])
+@pytest.mark.parametrize("words", [("register", "FILE", "--name", "x"), ("unregister", "x")])
 def test_a_link_to_nothing_makes_no_file_elsewhere(words: tuple[str, ...], tmp_path: Path) -> None:
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere.json"
     data.mkdir()
@@ -96,6 +96,6 @@ def test_a_link_to_nothing_makes_no_file_elsewhere(words: tuple[str, ...], tmp_p
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"instruction":"q","input":"","output":"a"}\n', encoding="utf-8")
     given = [str(rows) if word == "FILE" else word for word in words]
-    result = CliRunner().invoke(lfc, ["prep", "register", *given, "--dataset-dir", str(data)])
+    result = CliRunner().invoke(lfc, ["prep", *given, "--dataset-dir", str(data)])
     assert (result.exit_code, type(result.exception)) == (1, SystemExit)
     assert not elsewhere.exists()

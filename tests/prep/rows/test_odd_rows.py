@@ -87,7 +87,7 @@ def test_a_row_of_any_content_ends_in_a_result_or_one_error(rows: list[dict[str,
         run("explain", f"{path}:{number}")
     run("stats", path)
     run("lint", path)
-    result = run("lint", "--fix", path, "-o", out, "--force", "--max-rejects", 9, "--json")
+    result = run("repair", path, "-o", out, "--force", "--max-rejects", 9, "--json")
     if result.exit_code == 0:
         counts = json.loads(result.stdout)["counts"]
         assert counts["records"] + counts["rejects"] == counts["rows"] == len(rows) + 1

@@ -39,7 +39,7 @@ def test_a_key_that_stands_twice_is_found_however_it_is_written(text: str, key: 
 COMMANDS = {
     "convert": ("convert", "{file}", "-o", "{out}"),
     "lint": ("lint", "{file}"),
-    "lint --fix": ("lint", "{file}", "--fix", "-o", "{out}"),
+    "repair": ("repair", "{file}", "-o", "{out}"),
     "stats": ("stats", "{file}"),
     "register": ("register", "{file}", "--name", "x", "--dataset-dir", "{folder}"),
 }

@@ -123,8 +123,18 @@ UNITS = (
     "[think]",
     " ",
     "\n",
+    "◁",
+    "1",
+    "1 ",
+    "- ",
+    "不",
+    "<|im_end|>",
+    "<|im_start|>user\n",
+    "<answer>",
+    "＜/",
+    "a\u0301",
+    "1.",
 )
-UNITS += ("◁", "1", "1 ", "- ", "不", "<|im_end|>", "<|im_start|>user\n", "<answer>", "＜/", "a\u0301", "1.")
 READERS: dict[str, Callable[[str], object]] = {
     "find_thought": find_thought,
     "unwrap_thought": unwrap_thought,

@@ -86,9 +86,9 @@ STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("split", "{}/a.jsonl", "--test", "5", "--val", "5", "-o", "{}/out"),
         ("split", "{}/a.jsonl", "--test", "9", "--val", "5", "-o", "{}/out", "--force", "--seed", "7"),
     ),
-    "lint --fix": (
-        ("lint", "{}/a.jsonl", "--fix", "-o", "{}/out.jsonl"),
-        ("lint", "{}/b.jsonl", "--fix", "-o", "{}/out.jsonl", "--force"),
+    "repair": (
+        ("repair", "{}/a.jsonl", "-o", "{}/out.jsonl"),
+        ("repair", "{}/b.jsonl", "-o", "{}/out.jsonl", "--force"),
     ),
     "mix, and duplicates go": (
         ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "--dedup", "exact", "-o", "{}/out.jsonl"),
