@@ -22,6 +22,10 @@ class DownloadError(UserError):
     """A repository that cannot be downloaded, or an answer of the hub that cannot be trusted."""
 
 
+class UnreachableHubError(DownloadError):
+    """A hub that could not be asked: whether it has what was wanted is not known."""
+
+
 class InterruptedDownloadError(DownloadError):
     """Ctrl-C or SIGTERM came while downloading; `exit_code` is 128 and the signal's number."""
 

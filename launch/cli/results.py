@@ -11,6 +11,8 @@ from prep.cli.output import print_result
 from prep.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from launch.results.summary import RunSummary
 
 
@@ -38,8 +40,17 @@ def runs_table(as_json: bool) -> None:
         if rows
         else [("no run yet",)],
         as_json=as_json,
-        title=f"{len(rows)} runs",
+        title=describe_count([summary.run.name for summary in summaries]),
     )
+
+
+def describe_count(names: "Sequence[str]") -> str:
+    """Return how many runs there are, and how many attempts they took: `a.2` is the second one of `a`."""
+    known = set(names)
+    again = [name for name in names if name.rpartition(".")[2].isdecimal() and name.rpartition(".")[0] in known]
+    runs = len(names) - len(again)
+    text = "1 run" if runs == 1 else f"{runs} runs"
+    return f"{text}, {len(names)} attempts" if again else text
 
 
 def describe_run(summary: "RunSummary") -> tuple[str, ...]:

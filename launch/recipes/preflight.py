@@ -13,7 +13,7 @@ from launch.machine.command import find_llamafactory_cli
 from launch.recipes.check import as_override
 from launch.recipes.steps import Step
 from launch.recipes.steps_folder import check_folder, refuse_own_sources
-from prep.errors import ConfigError, DownloadError, UserError
+from prep.errors import ConfigError, UnreachableHubError, UserError
 
 # What the steps decide, or look for in the recipe's folder once it is there.
 _LATER = {
@@ -67,7 +67,6 @@ def try_downloads(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Path
     """
     from prep.hub.catalog import resolve_names
     from prep.hub.client import DownloadOptions
-    from prep.hub.client_errors import CLIENT_ERRORS
     from prep.hub.download import plan_downloads
 
     notes = []
@@ -83,9 +82,7 @@ def try_downloads(recipe: Mapping[str, Any], steps: Sequence[Step], folder: Path
             plan_downloads(
                 resolve_names([name], kind), folder / ("raw" if kind == "dataset" else "models"), options
             )
-        except DownloadError as error:
-            if error.hint != CLIENT_ERRORS["NetworkError"][1]:
-                raise
+        except UnreachableHubError as error:
             notes.append(f"{error}: whether it can be downloaded is not known")
     return notes
 

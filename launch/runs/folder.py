@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,8 @@ from prep.storage.os_errors import describe_os_error
 
 RUNS = Path("runs")
 _MAX_FILE_BYTES = 32 << 20
+# Manifests in manifests are the deepest that we write; whoever reads a run walks all of it.
+_MAX_DEPTH = 200
 _NAMED_RUNS = 20
 # What a run's files hold; a file of somebody else, or of a later version, may hold anything.
 _PLAN_TYPES: dict[str, tuple[type, ...]] = {
@@ -224,6 +226,11 @@ def read_run(path: Path, root: Path = RUNS) -> Run:
     result = _read_json(folder.result, _RESULT_TYPES)
     if not plan:
         raise InputError(f"{folder.plan} cannot be used: it says nothing")
+    if not result and folder.result.is_file():
+        # Written since the first look, or empty: it is written whole.
+        result = _read_json(folder.result, _RESULT_TYPES)
+        if not result:
+            raise InputError(f"{folder.result} cannot be used: it says nothing")
     _check_time(folder.process, process.get("started_at"))
     return Run(
         name=_name_run(path, root),
@@ -312,6 +319,8 @@ def _read_json(path: Path, types: Mapping[str, tuple[type, ...]]) -> dict[str, A
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} cannot be used: it must be one mapping")
+    if _is_deep(content):
+        raise InputError(f"{path} cannot be used: it is nested deeper than {_MAX_DEPTH} levels")
     for key, allowed in types.items():
         value = content.get(key, ...)
         if value is ... or _is_one_of(value, allowed):
@@ -319,6 +328,21 @@ def _read_json(path: Path, types: Mapping[str, tuple[type, ...]]) -> dict[str, A
         words = " or ".join(_WORDS[kind] for kind in allowed)
         raise InputError(f"{path} cannot be used: `{key}` is {str(value)[:60]!r}, allowed is {words}")
     return content
+
+
+def _is_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for value in level for inner in _list_inner(value)]
+        if not level:
+            return False
+    return True
+
+
+def _list_inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _check_time(path: Path, text: str | None) -> None:

@@ -204,7 +204,10 @@ def _is_abandoned(run: RunFolder) -> bool:
 
 
 def _list_beginnings(run: RunFolder) -> set[Path]:
-    return {run.config, run.command, run.environment, run.preparing}
+    written = (run.config, run.command, run.environment, run.plan, run.preparing)
+    # What a launcher killed in the middle of writing one of them leaves.
+    partial = (path for file in written for path in run.path.glob(f".{file.name}.*.partial"))
+    return {*(file for file in written if file != run.plan), *partial}
 
 
 def _remove_beginning(path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterable, Iterator, Mapping
 
+from prep.errors import DownloadError, UnreachableHubError
 from prep.hub.interrupts import RESUME_HINT
 from prep.storage.os_errors import describe_os_error
 
@@ -81,6 +82,19 @@ _NETWORK_CAUSES: dict[str, tuple[str, str]] = {
     "UnsupportedProtocol": ("the hub redirects to what is no web address", "check --endpoint, or run again later"),
     "InvalidURL": ("the hub redirects to what is no web address", "check --endpoint, or run again later"),
 }
+
+
+# These say that a hub could not be asked, and nothing about what it has.
+_UNREACHED = {
+    *(CLIENT_ERRORS[name][0] for name in ("NetworkError", "RequestTimeoutError")),
+    *(_NETWORK_CAUSES[name][0] for name in ("ProxyError", "NameResolutionError", "gaierror")),
+}
+
+
+def make_download_error(what: str, message: str, hint: str) -> DownloadError:
+    """Return the error of ours for `what` a client's error means, with its whole message and next step."""
+    kind = UnreachableHubError if what in _UNREACHED else DownloadError
+    return kind(message, hint=hint)
 
 
 def describe_client_error(error: BaseException) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from prep import __version__
 from prep.errors import DownloadError
 from prep.hub.catalog import Request
 from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, Listing, Progress, ProgressView
-from prep.hub.client_errors import describe_huggingface_error
+from prep.hub.client_errors import describe_huggingface_error, make_download_error
 from prep.hub.endpoint import HUGGINGFACE, Endpoint, check_token, choose_token, read_endpoint
 from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
 from prep.hub.listing import RemoteFile, check_listing
@@ -187,7 +187,7 @@ class HuggingFaceHub:
             page = f"https://huggingface.co/{kind}{request.repository}"
             what, hint = describe_huggingface_error(error, page, by_proxy=goes_by_proxy(self.endpoint))
             message = mask_text(f"{request.repository}: {what} ({self.endpoint})", self._guard.secrets)
-            raise DownloadError(message, hint=hint) from None
+            raise make_download_error(what, message, hint) from None
 
     def _explain_slow_answer(self) -> tuple[str, str]:
         from prep.hub.transport import explain_slow_answer

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from prep.errors import DownloadError
 from prep.hub.catalog import Request
 from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, Listing, Progress, ProgressView
-from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error
+from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error, make_download_error
 from prep.hub.endpoint import MODELSCOPE, choose_token, read_endpoint
 from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
 from prep.hub.listing import RemoteFile, check_listing, count_largest_folder, find_commit
@@ -142,7 +142,7 @@ class ModelScopeHub:
                 raise self._guard.fault from None
             what, hint = describe_client_error(error)
             message = mask_text(f"{repository}: {what} ({self.endpoint})", self._guard.secrets)
-            raise DownloadError(message, hint=hint) from None
+            raise make_download_error(what, message, hint) from None
 
     def _explain_slow_answer(self) -> tuple[str, str]:
         from prep.hub.transport import explain_slow_answer

@@ -230,7 +230,8 @@ def _belongs(manifest: Manifest, output: Path, sha256: str | None) -> bool:
         seen, of_manifest = output.stat(), manifest_path(output).stat()
     except OSError:
         return False
-    if seen.st_size != recorded.get("bytes"):
+    if seen.st_size != recorded.get("bytes") or not recorded.get("sha256"):
+        # A size alone tells no file from another.
         return False
     if sha256 is None and recorded["path"] == output.name and seen.st_mtime_ns < of_manifest.st_mtime_ns:
         return True

@@ -49,6 +49,22 @@ def test_runs_is_one_line_a_run() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("names", "title"),
+    [
+        (["fast.2", "fast.3"], "2 runs, 4 attempts"),
+        (["slow.2"], "2 runs, 3 attempts"),
+        (["night/a", "night/a.2"], "3 runs, 4 attempts"),
+        # The names of two runs, neither of which is the other's attempt.
+        (["v1.5", "lr-0.2"], "4 runs"),
+    ],
+)
+def test_attempts_are_not_counted_as_runs(names: list[str], title: str) -> None:
+    for name in names:
+        write_run(Path("runs", name), {**VALUES, "output_dir": f"saves/{name}"}, [2.0])
+    assert cells(run("runs"))[0] == [title]
+
+
 def test_runs_as_json_holds_the_whole_score() -> None:
     fast, slow = json.loads(run("runs", "--json").stdout)["runs"]
     assert (fast["name"], fast["best_loss"], fast["score"]["figures"]["rouge_l"]) == ("fast", 1.25, 80.0)

@@ -9,6 +9,7 @@ from launch.configs.presets import find_preset
 from launch.configs.rules import Machine
 from launch.machine.gpus import Gpu
 from prep.registry.dataset_info import register_dataset
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 
 GPU = Gpu("H200", 140 << 30, (9, 0))
@@ -444,7 +445,7 @@ def make_workplace(folder: Path) -> None:
         answer = "<think>\nt\n</think>\n\na"
         row = {"instruction": "q", "input": "", "output": answer, "system": "", "history": history}
         path.write_text((json.dumps(row) + "\n") * ROWS, encoding="utf-8")
-        output = {"path": path.name, "bytes": path.stat().st_size}
+        output = {"path": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path)}
         write_manifest(
             path, Manifest("convert", {}, policy, [], {"records": ROWS, "reasoning": ROWS, **counts}, output)
         )

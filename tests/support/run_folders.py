@@ -10,6 +10,7 @@ from launch.results.changed_rows import write_changed_rows
 from launch.results.evaluate import Comparison, Side
 from launch.results.scores import Prediction, average_scores, compare_scores
 from prep.storage.atomic import write_json
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -73,5 +74,5 @@ def write_dataset(folder: Path, name: str, source: Mapping[str, Any]) -> None:
     converted = {"step": "convert", "inputs": [source], "counts": {}, "options": {}, "output": {}}
     entry = {"path": "data/all.jsonl", "bytes": 3, "sha256": "0" * 64, "manifest": converted}
     counts = {"records": 1200, "reasoning": 700, "chat": 500, "with_system": 0}
-    write_manifest(path, Manifest("split", {}, "tagged", [entry], counts, {"bytes": 3}))
+    write_manifest(path, Manifest("split", {}, "tagged", [entry], counts, {"bytes": 3, "sha256": hash_file(path)}))
     write_json(folder / "dataset_info.json", {name: {"file_name": path.name}})

@@ -10,6 +10,7 @@ from launch.configs.config import new_config, parse_overrides, read_config, writ
 from launch.configs.presets import find_preset
 from prep.errors import ConfigError, OutputError, RegistryError
 from prep.registry.dataset_info import register_dataset
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 
 
@@ -20,7 +21,10 @@ def make_dataset(folder: Path, name: str, *, policy: str | None = "tagged", with
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     if policy:
         counts = {"records": 1, "with_history": with_history}
-        write_manifest(path, Manifest("convert", {}, policy, [], counts, {"bytes": path.stat().st_size}))
+        write_manifest(
+            path,
+            Manifest("convert", {}, policy, [], counts, {"bytes": path.stat().st_size, "sha256": hash_file(path)}),
+        )
     register_dataset(path, name, folder)
     return path
 

@@ -54,6 +54,21 @@ def run(*argv: str) -> Result:
         ("result.json", '{"exit_code": 0, "flags": "x"}'),
         ("result.json", '{"exit_code": 0, "stopped": "no"}'),
         ("result.json", "7"),
+        ("result.json", "{}"),
+        *(
+            (file, text.replace("DEEP", "[" * levels + "]" * levels))
+            for levels in (250, 950)
+            for file, text in (
+                ("run.json", '{"values": {"a": DEEP}}'),
+                ("run.json", '{"values": {"model_name_or_path": {"a": DEEP}}}'),
+                ("run.json", '{"datasets": {"d": DEEP}}'),
+                ("run.json", '{"action": DEEP}'),
+                ("process.json", '{"child": DEEP}'),
+                ("process.json", '{"started_at": DEEP}'),
+                ("result.json", '{"exit_code": 0, "flags": [DEEP]}'),
+                ("moved.json", '{"output_dir": DEEP}'),
+            )
+        ),
     ],
 )
 def test_a_broken_file_is_told_and_the_other_runs_stay(file: str, content: str) -> None:

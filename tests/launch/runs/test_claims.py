@@ -173,3 +173,24 @@ def test_the_beginning_of_a_killed_launcher_is_taken_away(tmp_path: Path) -> Non
     run.config.write_text("x", encoding="utf-8")
     assert create_run_folder(tmp_path / "a").config.exists() is False
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "left", [".config.yaml.k3j_2x.partial", ".config.yaml.4711.partial", ".run.json.4711.partial",
+             ".environment.json.12.partial", ".command.txt.1.partial", "..preparing.9.partial"],
+)  # fmt: skip
+def test_what_a_launcher_killed_while_writing_left_is_taken_away(left: str, tmp_path: Path) -> None:
+    run = create_run_folder(tmp_path / "a")
+    run.preparing.write_text('{"pid": 999999, "identity": "gone"}', encoding="utf-8")
+    (run.path / left).write_text("half", encoding="utf-8")
+    again = create_run_folder(tmp_path / "a")
+    assert [path.name for path in again.path.iterdir()] == [".preparing"]
+
+
+def test_a_users_own_partial_file_keeps_the_folder(tmp_path: Path) -> None:
+    run = create_run_folder(tmp_path / "a")
+    run.preparing.write_text('{"pid": 999999, "identity": "gone"}', encoding="utf-8")
+    (run.path / "notes.partial").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="exists already"):
+        create_run_folder(tmp_path / "a")
+    assert (run.path / "notes.partial").read_text(encoding="utf-8") == "mine"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from prep.errors import OutputError
+from prep.errors import OutputError, UnreachableHubError
 from prep.hub import snapshot
 from prep.hub.catalog import resolve_names
 from prep.hub.client import DownloadOptions
-from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error
+from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error, make_download_error
 from prep.hub.download import download_repositories
 from tests.support.modelscope_server import Hub, PatternBody
 
@@ -51,6 +51,14 @@ def test_each_mapped_error_says_its_own_line() -> None:
     for name, kind in find_client_errors().items():
         assert describe_client_error(kind("a message of the server")) == CLIENT_ERRORS[name]
         assert all(CLIENT_ERRORS[name])
+
+
+@pytest.mark.parametrize("name", sorted(CLIENT_ERRORS))
+def test_a_hub_that_could_not_be_asked_is_told_from_one_that_refused(name: str) -> None:
+    what, hint = CLIENT_ERRORS[name]
+    error = make_download_error(what, f"o/set: {what}", hint)
+    assert isinstance(error, UnreachableHubError) == (name in ("NetworkError", "RequestTimeoutError"))
+    assert (str(error), error.hint) == (f"o/set: {what}", hint)
 
 
 def test_an_error_below_a_mapped_one_says_that_ones_line() -> None:

@@ -18,6 +18,7 @@ from prep.quality.lint import lint_dataset
 from prep.registry.dataset import Dataset, find_dataset
 from prep.registry.dataset_info import register_dataset
 from prep.rows.thinking import ThinkPolicy, join_thought
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 
 Plant = Callable[[dict[str, Any]], Any]
@@ -105,7 +106,9 @@ def test_each_planted_fault_is_found_at_its_line_and_nothing_else(tmp_path: Path
     fault, plant = PLANTS[name]
     rows = [make_row(number) for number in range(1, 9)]
     path = write_lines(tmp_path / "a.jsonl", *rows[:5], plant(rows[5]), *rows[6:])
-    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"bytes": path.stat().st_size}))
+    write_manifest(
+        path, Manifest("convert", {}, "tagged", [], {}, {"bytes": path.stat().st_size, "sha256": hash_file(path)})
+    )
     assert places(lint(path)) == [(6, fault.value)]
     assert lint(path, ignore={fault.value}) == []
 
@@ -126,7 +129,9 @@ def test_any_mixture_of_planted_faults_is_found(
         if name:
             expected.add((line, PLANTS[name][0].value))
     path = write_lines(tmp_path_factory.mktemp("lint") / "a.jsonl", *rows)
-    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"bytes": path.stat().st_size}))
+    write_manifest(
+        path, Manifest("convert", {}, "tagged", [], {}, {"bytes": path.stat().st_size, "sha256": hash_file(path)})
+    )
     assert set(places(lint(path, ignore={"duplicate-question"}))) == expected
 
 

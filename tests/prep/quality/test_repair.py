@@ -13,6 +13,7 @@ from prep.errors import InputError, OutputError, RecordError, RejectsError
 from prep.quality.repair import RepairOptions, repair_file, repair_row
 from prep.rows.records import AlpacaRecord, Exchange, write_record
 from prep.rows.thinking import ThinkPolicy, find_output_fault, repair_answer, unwrap_chat_markup
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest, write_manifest
 
 SPOILED_REASONING = {
@@ -189,7 +190,9 @@ def test_a_repaired_file_has_a_manifest_and_counts(tmp_path: Path) -> None:
 
 def test_the_manifests_policy_is_kept(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "s.jsonl", {"instruction": "q", "output": "a"})
-    write_manifest(path, Manifest("convert", {}, "masked", [], {}, {"bytes": path.stat().st_size}))
+    write_manifest(
+        path, Manifest("convert", {}, "masked", [], {}, {"bytes": path.stat().st_size, "sha256": hash_file(path)})
+    )
     assert repair_file(path, tmp_path / "new.jsonl", RepairOptions()).policy is ThinkPolicy.MASKED
     assert b'"output":"a"' in (tmp_path / "new.jsonl").read_bytes()
 

@@ -22,6 +22,7 @@ from prep.registry.dataset_info import (
     remove_dataset,
 )
 from prep.rows.kinds import ALPACA_COLUMNS
+from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 
 ROOT = Path(__file__).parents[3]
@@ -110,7 +111,7 @@ def test_a_name_that_would_break_the_list_is_refused(tmp_path: Path, name: str) 
 def test_a_manifest_that_says_sharegpt_gives_an_entry_with_tags(tmp_path: Path) -> None:
     row = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "tools": "[]"}
     path = write_rows(tmp_path / "tools.jsonl", row)
-    output = {"path": path.name, "bytes": path.stat().st_size, "formatting": "sharegpt"}
+    output = {"path": path.name, "bytes": path.stat().st_size, "sha256": hash_file(path), "formatting": "sharegpt"}
     write_manifest(path, Manifest("convert", {}, "tagged", [], {}, output))
     assert register_dataset(path, "tools", tmp_path).entry == {
         "file_name": "tools.jsonl",
@@ -152,7 +153,9 @@ def test_rows_that_are_not_what_the_entry_would_say_are_refused(
 
 def test_a_file_that_changed_after_its_manifest_is_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "m.jsonl")
-    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {"path": "m.jsonl", "bytes": 1}))
+    write_manifest(
+        path, Manifest("convert", {}, "tagged", [], {}, {"path": "m.jsonl", "bytes": 1, "sha256": hash_file(path)})
+    )
     with pytest.raises(RegistryError, match=r"was changed after its manifest m.manifest.json was written"):
         register_dataset(path, "m", tmp_path)
 

@@ -170,6 +170,18 @@ def test_a_manifest_of_another_content_is_not_believed_even_when_the_size_is_the
     assert read_manifest(path) is None
 
 
+@pytest.mark.parametrize("sha256", [None, "", "0", "f" * 64])
+def test_a_manifest_is_never_believed_by_a_size_alone(sha256: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("one\n", encoding="utf-8")
+    output = {"path": "another.jsonl", "bytes": 4, **({} if sha256 is None else {"sha256": sha256})}
+    write_manifest(path, Manifest("convert", {}, "tagged", [], {}, output))
+    assert read_manifest(path) is None
+    if not sha256:
+        write_manifest(path, Manifest("convert", {}, "tagged", [], {}, {**output, "path": "a.jsonl"}))
+        assert read_manifest(path) is None
+
+
 def test_a_copy_without_its_times_and_a_renamed_pair_keep_their_manifest(tmp_path: Path) -> None:
     assert convert(write_jsonl(tmp_path / "in.jsonl", medical_rows()), tmp_path / "a.jsonl").exit_code == 0
     os.utime(manifest_path(tmp_path / "a.jsonl"), (1, 1))
