@@ -8,6 +8,7 @@ Run:   python benchmarks/gpu/train_speed.py --to /tmp/speed --results $OUT/speed
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -90,8 +91,12 @@ def describe_machine() -> dict[str, Any]:
         query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
         card = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     names = ("torch", "transformers", "llamafactory", "unsloth", "peft", "accelerate", "bitsandbytes")
-    installed = {item.metadata["Name"]: item.version for item in importlib.metadata.distributions()}
-    return {"card": card, "cores": os.cpu_count(), "versions": {name: installed.get(name) for name in names}}
+    versions: dict[str, str | None] = dict.fromkeys(names)
+    for name in names:
+        # The first on the path, which is what is imported.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {"card": card, "cores": os.cpu_count(), "versions": versions}
 
 
 def write_data(folder: Path) -> None:
