@@ -15,6 +15,7 @@ from typing import Any
 from launch.batches.retry import plan_retry, resume
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
+from launch.machine.command import BOOST_VARIABLE
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
@@ -103,7 +104,7 @@ def preview_commands(plan: BatchPlan, cli: Path) -> list[tuple[str, dict[str, An
     for run in read_queue(plan):
         if run.next_values is not None:
             folder = RunFolder(_attempt_folder(plan, run.planned, len(run.attempts) + 1))
-            env = slot_environment(next(slots), len(plan.slots))
+            env = run_environment(plan, next(slots))
             command = build_command(cli, "train", folder.config, run.next_values, env)
             found.append((run.planned.name, run.next_values, command.format()))
     return found
@@ -205,8 +206,14 @@ def _start(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> None:
     config = RunConfig(values, format_config(values, header=header))
     place = _attempt_folder(plan, run.planned, number)
     with starting():
-        folder = prepare_llamafactory(cli, "train", config, place, slot_environment(slot, len(plan.slots)), slot)
+        folder = prepare_llamafactory(cli, "train", config, place, run_environment(plan, slot), slot)
     start_supervisor(folder)
+
+
+def run_environment(plan: BatchPlan, slot: str) -> dict[str, str]:
+    """Return the variables of a batch's run on one of its slots."""
+    boost = {BOOST_VARIABLE: "1"} if plan.boost else {}
+    return slot_environment(slot, len(plan.slots)) | boost
 
 
 def slot_environment(slot: str, slots: int) -> dict[str, str]:

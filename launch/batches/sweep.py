@@ -26,6 +26,7 @@ _EXAMPLES = {
     "grid": "grid: {learning_rate: [1.0e-4, 2.0e-4]}",
     "zip": "zip: {lora_rank: [8, 16], lora_alpha: [16, 32]}",
     "runs": "runs: {slow: {learning_rate: 1.0e-5}}",
+    "boost": "boost: true",
 }
 
 
@@ -33,7 +34,7 @@ def read_sweep(paths: Sequence[Path], batch: str) -> dict[str, dict[str, Any]]:
     """Return {run name: config values} of one sweep file, or of several configs.
 
     Shape of a sweep: `config` is the YAML that all share; `set` changes it for all; `grid` makes every
-    combination of its lists, `zip` pairs its lists by position, `runs` names single ones.
+    combination of its lists, `zip` pairs its lists by position, `runs` names single ones; `boost: true` boosts all.
     Each run without an `output_dir` of its own gets one beside the shared one.
     Raises: ConfigError when the file is not of this shape, two runs are one, or share a name or an output folder.
     """
@@ -48,6 +49,12 @@ def read_sweep(paths: Sequence[Path], batch: str) -> dict[str, dict[str, Any]]:
     check_run_names(configs)
     check_output_folders(configs)
     return configs
+
+
+def wants_boost(paths: Sequence[Path]) -> bool:
+    """Whether a sweep file asks that its runs are boosted; the file was read by `read_sweep` before."""
+    values = load_document(paths[0]).values
+    return len(paths) == 1 and "config" in values and values.get("boost") is True
 
 
 def _read_configs(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -6,11 +6,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from launch.cli.options import (
+    boost_option,
     cli_option,
     dry_run_option,
     find_cli,
@@ -57,6 +58,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     show_default=True,
     help="Starts of one run, the first included.",
 )
+@boost_option
 @click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
 @no_check_option
 @dry_run_option
@@ -70,6 +72,7 @@ def batch(
     gpus: str | None,
     slots_at_a_time: int,
     max_attempts: int,
+    boost: bool,
     go_on: str | None,
     no_check: bool,
     dry_run: bool,
@@ -88,6 +91,7 @@ def batch(
     A whole sweep file, of four runs:
       config: configs/medical.yaml
       set: {num_train_epochs: 2}
+      boost: true
       grid:
         learning_rate: [1e-4, 5e-5]
         lora_rank: [8, 32]
@@ -100,31 +104,32 @@ def batch(
     """
     from launch.batches.batch import refuse_taken
     from launch.batches.retry import refuse_to_guess
-    from launch.batches.sweep import read_sweep
+    from launch.batches.sweep import read_sweep, wants_boost
     from launch.runs.batch_plan import draft_batch, plan_batch, refuse_taken_name
     from launch.runs.claims import starting
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    if go_on and (name or gpus):
-        raise click.UsageError("--continue takes the batch as it was begun: without --name and --gpus")
+    if go_on and (name or gpus or boost):
+        raise click.UsageError("--continue takes the batch as it was begun: without --name, --gpus and --boost")
     cli = find_cli(given_cli)
     if go_on:
         plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
+        boost = boost or wants_boost(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
         slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
         if not no_check:
             refuse_batch_faults(ctx, configs)
         with contextlib.nullcontext() if dry_run else starting():
-            plan = draft_batch(name, configs, slots, max_attempts)
+            plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
             refuse_taken_name(plan.folder)
             refuse_taken(plan, share_gpus=no_check)
             if not dry_run:
-                plan = plan_batch(name, configs, slots, max_attempts)
+                plan = plan_batch(name, configs, slots, max_attempts, boost=boost)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return
@@ -251,12 +256,41 @@ def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: boo
         }
         for run in queue
     ]
+    best = find_best(queue)
+    rows = describe_queue(queue)
+    if best is not None:
+        name = f"{plan.folder.name}/{best.name}"
+        rows = [*rows, ("", ""), ("lowest loss", f"{best.loss:.4f}, {name}")]
+        rows += [("all of them", f"lfc launch report {plan.folder.name}")]
     print_result(
-        {"batch": plan.folder.as_posix(), "runs": result},
-        describe_queue(queue),
+        {"batch": plan.folder.as_posix(), "runs": result, "best": best.name if best else None},
+        rows,
         as_json=as_json,
         title=f"{plan.folder}",
     )
+
+
+class BestRun(NamedTuple):
+    """The run of a batch with the lowest loss, on validation rows where all have one."""
+
+    name: str
+    loss: float
+
+
+def find_best(queue: "Sequence[QueuedRun]") -> BestRun | None:
+    """Return a batch's best run; None where losses cannot be compared: fewer than two, or of different kinds."""
+    from launch.results.summary import summarise_runs
+
+    ended = [run for run in queue if run.last is not None and run.last.state is RunState.FINISHED]
+    summaries = summarise_runs(run.last for run in ended if run.last is not None)
+    losses = [
+        BestRun(run.planned.name, summary.best_loss)
+        for run, summary in zip(ended, summaries, strict=True)
+        if summary.best_loss is not None
+    ]
+    if len(losses) < 2 or len({bool(summary.eval_losses) for summary in summaries}) > 1:
+        return None
+    return min(losses, key=lambda run: run.loss)
 
 
 def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:

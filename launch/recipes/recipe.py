@@ -197,7 +197,7 @@ def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) 
         Step(
             "train",
             "Train",
-            ("launch", "train", config),
+            ("launch", "train", config, *(("--boost",) if recipe.get("boost") else ())),
             (config, train, f"{model}/"),
             (output, f"runs/{name}"),
             makes=TRAINED_FILES,

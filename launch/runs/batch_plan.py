@@ -34,8 +34,8 @@ class PlannedRun:
 class BatchPlan:
     """What a batch is to do; `slots` are GPU numbers, or "cpu" for a share of the CPU.
 
-    Runs that were stopped before `taken_up_at`, in seconds of the epoch, are taken up again. `launcher` is the
-    process that wrote the plan.
+    Runs that were stopped before `taken_up_at`, in seconds of the epoch, are taken up again. With `boost` each
+    run is boosted. `launcher` is the process that wrote the plan.
     """
 
     folder: Path
@@ -43,6 +43,7 @@ class BatchPlan:
     slots: tuple[str, ...]
     max_attempts: int
     taken_up_at: float = 0.0
+    boost: bool = False
     launcher: object = None
 
     @property
@@ -57,10 +58,15 @@ class BatchPlan:
 
 
 def plan_batch(
-    name: str, configs: Mapping[str, dict[str, Any]], slots: Sequence[str], max_attempts: int
+    name: str,
+    configs: Mapping[str, dict[str, Any]],
+    slots: Sequence[str],
+    max_attempts: int,
+    *,
+    boost: bool = False,
 ) -> BatchPlan:
     """Write a new batch's folder and plan; raises OutputError when something of that name stands there."""
-    plan = draft_batch(name, configs, slots, max_attempts)
+    plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
     refuse_taken_name(plan.folder)
     with explain_os_error(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +77,7 @@ def plan_batch(
         "runs": [{**run.__dict__, "values": mask_values(run.values)} for run in plan.runs],
         "slots": plan.slots,
         "max_attempts": max_attempts,
+        "boost": boost,
         "launcher": describe_process(os.getpid()),
     }
     write_json(path, content)
@@ -78,12 +85,17 @@ def plan_batch(
 
 
 def draft_batch(
-    name: str, configs: Mapping[str, dict[str, Any]], slots: Sequence[str], max_attempts: int
+    name: str,
+    configs: Mapping[str, dict[str, Any]],
+    slots: Sequence[str],
+    max_attempts: int,
+    *,
+    boost: bool = False,
 ) -> BatchPlan:
     """Return a new batch's plan, the largest run first, and write nothing."""
     runs = [PlannedRun(run, values, estimate_cost(values)) for run, values in configs.items()]
     runs.sort(key=lambda run: -run.cost)
-    return BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts)
+    return BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts, boost=boost)
 
 
 def refuse_taken_name(folder: Path) -> None:
@@ -118,7 +130,12 @@ def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
         for run in content["runs"]
     )
     return BatchPlan(
-        root / name, runs, tuple(content["slots"]), content["max_attempts"], launcher=content.get("launcher")
+        root / name,
+        runs,
+        tuple(content["slots"]),
+        content["max_attempts"],
+        boost=content.get("boost", False),
+        launcher=content.get("launcher"),
     )
 
 
@@ -185,4 +202,6 @@ def _find_fault(content: object) -> str | None:
         return "`slots` is no list of texts"
     if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
         return "`max_attempts` is no whole number from 1 on"
+    if not isinstance(content.get("boost", False), bool):
+        return "`boost` is neither true nor false"
     return None

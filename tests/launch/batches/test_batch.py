@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from launch.batches.batch import read_queue, run_batch, slot_environment, stop_batch
+from launch.batches.batch import read_queue, run_batch, run_environment, slot_environment, stop_batch
 from launch.batches.sweep import read_sweep
+from launch.cli.batch import find_best
 from launch.results.report import write_report
 from launch.runs.batch_plan import plan_batch, read_batch
 from launch.runs.folder import RunState, list_runs
-from prep.errors import ConfigError, OutputError
+from prep.errors import ConfigError, InputError, OutputError
+from tests.support.run_folders import write_run
 
 ROOT = Path(__file__).parents[3]
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -231,6 +233,37 @@ def test_killing_the_launcher_loses_no_run_and_starts_none_twice(program: Path, 
                 launcher.wait()
         assert {run.last.state for run in read_queue(read_batch(batch)) if run.last} == {RunState.FINISHED}
         assert [len(read_starts(f"{batch}/{name}")) for name in names] == [1] * len(names)
+
+
+def test_a_batch_that_is_to_be_boosted_boosts_each_of_its_runs_also_when_it_is_taken_up(program: Path) -> None:
+    plan_batch("b", configure(a=""), ("3",), 1, boost=True)
+    assert run_environment(read_batch("b"), "3") == {"CUDA_VISIBLE_DEVICES": "3", "LFC_BOOST": "1"}
+    plan_batch("c", configure(a=""), ("3",), 1)
+    assert run_environment(read_batch("c"), "3") == {"CUDA_VISIBLE_DEVICES": "3"}
+    written = Path("runs/b/batch.json")
+    written.write_text(written.read_text(encoding="utf-8").replace('"boost": true', '"boost": 1'), encoding="utf-8")
+    with pytest.raises(InputError, match="`boost` is neither true nor false"):
+        read_batch("b")
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [
+        ({"a": [2.0, 1.5], "b": [2.0, 1.25]}, "b"),
+        ({"a": [2.0, 1.0], "b": [2.0, 1.25]}, "a"),
+        ({"a": [2.0]}, None),
+        ({"a": [2.0], "b": []}, None),
+    ],
+)
+def test_the_best_run_of_a_batch_is_the_one_with_the_lowest_loss(
+    program: Path, losses: dict[str, list[float]], best: str | None
+) -> None:
+    configs = configure(**dict.fromkeys(losses, ""))
+    plan = plan_batch("b", configs, ("cpu",), 1)
+    for name, values in losses.items():
+        write_run(plan.folder / name, configs[name], values)
+    found = find_best(read_queue(plan))
+    assert (found.name if found else None) == best
 
 
 def test_a_slot_of_the_processor_is_a_share_of_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.batches.sweep import check_output_folders, check_run_names, read_sweep
+from launch.batches.sweep import check_output_folders, check_run_names, read_sweep, wants_boost
 from prep.errors import ConfigError, UserError
 
 
@@ -19,6 +19,20 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def read(text: str) -> dict[str, dict[str, Any]]:
     Path("s.yaml").write_text(f"config: base.yaml\n{text}\n", encoding="utf-8")
     return read_sweep([Path("s.yaml")], "s")
+
+
+@pytest.mark.parametrize(
+    ("line", "boost"), [("boost: true", True), ("boost: false", False), ("set: {seed: 2}", False)]
+)
+def test_a_sweep_asks_for_the_boost_of_all_its_runs(line: str, boost: bool) -> None:
+    read(f"grid: {{seed: [1, 2]}}\n{line}")
+    assert wants_boost([Path("s.yaml")]) is boost
+    assert wants_boost([Path("base.yaml")]) is False
+
+
+def test_a_boost_that_is_no_switch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`boost` must be true or false"):
+        read("grid: {seed: [1, 2]}\nboost: fast")
 
 
 @pytest.mark.parametrize(

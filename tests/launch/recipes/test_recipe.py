@@ -38,6 +38,12 @@ def test_every_step_reads_what_an_earlier_one_made_or_what_was_given(name: str, 
         made |= set(step.outputs)
 
 
+@pytest.mark.parametrize(("pairs", "boosted"), [((), False), (("boost=true",), True), (("boost=false",), False)])
+def test_a_recipe_asks_for_the_boost_of_its_training(pairs: tuple[str, ...], boosted: bool, tmp_path: Path) -> None:
+    train = next(step for step in plan_recipe(read_shipped("quickstart", tmp_path, *pairs)) if step.name == "train")
+    assert ("--boost" in train.argv) is boosted
+
+
 @pytest.mark.parametrize("name", list(list_recipes()))
 def test_every_command_of_a_recipe_is_one_that_lfc_takes(name: str, tmp_path: Path) -> None:
     from launch.cli import lfc
