@@ -176,7 +176,8 @@ def find_bases(folder: Path) -> list[dict[str, Any]]:
         if guess_kind(values) != "train" or "deepspeed" in values:
             continue
         values.update(dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), bf16=False)
-        values.update({key: "mini" for key in ("dataset", "eval_dataset") if key in values})
+        dataset = f"mini_{values['stage']}" if values.get("stage") in ("dpo", "kto", "rm", "pt") else "mini"
+        values.update({key: dataset for key in ("dataset", "eval_dataset") if key in values})
         values.update({key: str(folder / "adapter") for key in ("adapter_name_or_path",) if key in values})
         values.update({key: False for key in ("use_unsloth",) if key in values})
         bases.append(values)
@@ -184,13 +185,21 @@ def find_bases(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_dataset(folder: Path) -> None:
-    """Register forty small rows as `mini`."""
+    """Register forty small rows as `mini`, and for each stage that wants others as `mini_STAGE`."""
     from prep.registry.dataset_info import register_dataset
 
     folder.mkdir(parents=True)
-    row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": []}
-    (folder / "mini.jsonl").write_text((json.dumps(row) + "\n") * 40, encoding="utf-8")
-    register_dataset(folder / "mini.jsonl", "mini", folder)
+    asked: dict[str, Any] = {"instruction": "q", "input": "", "system": "", "history": []}
+    rows: dict[str, dict[str, Any]] = {
+        "mini": {**asked, "output": "a"},
+        "mini_dpo": {**asked, "chosen": "a", "rejected": "b"},
+        "mini_rm": {**asked, "chosen": "a", "rejected": "b"},
+        "mini_kto": {**asked, "output": "a", "kto_tag": True},
+        "mini_pt": {"text": "a page"},
+    }
+    for name, row in rows.items():
+        (folder / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * 40, encoding="utf-8")
+        register_dataset(folder / f"{name}.jsonl", name, folder)
 
 
 def write_adapter(folder: Path) -> None:

@@ -60,6 +60,7 @@ def test_json_goes_to_stdout_and_names_every_output(tmp_path: Path) -> None:
         "tools_output": (tmp_path / "out_tools.jsonl").as_posix(),
         "rejects": None,
         "duplicates": None,
+        "contaminated": None,
         "too_long": None,
     }
 

@@ -346,7 +346,7 @@ def test_each_fault_of_the_system_is_one_error_with_a_next_step(
 
     code = getattr(errno, number)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("os.fsync", fail)
