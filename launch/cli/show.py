@@ -1,14 +1,17 @@
 """What is shown while something runs, and comparisons."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.runs.folder import RUNS, Run, RunFolder
 from prep.cli.output import echo, open_console, print_result
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
+    from launch.configs.config import RunConfig
     from launch.results.evaluate import Comparison
 
 
@@ -98,3 +101,64 @@ def format_setting(value: Any) -> str:
     from launch.configs.document import format_value
 
     return format_value(value)
+
+
+def print_dry_run(
+    cli: Path,
+    action: str,
+    path: Path,
+    pairs: tuple[str, ...],
+    config: "RunConfig",
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
+    from launch.machine.command import boost_command, build_llamafactory_command, is_boosted
+    from launch.machine.gpus import read_gpus
+
+    gpus = read_gpus().gpus or ()
+    environ = {**os.environ, **(env or {})}
+    command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
+    if is_boosted(action, config.values, environ):
+        command = boost_command(command)
+    echo(command.with_env(env or {}).with_arguments(pairs).format())
+
+
+def print_detached(run: RunFolder, *, as_json: bool) -> None:
+    """Say how to get back to a run that goes on in the background."""
+    name = run.path.relative_to(RUNS).as_posix()
+    print_result(
+        {"run": run.path.as_posix()},
+        [
+            ("watch", f"lfc launch attach {name}"),
+            ("log", f"lfc launch logs {name}"),
+            ("stop", f"lfc launch stop {name}"),
+        ],
+        as_json=as_json,
+        title=f"{run.path} runs in the background",
+    )
+
+
+def print_trained(run: Run, *, as_json: bool) -> None:
+    """Print what a finished training run made, and what its own log says of the loss."""
+    from launch.results.summary import summarise_runs
+
+    losses = [loss for _, loss in summarise_runs([run])[0].losses]
+    first, last = (losses[0], losses[-1]) if losses else (None, None)
+    rows = [
+        ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
+        ("read from", str(run.trainer_log)),
+        ("trained", str(run.output_dir)),
+        ("whole log", str(run.folder.log)),
+        ("seconds", f"{run.seconds or 0:.0f}"),
+        *(("flag", flag) for flag in run.flags),
+    ]
+    result = {
+        "run": run.path.as_posix(),
+        "state": run.state.value,
+        "output_dir": run.output_dir.as_posix(),
+        "seconds": run.seconds,
+        "first_loss": first,
+        "last_loss": last,
+        "flags": run.flags,
+    }
+    print_result(result, rows, as_json=as_json, title=f"{run.path} {run.state.value}")

@@ -1,8 +1,7 @@
 """`lfc launch train`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,8 +16,7 @@ from launch.cli.options import (
     read_gpu_option,
     refuse_faults,
 )
-from launch.cli.runs import print_detached, print_dry_run, print_trained
-from launch.cli.show import show_training
+from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
@@ -26,6 +24,7 @@ from prep.errors import ConfigError
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
+    from launch.machine.command import Cluster
     from launch.runs.folder import RunFolder
 
 
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 @click.pass_context
 def train(
     ctx: click.Context,
-    /,
     config_path: Path,
     pairs: tuple[str, ...],
     name: str | None,
@@ -62,7 +60,12 @@ def train(
     dry_run: bool,
     given_cli: str | None,
     as_json: bool,
-    **cluster: Any,
+    gpus: str | None,
+    nnodes: int,
+    node_rank: int,
+    master_addr: str | None,
+    master_port: int | None,
+    ray: bool,
 ) -> None:
     """Train with llamafactory-cli: checked first, then one run in runs/NAME.
 
@@ -87,13 +90,14 @@ def train(
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
+    cluster = Cluster(gpus, nnodes, node_rank, master_addr, master_port, ray)
     refuse_other_rank(cluster)
     config = read_run_config(config_path, pairs)
     output_dir = Path(str(config.values.get("output_dir") or ""))
     folder = choose_run_folder(name, config_path)
     cli = find_cli(given_cli)
-    gpus = read_gpu_option(cluster["gpus"], any_number=no_check)
-    env = Cluster(**cluster).build_environment(find_free_port()) | read_boost_option(boost)
+    taken = read_gpu_option(gpus, any_number=no_check)
+    env = cluster.build_environment(find_free_port()) | read_boost_option(boost)
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
@@ -105,13 +109,13 @@ def train(
         refuse_working_folder(output_dir)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    refuse_taken(config, gpus, share_gpus=no_check)
+    refuse_taken(config, taken, share_gpus=no_check)
     if dry_run:
         print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
         return
     with stop_signals_raise():
         with starting():
-            refuse_taken(config, gpus, share_gpus=no_check)
+            refuse_taken(config, taken, share_gpus=no_check)
             if fresh and config.values.get("output_dir"):
                 move_aside(output_dir)
             run = prepare_llamafactory(cli, "train", config, folder, env)
@@ -132,12 +136,12 @@ def watch_training(run: "RunFolder", output_dir: Path) -> None:
         run_to_end(run, on_poll)
 
 
-def refuse_other_rank(cluster: Mapping[str, Any]) -> None:
+def refuse_other_rank(cluster: "Cluster") -> None:
     """Raise ConfigError when --node-rank names a machine that --nnodes does not count."""
-    if cluster["node_rank"] >= cluster["nnodes"]:
+    if cluster.node_rank >= cluster.nnodes:
         raise ConfigError(
-            f"--node-rank {cluster['node_rank']} is outside --nnodes {cluster['nnodes']}",
-            hint=f"--node-rank 0 to {cluster['nnodes'] - 1}, or a larger --nnodes",
+            f"--node-rank {cluster.node_rank} is outside --nnodes {cluster.nnodes}",
+            hint=f"--node-rank 0 to {cluster.nnodes - 1}, or a larger --nnodes",
         )
 
 

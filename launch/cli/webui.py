@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,7 +29,21 @@ if TYPE_CHECKING:
 @force_option
 @dry_run_option
 @cli_option
-def webui(config_path: Path | None, pairs: tuple[str, ...], dataset_dir: Path | None, **options: Any) -> None:
+def webui(
+    config_path: Path | None,
+    pairs: tuple[str, ...],
+    dataset_dir: Path | None,
+    host: str,
+    port: int | None,
+    share: bool,
+    lang: str | None,
+    name: str | None,
+    no_browser: bool,
+    scrub: bool,
+    force: bool,
+    dry_run: bool,
+    given_cli: str | None,
+) -> None:
     """Open LLaMA-Factory's WebUI with everything of CONFIG filled in.
 
     CONFIG is the YAML that `lfc launch train` takes, or settings saved in the WebUI. Datasets, model, ports and
@@ -44,23 +58,23 @@ def webui(config_path: Path | None, pairs: tuple[str, ...], dataset_dir: Path | 
     from launch.llamaboard.files import find_secrets, scrub_secrets
     from launch.webui.start import Address, Request, plan_webui, read_request, serve_webui, write_plan
 
-    if options["scrub"] and not options["dry_run"]:
+    if scrub and not dry_run:
         for path, keys in find_secrets(Path()).items():
             scrub_secrets(path)
             echo(f"{path}: {', '.join(keys)} emptied", err=True)
     values = read_request(config_path, pairs, dataset_dir)
-    request = Request(config_path, values, options["name"], options["lang"], options["force"])
-    address = Address(options["host"], options["port"], options["share"])
-    plan = plan_webui(request, address, find_cli(options["given_cli"]), os.environ)
+    request = Request(config_path, values, name, lang, force)
+    address = Address(host, port, share)
+    plan = plan_webui(request, address, find_cli(given_cli), os.environ)
     for note in plan.notes:
         echo(f"Note: {note}", err=True)
-    if options["dry_run"]:
+    if dry_run:
         print_webui_plan(plan)
         return
     write_plan(plan)
     echo("Starting LLaMA-Factory's WebUI …", err=True)
     with contextlib.suppress(KeyboardInterrupt):
-        serve_webui(plan, lambda opened: show_page(opened, plan, browser=not options["no_browser"]), tell_stop)
+        serve_webui(plan, lambda opened: show_page(opened, plan, browser=not no_browser), tell_stop)
     echo("The WebUI has ended.", err=True)
 
 

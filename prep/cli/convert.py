@@ -1,7 +1,7 @@
 """The `lfc prep convert` command."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,9 @@ from prep.cli.options import (
 )
 from prep.cli.output import print_result, show_progress
 from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
+
+if TYPE_CHECKING:
+    from prep.convert.options import ConvertOptions, ConvertResult
 
 
 def _parse_fixes(text: str | None) -> tuple[str, ...]:
@@ -189,8 +192,26 @@ def convert(
     subset: str,
     split_text: str,
     template: str | None,
+    format_name: str | None,
+    turns: str,
+    system: str,
+    drop: tuple[str, ...],
+    label_is: bool | None,
+    media: tuple[str, ...],
+    media_dir: Path | None,
+    missing_media: str,
+    where: tuple[str, ...],
+    limit: int | None,
+    sample: int | None,
+    seed: int,
+    dedup: str | None,
+    decontaminate: tuple[Path, ...],
+    max_tokens: int | None,
+    model: Path | None,
+    max_rejects: int,
+    workers: int | None,
+    force: bool,
     as_json: bool,
-    **rest: Any,
 ) -> None:
     """Convert files of one format into the rows that LLaMA-Factory trains, with Qwen3 think tags.
 
@@ -221,10 +242,10 @@ def convert(
     from prep.rows.thinking import ThinkPolicy
     from prep.tokens.templates import DEFAULT_TEMPLATE
 
-    if rest["max_tokens"] is None and (rest["model"] or on_long or template):
+    if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
     options = ConvertOptions(
-        format=rest.pop("format_name"),
+        format=format_name,
         on_long=on_long or "reject",
         template=template or DEFAULT_TEMPLATE,
         policy=ThinkPolicy(think_policy),
@@ -233,10 +254,31 @@ def convert(
         fix_turns=_parse_fixes(fix_turns),
         roles=_parse_roles(roles),
         may_lack_open=think_open == "missing",
-        **rest,
+        turns=turns,
+        system=system,
+        drop=drop,
+        label_is=label_is,
+        media=media,
+        media_dir=media_dir,
+        missing_media=missing_media,
+        where=where,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+        dedup=dedup,
+        decontaminate=decontaminate,
+        max_tokens=max_tokens,
+        model=model,
+        max_rejects=max_rejects,
+        workers=workers,
+        force=force,
     )
     with show_progress("converting", "rows") as on_rows:
         result = convert_files(inputs, output, options, on_rows)
+    _print_converted(result, options, as_json=as_json)
+
+
+def _print_converted(result: "ConvertResult", options: "ConvertOptions", *, as_json: bool) -> None:
     outputs = {
         "output": result.output,
         "tools_output": result.tools_output,
@@ -271,5 +313,5 @@ def convert(
         },
         rows,
         as_json=as_json,
-        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {think_policy}",
+        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {options.policy}",
     )

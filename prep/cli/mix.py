@@ -1,7 +1,6 @@
 """The `lfc prep mix` command."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -42,7 +41,20 @@ from prep.cli.output import print_result, show_progress
 @seed_option
 @force_option
 @json_option
-def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, **rest: Any) -> None:
+def mix(
+    parts: tuple[str, ...],
+    output: Path,
+    ratio: str | None,
+    by: str,
+    model: Path | None,
+    oversample: bool,
+    tolerance: float,
+    dedup: str | None,
+    decontaminate: tuple[Path, ...],
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Mix converted files in a true ratio, without repeating a row, and shuffle.
 
     Shares need not add up to 1. The largest mix whose shares are right is made; where whole rows cannot make
@@ -57,7 +69,17 @@ def mix(parts: tuple[str, ...], output: Path, ratio: str | None, as_json: bool, 
     from prep.combine.mix import MixOptions, mix_files
 
     files = {name: Path(path) for name, path in parse_pairs(parts, "NAME=FILE").items()}
-    options = MixOptions(ratio=parse_shares(ratio) if ratio else None, **rest)
+    options = MixOptions(
+        ratio=parse_shares(ratio) if ratio else None,
+        by=by,
+        model=model,
+        oversample=oversample,
+        tolerance=tolerance,
+        dedup=dedup,
+        decontaminate=decontaminate,
+        seed=seed,
+        force=force,
+    )
     with show_progress("mixing", "rows") as on_rows:
         result = mix_files(files, output, options, on_rows)
     total = max(sum(result.sizes.values()), 1)

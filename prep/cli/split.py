@@ -1,7 +1,6 @@
 """The `lfc prep split` command."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -25,7 +24,17 @@ from prep.cli.output import print_result, show_progress
 @seed_option
 @force_option
 @json_option
-def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **rest: Any) -> None:
+def split(
+    path: Path,
+    prefix: Path,
+    test: float,
+    val: float,
+    dataset_dir: Path | None,
+    drop_overlap: bool,
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Split a converted file so that no question stands on two sides.
 
     Questions are compared without case, width, white space and punctuation; the answers of one conversation stay
@@ -39,8 +48,11 @@ def split(path: Path, prefix: Path, test: float, val: float, as_json: bool, **re
     """
     from prep.combine.split import SplitOptions, SplitSizes, split_file
 
+    options = SplitOptions(
+        SplitSizes(test, val), seed=seed, dataset_dir=dataset_dir, drop_overlap=drop_overlap, force=force
+    )
     with show_progress("splitting", "rows") as on_rows:
-        result = split_file(path, prefix, SplitOptions(SplitSizes(test, val), **rest), on_rows)
+        result = split_file(path, prefix, options, on_rows)
     rows: list[tuple[str, ...]] = [
         (side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()
     ]

@@ -1,5 +1,6 @@
 """JSON in its usual wrappings: an array, a list under a key, columns, objects one after the other; or lines."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
@@ -128,8 +129,9 @@ class DocumentReader(Reader):
         except JsonArrayError as error:
             raise _explain(self.file, error) from error
 
+    @abstractmethod
     def _read_elements(self) -> Iterator[Element]:
-        raise NotImplementedError
+        """Yield the elements, each with the line on which it begins."""
 
     @contextmanager
     def _open(self, start: int = 0, line: int = 1) -> Iterator[JsonElements]:
