@@ -34,6 +34,7 @@ class LintRule(StrEnum):
     THINK = "think"
     THINK_POLICY = "think-policy"
     HISTORY_THOUGHT = "history-thought"
+    SWITCH = "soft-switch"
     MARKUP = "chat-markup"
     ANSWERS = "same-answers"
     LABEL = "label"

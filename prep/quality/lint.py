@@ -10,6 +10,7 @@ from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Whe
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
 from prep.quality.lint_kinds import (
     answer_column,
+    find_switch_fault,
     has_thought_on_one_side,
     is_plainly_sound,
     list_conversation_faults,
@@ -272,6 +273,7 @@ class _FileLinter:
         if not is_asked:
             self._add(number, LintRule.EMPTY, "the question is empty")
         self._check_output(number, row, response)
+        self._check_switch(number, f"{prompt}\n{query}", response)
         for name, text in (("instruction", prompt), ("input", query), ("output", response), ("system", system)):
             if "<|" in text and (found := find_chat_markup(text)):
                 self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the {name}")
@@ -302,6 +304,7 @@ class _FileLinter:
                 self._add(number, LintRule.HISTORY_THOUGHT, f"a think tag stands in turn {place}, before the last")
         if messages[-1][0] == Message.ASSISTANT:
             self._check_output(number, row, messages[-1][1])
+            self._check_switch(number, messages[-2][1] if len(messages) > 1 else "", messages[-1][1])
 
     def _check_history(self, number: int, row: dict[str, Any], history: object) -> bool:
         if history is None:
@@ -318,6 +321,10 @@ class _FileLinter:
             if found := find_chat_markup(question) or find_chat_markup(answer):
                 self._add_repairable(number, row, LintRule.MARKUP, f"chat markup {found} stands inside the history")
         return True
+
+    def _check_switch(self, number: int, question: str, answer: str) -> None:
+        if fault := find_switch_fault(question, answer):
+            self._add(number, LintRule.SWITCH, fault)
 
     def _check_output(self, number: int, row: dict[str, Any], output: str) -> None:
         if OPEN_TAG not in output and CLOSE_TAG not in output:

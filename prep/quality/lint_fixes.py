@@ -21,6 +21,7 @@ FIXES = {
     LintRule.EMPTY: "fill it or take the row out",
     LintRule.THINK_POLICY: "convert the source again with one --think-policy, or lfc prep repair FILE -o NEW",
     LintRule.HISTORY_THOUGHT: "take thoughts out of earlier turns: Qwen3 drops them too; lfc prep repair does it",
+    LintRule.SWITCH: "take the switch out of the question, or the row: a model learns to ignore what it says",
     LintRule.DUPLICATE: "lfc prep convert --dedup question, or take one of the two out",
     LintRule.ANSWERS: "take the row out: nothing can be learnt from it",
     LintRule.LABEL: "write true for a good answer, false for a bad one; KTO needs rows of both",

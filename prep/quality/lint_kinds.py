@@ -1,5 +1,6 @@
 """What lint asks of rows beside questions and answers: two answers, labels, texts, and the files of media."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from prep.rows.thinking import (
 from prep.storage.paths import is_file
 
 Fault = tuple[LintRule, str]
+_SWITCH = re.compile(r"(?<!\S)/(think|no_think)(?!\S)")
 # Columns that a row may lack when no entry names them: LLaMA-Factory then reads them as absent.
 _NEEDED = {
     Kind.SFT: ("prompt", "response"),
@@ -174,6 +176,20 @@ def _list_texts(row: dict[str, Any], dataset: Dataset) -> Iterator[str]:
         values = [turn.get(content) for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
         values.append(read_answer(row, dataset, "chosen"))
     yield from (value for value in values if isinstance(value, str))
+
+
+def find_switch_fault(question: str, answer: str) -> str | None:
+    """Say how an answer goes against Qwen3's soft switch in its question; None where it does not, or there is none.
+
+    Source: Qwen3's model card: the last `/think` or `/no_think` of the user's turn decides.
+    """
+    if "think" not in question:
+        return None
+    switches = _SWITCH.findall(question)
+    if not switches or (switches[-1] == "think") == has_thought(answer):
+        return None
+    held = "holds no thought" if switches[-1] == "think" else "holds a thought"
+    return f"the question says /{switches[-1]}, and the answer {held}"
 
 
 def is_plainly_sound(output: str) -> bool:

@@ -235,6 +235,31 @@ def test_without_a_manifest_empty_and_missing_thoughts_together_are_one_finding(
     assert findings[0].message == "2 rows have an empty think block and 1 have none"
 
 
+@pytest.mark.parametrize(
+    ("question", "thought", "message"),
+    [
+        ("How warm? /no_think", "T", "the question says /no_think, and the answer holds a thought"),
+        ("How warm? /think", "", "the question says /think, and the answer holds no thought"),
+        ("How warm? /no_think", "", None),
+        ("/think How warm?", "T", None),
+        ("/think How warm? /no_think", "", None),
+        ("/no_think How warm?\n/think", "T", None),
+        ("what is /usr/think or a/no_think?", "T", None),
+        ("do think", "", None),
+    ],
+)
+def test_an_answer_against_its_questions_soft_switch_is_found(
+    question: str, thought: str, message: str | None, tmp_path: Path
+) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", make_row(1, thought, instruction=question))
+    assert [(finding.rule, finding.message) for finding in lint(path)] == (
+        [("soft-switch", message)] if message else []
+    )
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": join_thought(thought, "A")}]
+    path = write_lines(tmp_path / "turns.jsonl", {"conversations": turns, "system": "", "tools": ""})
+    assert [finding.message for finding in lint(path)] == ([message] if message else [])
+
+
 def test_a_spoiled_row_says_that_fix_repairs_it_and_a_hopeless_one_does_not(tmp_path: Path) -> None:
     spoiled = make_row(1, instruction="<|im_start|>user\nQ<|im_end|>\n")
     path = write_lines(tmp_path / "a.jsonl", spoiled, make_row(2, output="<think>\nT"))
