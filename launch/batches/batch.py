@@ -29,6 +29,7 @@ _POLL_S = 0.5
 _NETWORK_WAIT_S = 30.0
 # A launcher that was asked to stop looks twice a second; one that is starting a run looks later.
 _LAUNCHER_END_S = 90.0
+_HAS_ITS_FOLDER = (RunState.QUEUED, RunState.RUNNING, RunState.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
     """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
     claims = list_claims(ignored=plan.folder)
     for run in read_queue(plan):
-        # A run of its own that lives has its folder by right.
-        if run.last is None or run.last.state is not RunState.RUNNING:
+        # A run of its own has its folder by right, once it is written down: it may begin at any moment.
+        if run.last is None or run.last.state not in _HAS_ITS_FOLDER:
             refuse_taken_folders(run.planned.values, claims)
     if not share_gpus:
         refuse_taken_gpus([slot for slot in plan.slots if slot != "cpu"], claims)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from launch.configs.config import RunConfig
@@ -173,12 +174,19 @@ def create_run_folder(path: Path) -> RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_taken_run(path)
         _remove_beginning(path)
+        # It appears with its owner's name in it: one that is killed here leaves nothing that stands in the way.
+        made = RunFolder(path.with_name(f".{path.name}.{token_hex(4)}.new"))
+        made.path.mkdir()
+        write_json(made.preparing, describe_process(os.getpid()))
         try:
             # Of several launchers one makes it.
-            path.mkdir()
-        except FileExistsError:
-            raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME") from None
-        write_json(run.preparing, describe_process(os.getpid()))
+            made.path.rename(path)
+        except OSError:
+            made.preparing.unlink()
+            made.path.rmdir()
+            if os.path.lexists(path):
+                raise OutputError(f"run folder {path} exists already", hint="--name ANOTHER_NAME") from None
+            raise
     return run
 
 
@@ -196,8 +204,8 @@ def _is_abandoned(run: RunFolder) -> bool:
     try:
         content = json.loads(run.preparing.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        # Just made, or the beginning that an older version left.
-        return time.time() - run.path.stat().st_mtime > _JUST_MADE_S
+        # An empty folder is nobody's; anything else was just begun, or left, by an older version.
+        return not any(run.path.iterdir()) or time.time() - run.path.stat().st_mtime > _JUST_MADE_S
     except (OSError, ValueError, RecursionError):
         return False
     return not is_same_process(content)

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from launch.batches.batch import read_queue, run_batch, run_environment, slot_environment, stop_batch
+from launch.batches.batch import read_queue, refuse_taken, run_batch, run_environment, slot_environment, stop_batch
 from launch.batches.sweep import read_sweep
 from launch.cli.batch import find_best
 from launch.results.report import write_report
 from launch.runs.batch_plan import plan_batch, read_batch
+from launch.runs.claims import lock_output
 from launch.runs.folder import RunState, list_runs
 from prep.errors import ConfigError, InputError, OutputError
 from tests.support.run_folders import write_run
@@ -233,6 +234,20 @@ def test_killing_the_launcher_loses_no_run_and_starts_none_twice(program: Path, 
                 launcher.wait()
         assert {run.last.state for run in read_queue(read_batch(batch)) if run.last} == {RunState.FINISHED}
         assert [len(read_starts(f"{batch}/{name}")) for name in names] == [1] * len(names)
+
+
+def test_a_run_of_its_own_that_is_just_beginning_is_no_reason_to_refuse_a_batch(program: Path) -> None:
+    configs = configure(a="")
+    plan = plan_batch("b", configs, ("cpu",), 1)
+    with lock_output(configs["a"]) as held:
+        assert held
+        with pytest.raises(OutputError, match="is in use"):
+            refuse_taken(plan)
+        # Written down by a launcher that was killed; its supervisor has the folder, and has not said so yet.
+        run = write_run(plan.folder / "a", configs["a"])
+        (run / "process.json").unlink()
+        (run / "result.json").unlink()
+        refuse_taken(plan)
 
 
 def test_a_batch_that_is_to_be_boosted_boosts_each_of_its_runs_also_when_it_is_taken_up(program: Path) -> None:

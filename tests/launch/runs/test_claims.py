@@ -165,6 +165,25 @@ def test_two_launchers_of_one_name_at_one_moment_make_one_run(program: Path) -> 
     assert Path("count").read_text(encoding="utf-8") == "x"
 
 
+def test_an_empty_folder_is_nobodys_and_a_run_takes_it_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert [path.name for path in create_run_folder(tmp_path / "a").path.iterdir()] == [".preparing"]
+
+
+def test_a_launcher_killed_before_a_run_folder_appears_does_not_block_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("pathlib.Path.rename", "launch.runs.run.write_json"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(name, die)
+            create_run_folder(tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+    assert create_run_folder(tmp_path / "a").preparing.is_file()
+
+
 def test_the_beginning_of_a_killed_launcher_is_taken_away(tmp_path: Path) -> None:
     run = create_run_folder(tmp_path / "a")
     with pytest.raises(OutputError, match="exists already"):
