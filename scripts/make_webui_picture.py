@@ -1,4 +1,4 @@
-"""Make docs/webui.png: LlamaBoard as `lfc launch webui` opens it, on the sample and a tiny Qwen3.
+"""Make docs/img/webui.png: LlamaBoard as `lfc launch webui` opens it, on the sample and a tiny Qwen3.
 
 Needs chromium and chromedriver. Run from the repository's root: python -m scripts.make_webui_picture
 """
