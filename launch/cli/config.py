@@ -240,7 +240,7 @@ def config_import(
       lfc launch config import saves/Qwen3-4B/lora/run1/llamaboard_config.yaml -o configs/run1.yaml
     """
     from launch.configs.config import parse_overrides, write_config
-    from launch.webui.start import import_settings
+    from launch.llamaboard.convert import import_settings
     from prep.storage.atomic import refuse_existing
 
     refuse_existing(output, force=force)
@@ -272,7 +272,8 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
     Example:
       lfc launch config export configs/medical.yaml -o llamaboard_config/medical.yaml
     """
-    from launch.webui.start import export_settings, read_request
+    from launch.llamaboard.convert import export_settings
+    from launch.webui.start import read_request
 
     exported = export_settings(output, config_path, read_request(config_path, pairs, None), force=force)
     for note in exported.notes:
