@@ -9,7 +9,7 @@ import click
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
 
@@ -41,12 +41,15 @@ def config_ls(as_json: bool) -> None:
     from launch.configs.presets import list_presets
 
     presets = list_presets()
-    print_result(
-        {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]},
-        [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
-        as_json=as_json,
-        title=f"{len(presets)} presets",
-    )
+    if as_json:
+        print_json(
+            {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]}
+        )
+    else:
+        print_table(
+            [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
+            title=f"{len(presets)} presets",
+        )
 
 
 @config.command("show")
@@ -63,7 +66,7 @@ def config_show(name: str, as_json: bool) -> None:
 
     preset = find_preset(name)
     if as_json:
-        print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
+        print_json({"name": preset.name, "values": preset.values})
     else:
         echo(preset.text, nl=False)
 
@@ -101,17 +104,20 @@ def config_new(
         echo(f"Note: {note}", err=True)
     print_findings(written.findings, err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
-    print_result(
-        {
-            "config": output.as_posix(),
-            "values": mask_values(written.values),
-            "notes": written.notes,
-            "findings": [finding.as_dict() for finding in written.findings],
-        },
-        [(key, format_setting(written.values[key])) for key in told if key in written.values],
-        as_json=as_json,
-        title=f"{output} from preset {preset.name}",
-    )
+    if as_json:
+        print_json(
+            {
+                "config": output.as_posix(),
+                "values": mask_values(written.values),
+                "notes": written.notes,
+                "findings": [finding.as_dict() for finding in written.findings],
+            }
+        )
+    else:
+        print_table(
+            [(key, format_setting(written.values[key])) for key in told if key in written.values],
+            title=f"{output} from preset {preset.name}",
+        )
 
 
 def refuse_recipe(name: str) -> None:
@@ -171,7 +177,7 @@ def config_check(
     if as_json:
         findings = [finding.as_dict() for finding in check.findings]
         result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "findings": findings}
-        print_result(result, [], as_json=True, title="")
+        print_json(result)
     else:
         print_check(path, check, target)
     if refused:
@@ -211,12 +217,13 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
         name: [key for key, pair in differing.items() if pair[1 - side] is ...]
         for side, name in enumerate(("only_in_a", "only_in_b"))
     }
-    print_result(
-        {"a": first, "b": second, "differing": pairs, **only},
-        [("key", first, second), *rows] if rows else [("no key differs",)],
-        as_json=as_json,
-        title=f"{first} and {second}: {len(rows)} keys differ",
-    )
+    if as_json:
+        print_json({"a": first, "b": second, "differing": pairs, **only})
+    else:
+        print_table(
+            [("key", first, second), *rows] if rows else [("no key differs",)],
+            title=f"{first} and {second}: {len(rows)} keys differ",
+        )
 
 
 @config.command("import")
@@ -249,12 +256,13 @@ def config_import(
     for note in imported.notes:
         echo(f"Note: {note}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
-    print_result(
-        {"config": output.as_posix(), "values": mask_values(imported.values), "notes": imported.notes},
-        [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
-        as_json=as_json,
-        title=f"{output} from {saved}",
-    )
+    if as_json:
+        print_json({"config": output.as_posix(), "values": mask_values(imported.values), "notes": imported.notes})
+    else:
+        print_table(
+            [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
+            title=f"{output} from {saved}",
+        )
 
 
 @config.command("export")
@@ -279,12 +287,12 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
     for note in exported.notes:
         echo(f"Note: {note}", err=True)
     told = ("top.model_name", "top.model_path", "top.template", "train.dataset", "train.extra_args")
-    print_result(
-        {"settings": output.as_posix(), "values": mask_values(exported.values), "notes": exported.notes},
-        [(key, format_setting(exported.values[key])) for key in told],
-        as_json=as_json,
-        title=f"{output} from {config_path}",
-    )
+    if as_json:
+        print_json({"settings": output.as_posix(), "values": mask_values(exported.values), "notes": exported.notes})
+    else:
+        print_table(
+            [(key, format_setting(exported.values[key])) for key in told], title=f"{output} from {config_path}"
+        )
 
 
 @config.command("schema")

@@ -13,7 +13,7 @@ from prep.cli.options import (
     parse_pairs,
     seed_option,
 )
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
 
 
 @click.command()
@@ -94,21 +94,21 @@ def mix(
     for what, count in (("contaminated", result.contaminated), ("duplicates", result.duplicates)):
         if count:
             rows.append((what, f"{count:,} rows dropped"))
-    print_result(
-        {
-            "taken": result.taken,
-            "available": result.available,
-            "rows": result.rows,
-            "by": result.by,
-            "sizes": result.sizes,
-            "duplicates": result.duplicates,
-            "contaminated": result.contaminated,
-            "output": output.as_posix(),
-        },
-        rows,
-        as_json=as_json,
-        title=f"{output}: {result.rows:,} rows",
-    )
+    if as_json:
+        print_json(
+            {
+                "taken": result.taken,
+                "available": result.available,
+                "rows": result.rows,
+                "by": result.by,
+                "sizes": result.sizes,
+                "duplicates": result.duplicates,
+                "contaminated": result.contaminated,
+                "output": output.as_posix(),
+            }
+        )
+    else:
+        print_table(rows, title=f"{output}: {result.rows:,} rows")
 
 
 def parse_shares(text: str) -> dict[str, float]:

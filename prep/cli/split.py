@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, SIZE, force_option, json_option, seed_option
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
 
 
 @click.command()
@@ -60,14 +60,14 @@ def split(
         rows.append(("dropped", f"{result.dropped:,} rows", "a registered test set asks them too"))
     if result.checked_against:
         rows.append(("apart from", ", ".join(result.checked_against), "registered test sets"))
-    print_result(
-        {
-            "rows": result.rows,
-            "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
-            "dropped": result.dropped,
-            "checked_against": result.checked_against,
-        },
-        rows,
-        as_json=as_json,
-        title=f"{path} split",
-    )
+    if as_json:
+        print_json(
+            {
+                "rows": result.rows,
+                "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
+                "dropped": result.dropped,
+                "checked_against": result.checked_against,
+            }
+        )
+    else:
+        print_table(rows, title=f"{path} split")
