@@ -26,6 +26,7 @@ from prep.cli.output import build_table, echo, open_console, print_json, print_t
 from prep.errors import StoppedError
 from prep.names import make_name
 from prep.secrets import mask_values
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
@@ -316,5 +317,5 @@ def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:
     else:
         print_table(
             [(str(entry["run"]), str(entry["output_dir"]), str(entry["command"])) for entry in commands],
-            title=f"{plan.folder.name}, {len(plan.slots)} slots",
+            title=f"{plan.folder.name}, {count_of(len(plan.slots), 'slot')}",
         )

@@ -12,6 +12,7 @@ from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json
 from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.configs.config import Check
@@ -48,7 +49,7 @@ def config_ls(as_json: bool) -> None:
     else:
         print_table(
             [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
-            title=f"{len(presets)} presets",
+            title=count_of(len(presets), "preset"),
         )
 
 
@@ -190,7 +191,7 @@ def print_check(path: Path, check: "Check", target: str) -> None:
     warnings = len(check.findings) - errors
     print_findings(check.findings)
     where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
-    verdict = f"{errors} errors, {warnings} warnings" if check.findings else "nothing wrong"
+    verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
     echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
 
 
@@ -222,7 +223,7 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
     else:
         print_table(
             [("key", first, second), *rows] if rows else [("no key differs",)],
-            title=f"{first} and {second}: {len(rows)} keys differ",
+            title=f"{first} and {second}: {count_of(len(rows), 'key')} differ",
         )
 
 

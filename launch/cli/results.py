@@ -9,6 +9,7 @@ from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_json, print_table
 from prep.errors import InputError
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,8 @@ def describe_count(names: "Sequence[str]") -> str:
     known = set(names)
     again = [name for name in names if name.rpartition(".")[2].isdecimal() and name.rpartition(".")[0] in known]
     runs = len(names) - len(again)
-    text = "1 run" if runs == 1 else f"{runs} runs"
-    return f"{text}, {len(names)} attempts" if again else text
+    text = count_of(runs, "run")
+    return f"{text}, {count_of(len(names), 'attempt')}" if again else text
 
 
 def describe_run(summary: "RunSummary") -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import click
 
 from prep.cli.options import dataset_dir_option, json_option, moved_option
 from prep.cli.output import echo, print_findings, print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
@@ -90,7 +91,7 @@ def _report_findings(
     else:
         print_table(
             [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
-            title=f"{counts.total():,} findings" if counts else "no fault found",
+            title=count_of(counts.total(), "finding") if counts else "no fault found",
         )
     if counts:
         click.get_current_context().exit(1)

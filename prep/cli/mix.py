@@ -14,6 +14,7 @@ from prep.cli.options import (
     seed_option,
 )
 from prep.cli.output import print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
@@ -93,7 +94,7 @@ def mix(
     ]
     for what, count in (("contaminated", result.contaminated), ("duplicates", result.duplicates)):
         if count:
-            rows.append((what, f"{count:,} rows dropped"))
+            rows.append((what, f"{count_of(count, 'row')} dropped"))
     if as_json:
         print_json(
             {
@@ -108,7 +109,7 @@ def mix(
             }
         )
     else:
-        print_table(rows, title=f"{output}: {result.rows:,} rows")
+        print_table(rows, title=f"{output}: {count_of(result.rows, 'row')}")
 
 
 def parse_shares(text: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ import click
 
 from prep.cli.options import INPUT_FILE, OUTPUT_FILE, dataset_dir_option, force_option, json_option
 from prep.cli.output import echo, print_json, print_table, show_progress
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from prep.quality.stats import DatasetStats
@@ -106,7 +107,7 @@ def stats(
 
 def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
     kinds = [(kind, f"{count:,}", f"{count / result.rows:.1%}") for kind, count in result.kinds.items()]
-    print_table(kinds, title=f"{target}: {result.rows:,} rows")
+    print_table(kinds, title=f"{target}: {count_of(result.rows, 'row')}")
     lengths = [(name, f"{value:,}") for name, value in result.lengths.items()]
     print_table(lengths, title=f"length in {measure}")
     highest = max(bar.rows for bar in result.histogram)
