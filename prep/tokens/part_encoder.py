@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from prep.tokens.piece_cutter import PieceCutter, read_classes
+from prep.tokens.piece_cutter import PieceCutter, read_classes, spell_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,13 +92,18 @@ class PartEncoder:
                 # Forget all: to know which pieces are rare would cost more than to learn the frequent ones again.
                 self._engine, self._known = self._make_engine(), 0
             else:
-                self._engine.learn(unknown, self._encode_whole(unknown))
+                self._engine.learn(unknown, self._encode_pieces(unknown))
                 self._known += len(unknown)
         return bool(whole or unknown)
 
     def _encode_whole(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def _encode_pieces(self, pieces: Sequence[str]) -> list[list[int]]:
+        """Return the ids of pieces that the cutter cut: the model alone, as there is nothing left to cut."""
+        tokenize = self._tokenizer.model.tokenize
+        return [[token.id for token in tokenize(spell_bytes(piece))] for piece in pieces]
 
     def _make_engine(self) -> _Engine:
         return (_CompiledEngine if self._is_compiled else _PythonEngine)(self.cutter, self._mark_id)

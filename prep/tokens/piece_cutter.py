@@ -58,6 +58,18 @@ class PieceCutter:
         return pieces + self.cut(text[place:])
 
 
+def spell_bytes(piece: str) -> str:
+    """Return a piece as byte-level vocabularies write it: a printable character for each byte."""
+    return piece.encode().decode("latin-1").translate(_spelling())
+
+
+@cache
+def _spelling() -> dict[int, str]:
+    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(256 + place) for place, byte in enumerate(others)}
+
+
 @cache
 def read_classes() -> bytes:
     """Return the class of each code below 65,536."""

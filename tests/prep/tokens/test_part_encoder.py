@@ -93,7 +93,7 @@ def test_ids_among_texts_stand_as_they_are(encoder: PartEncoder) -> None:
 def test_what_broke_off_is_learned_again(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = PartEncoder(tokenizer, "</think>")
     with monkeypatch.context() as broken:
-        broken.setattr(encoder, "_encode_whole", lambda texts: 1 / 0)
+        broken.setattr(encoder, "_encode_pieces", lambda pieces: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             encoder.encode(["never seen before"])
     check(tokenizer, encoder, ["never seen before"])
