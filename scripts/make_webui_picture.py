@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cli.test_webui import prepare_folder, start_webui
 from tests.support.llamaboard_page import open_page
 
-PICTURE = Path(__file__).parent.parent / "docs" / "webui.png"
+PICTURE = Path(__file__).parent.parent / "docs" / "img" / "webui.png"
 
 
 def make_picture() -> None:
