@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from launch.choices import OTHER_SCHEMAS, JudgedFor, Kind
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
-from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
 from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
@@ -16,7 +17,6 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.configs.config import Check
-    from launch.configs.schema import Kind
 
 
 @click.group("config")
@@ -137,15 +137,15 @@ def refuse_recipe(name: str) -> None:
 @click.option(
     "--for",
     "target",
-    type=click.Choice(["here", "gpu", "cpu", "any"]),
-    default="here",
+    type=choice_of(JudgedFor),
+    default=JudgedFor.HERE.value,
     show_default=True,
     help="The machine to judge for: this one, one with a single bf16 GPU, one without, or leave devices out.",
 )
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer"]),
+    type=click.Choice(get_args(Kind)),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
 @click.option(
@@ -190,9 +190,8 @@ def print_check(path: Path, check: "Check", target: str) -> None:
     errors = sum(finding.is_error for finding in check.findings)
     warnings = len(check.findings) - errors
     print_findings(check.findings)
-    where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
-    echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+    echo(f"{path}: {verdict} ({check.kind} config, judged for {JudgedFor(target).machine})")
 
 
 @config.command("diff")
@@ -300,7 +299,7 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer", "recipe", "sweep", "dataset_info"]),
+    type=click.Choice([*get_args(Kind), *OTHER_SCHEMAS]),
     default="train",
     show_default=True,
     help="Which one is printed: of a YAML that trains or infers, a recipe, a sweep, or dataset_info.json.",
