@@ -35,7 +35,7 @@ and then: lfc launch train configs/mine.yaml"""
 def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -> None:
     """Make a tiny Qwen3 with random weights, to try a dataset and a config on a CPU in a minute.
 
-    Its tokenizer is trained on DATA, an Alpaca JSONL that `lfc prep` wrote.
+    Its tokenizer is trained on DATA, a JSONL of any kind that `lfc prep` wrote.
 
     \b
     Example:

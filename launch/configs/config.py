@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.choices import Kind
-from launch.configs.bounded_yaml import read_text
 from launch.configs.document import (
     Document,
     Place,
@@ -39,6 +38,7 @@ from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding
 from prep.secrets import list_secrets, mask_known, mask_values
 from prep.storage.atomic import refuse_existing, write_text
+from prep.storage.bounded_yaml import read_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from launch.configs.bounded_yaml import load_plain, read_text
 from launch.configs.document import load_document
 from launch.llamaboard.fields import (
     BY_HAND,
@@ -26,6 +25,7 @@ from prep.errors import ConfigError, OutputError
 from prep.quality.findings import format_finding
 from prep.secrets import holds_secret
 from prep.storage.atomic import write_text
+from prep.storage.bounded_yaml import load_plain, read_text
 from prep.storage.locks import lock_file
 
 USER_CONFIG = "user_config.yaml"
