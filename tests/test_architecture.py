@@ -55,7 +55,7 @@ ARROWS = {
     "launch.guest": set(),
 }
 # What launch may take of prep's command line: its root mounts the group.
-CLI_DOORS = {"prep.cli.lazy", "prep.cli.output", "prep.cli.options"}
+CLI_DOORS = {"prep.cli.lazy", "prep.cli.output", "prep.cli.options", "prep.cli.completion"}
 # The only code that may import click and print.
 CLI = [path for path in MODULES if path.parent.name == "cli"]
 MOST_LINES = 400

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from launch.choices import OTHER_SCHEMAS, JudgedFor, Kind
+from launch.cli.completion import complete_pairs, complete_preset, complete_preset_or_file
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
@@ -54,7 +55,7 @@ def config_ls(as_json: bool) -> None:
 
 
 @config.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_preset)
 @json_option
 def config_show(name: str, as_json: bool) -> None:
     """Print a shipped preset as it stands.
@@ -73,8 +74,8 @@ def config_show(name: str, as_json: bool) -> None:
 
 
 @config.command("new")
-@click.argument("preset_name", metavar="PRESET")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("preset_name", metavar="PRESET", shell_complete=complete_preset)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
 @version_option
@@ -195,8 +196,8 @@ def print_check(path: Path, check: "Check", target: str) -> None:
 
 
 @config.command("diff")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_preset_or_file)
+@click.argument("second", metavar="B", shell_complete=complete_preset_or_file)
 @json_option
 def config_diff(first: str, second: str, as_json: bool) -> None:
     """Show the keys on which two configs differ: presets by name, or files.
@@ -228,7 +229,7 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
 
 @config.command("import")
 @click.argument("saved", metavar="SAVED.yaml", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The training YAML to write.")
 @click.option("--keep-secrets", is_flag=True, help="Write API keys and tokens too, in clear text.")
 @force_option
@@ -267,7 +268,7 @@ def config_import(
 
 @config.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The file to write in llamaboard_config/.")
 @force_option
 @json_option

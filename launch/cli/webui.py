@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launch.choices import Language
+from launch.cli.completion import complete_pairs
 from launch.cli.options import cli_option, dry_run_option, find_cli
 from prep.cli.options import FOLDER, OUTPUT_FILE, choice_of, force_option
 from prep.cli.output import echo
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("webui")
 @click.argument("config_path", metavar="[CONFIG]", type=OUTPUT_FILE, required=False)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the config's own if not given.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to the network.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="The first free one from 7860 on if not given.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.choices import MissingMedia, OnLong, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
     INPUT_FILE,
@@ -55,6 +56,7 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--format",
     "format_name",
+    shell_complete=complete_format,
     help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
     "the columns if not given.",
 )
@@ -136,7 +138,11 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     type=click.IntRange(min=1),
     help="The most tokens of a row as LLaMA-Factory's template writes it; needs --model.",
 )
-@click.option("--template", help="LLaMA-Factory's template for --max-tokens; qwen3 if not given.")
+@click.option(
+    "--template",
+    help="LLaMA-Factory's template for --max-tokens; qwen3 if not given.",
+    shell_complete=complete_template,
+)
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
 @click.option(
     "--on-long",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.choices import Thinking
+from prep.cli.completion import complete_dataset_or_file, complete_template
 from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, dataset_dir_option, force_option, json_option
 from prep.cli.output import echo, print_json, print_table, show_progress
 from prep.wording import count_of
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="FILE|NAME")
+@click.argument("target", metavar="FILE|NAME", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
+@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.", shell_complete=complete_template)
 @click.option(
     "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
 )
