@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_batch
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -60,7 +61,9 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
-@click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
+@click.option(
+    "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
+)
 @no_check_option
 @dry_run_option
 @cli_option

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from prep.choices import Turns
 from prep.rows.thinking import Split, find_thought, merge_thought
 
 USER, ASSISTANT, SYSTEM, CALL, OBSERVATION = "human", "gpt", "system", "function_call", "observation"
-TURN_CHOICES = ("expand", "all", "first", "last")
 # What `--fix-turns` can do to turns that are no question and answer in turn, and what is counted then.
 TURN_FIXES = {
     "join": "turns_joined",
@@ -36,11 +36,11 @@ TEXT_FIELDS = ("content", "value", "text", "message", "utterance", "内容", "�
 class Reading:
     """How rows are read: which answers are trained, and what may be done to rows that are nearly right.
 
-    Shape: `turns` is one of TURN_CHOICES, `fixes` are words of TURN_FIXES, `roles` {the file's name: one of ROLES}.
+    Shape: `turns` is one of Turns, `fixes` are words of TURN_FIXES, `roles` {the file's name: one of ROLES}.
     `may_lack_open` takes what stands before a closing tag alone for the thought.
     """
 
-    turns: str = "expand"
+    turns: str = Turns.EXPAND
     fixes: frozenset[str] = frozenset()
     roles: Mapping[str, str] = field(default_factory=dict)
     may_lack_open: bool = False
