@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.options import INPUT_FILE, dataset_dir_option, seed_option
-from prep.cli.output import echo, format_json, print_pages
+from prep.cli.output import format_json, print_json, print_pages
 
 if TYPE_CHECKING:
     from prep.quality.shown_rows import ShownRow, TokenRow
@@ -96,7 +96,7 @@ def show(
     )
     shown = show_rows(dataset, choice, ShowOptions(options, model, cutoff_len or NO_CUTOFF))
     if as_json:
-        echo(format_json({"target": target, "kind": dataset.kind.value, "rows": [row.as_dict() for row in shown]}))
+        print_json({"target": target, "kind": dataset.kind.value, "rows": [row.as_dict() for row in shown]})
     else:
         print_pages(line for row in shown for line in _write_row(row, whole=whole))
 
