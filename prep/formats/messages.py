@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
+from prep.formats.chats.tool_calls import TOOL_COLUMNS, read_tools
+from prep.formats.chats.turn_fields import read_turn
+from prep.formats.chats.turns import read_conversation
 from prep.formats.fields import parse_json, read_optional_text
 from prep.formats.reading import Reading
-from prep.formats.tool_calls import TOOL_COLUMNS, read_tools
-from prep.formats.turn_fields import read_turn
-from prep.formats.turns import read_conversation
 from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("messages",)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import RecordError
-from prep.formats.tool_calls import check_calls, parse_calls, read_tools
+from prep.formats.chats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.conversation import Conversation, Message

@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from prep.errors import RecordError
+from prep.formats.chats.tool_calls import read_calls, write_calls
+from prep.formats.chats.turns import Turn
 from prep.formats.columns import is_metadata, quote_column
 from prep.formats.fields import describe_type, parse_json
 from prep.formats.reading import ASSISTANT, CALL, ROLE_FIELDS, ROLES, TEXT_FIELDS, TURN_FIELDS, Reading
-from prep.formats.tool_calls import read_calls, write_calls
-from prep.formats.turns import Turn
 from prep.rows.thinking import THOUGHT_FIELDS
 
 _CALL_FIELDS = ("tool_calls", "function_call", "tool_call", "function_calls")
@@ -72,7 +72,7 @@ def _lay_out(names: tuple[str, ...], mapped: tuple[tuple[str, str], ...], droppe
     kept = [name for name in names if name not in dropped]
     taken = set(fields.values())
     purposes = (ROLE_FIELDS, TEXT_FIELDS, THOUGHT_FIELDS, _CALL_FIELDS, _WEIGHTS)
-    found = []
+    found: list[tuple[str, ...]] = []
     for index, known in enumerate(purposes):
         ours = TURN_FIELDS[index] if index < len(TURN_FIELDS) else ""
         if ours in fields:
@@ -83,7 +83,8 @@ def _lay_out(names: tuple[str, ...], mapped: tuple[tuple[str, str], ...], droppe
             found.append(tuple(sorted(alike, key=lambda name: order[_simplify(name)])))
     used = {name for group in found for name in group}
     others = tuple(name for name in kept if name not in used and not is_turn_metadata(name))
-    return TurnLayout(*found, others)
+    roles, texts, thoughts, calls, weights = found
+    return TurnLayout(roles, texts, thoughts, calls, weights, others)
 
 
 def is_turn_metadata(name: str) -> bool:
@@ -103,7 +104,8 @@ def _read_role(where: str, turn: Mapping[str, Any], layout: TurnLayout, reading:
     field = _find_field(turn, layout.roles)
     name = None if field is None else turn[field]
     if not isinstance(name, str):
-        raise RecordError(f"{where} has no 'role' or 'from' string; {_list_fields(turn)}", hint=_hint_map(turn))
+        fault = f"{where} has no 'role' or 'from' string; {_list_fields(turn)}"
+        raise RecordError(fault, hint=_hint_map(turn, reading))
     role = reading.find_role(name)
     if role is None:
         raise RecordError(
@@ -118,14 +120,14 @@ def _list_fields(turn: Mapping[str, Any]) -> str:
     return "its fields are " + ", ".join(f"'{name}'" for name in names) if names else "it has no fields"
 
 
-def _hint_map(turn: Mapping[str, Any]) -> str | None:
-    """Return the options that read such a turn: of two texts the shorter one is the role."""
+def _hint_map(turn: Mapping[str, Any], reading: Reading) -> str | None:
+    """Return the options that read such a turn: of two texts that which names a role, or the shorter one, is it."""
     texts = [
         name for name, value in turn.items() if isinstance(value, str) and value and not is_turn_metadata(name)
     ]
     if len(texts) < 2:
         return None
-    role, content = sorted(texts[:2], key=lambda name: len(turn[name]))
+    role, content = sorted(texts[:2], key=lambda name: (reading.find_role(turn[name]) is None, len(turn[name])))
     return f"--map role={quote_column(role)} --map content={quote_column(content)}, if that is what they hold"
 
 
