@@ -16,7 +16,8 @@ def adapters_are_there(setting: Setting) -> Iterator[Finding]:
     """Source: PeftModel.from_pretrained: `Can't find 'adapter_config.json'`, after the model was loaded."""
     for folder, name in _list_folders(setting):
         if not folder.is_dir():
-            if name.startswith((".", "/", "~")) or len(folder.parts) > 2 or Path(folder.parts[0]).is_dir():
+            # A hub's name is an owner and a name.
+            if name.startswith((".", "/", "~")) or len(folder.parts) != 2 or Path(folder.parts[0]).is_dir():
                 yield at_key(
                     "adapter_name_or_path",
                     f"{name} does not exist",

@@ -14,10 +14,16 @@ from launch.configs.rules.base import (
     train_rule,
 )
 from launch.configs.rules.machine import find_version, is_installed
+from launch.configs.weights import is_cut
 from launch.machine.variables import is_enabled
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# Some of these every tokenizer has; a model's own code names its file as it likes.
+_TOKENIZERS = (
+    *("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tokenization_*.py", "tokenizer_config.json"),
+    *("tekken.json", "*spm*", "bpe.*", "*.vocab"),
+)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
@@ -213,4 +219,9 @@ def _find_missing_files(folder: Path) -> str:
             return f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} first"
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
         return "there are no weight files"
+    cut = next((path for path in sorted(folder.glob("*.safetensors")) if is_cut(path)), None)
+    if cut is not None:
+        return f"{cut.name} is cut off"
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        return "there is no tokenizer"
     return ""

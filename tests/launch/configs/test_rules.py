@@ -62,6 +62,8 @@ def test_every_training_rule_has_a_case() -> None:
         "export_can_be_uploaded",
         "attention_works_with_transformers",
         "trainer_reads_these_keys",
+        "model_type_is_known",
+        "results_have_room",
     }
 
 
