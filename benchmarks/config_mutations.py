@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import random
 import sys
 import tempfile
@@ -85,6 +86,8 @@ def compare(count: int, seed: int) -> dict[str, Any]:
     missed, alarms = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # As the starts do it: what is relative in a config means the same for both.
+        os.chdir(folder)
         with quiet():
             make_workplace(folder)
         material = Material(read_schema("train")["properties"], folder)

@@ -159,7 +159,6 @@ _BROKEN_MODELS: dict[str, Callable[[Path], None]] = {
     ),
     "gptq": _change_config(quantization_config={"quant_method": "gptq", "bits": 4}),
     "odd_quantised": _change_config(quantization_config={"quant_method": "nosuch"}),
-    "encoder": _change_config(model_type="bert", architectures=["BertModel"]),
     "wider": _change_config(hidden_size=256),
     "not_json": _spoil_config,
 }

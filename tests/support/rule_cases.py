@@ -146,6 +146,11 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
+        ("attention_works_with_transformers", {"flash_attn": "fa3"}, {"flash_attn": "auto"}),
+        ("adapters_are_there", {"adapter_name_or_path": ""}, {"adapter_name_or_path": ...}),
+        ("adapters_are_there", {"adapter_name_or_path": "odd_kind"}, {"adapter_name_or_path": ...}),
+        ("model_folder_is_complete", {"stage": "dpo", "ref_model": "half", "dataset": "pairs"}, {"ref_model": ...}),
         ("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
         ("names_are_known", {"torch_compile_backend": ""}, {"torch_compile_backend": ...}),
         ("names_are_known", {"torch_compile_mode": "fast"}, {"torch_compile_mode": ...}),
@@ -360,6 +365,13 @@ CASES = [
     Case("preference_keys_fit_the_stage", {"ref_model_quantization_bit": 5}, {"ref_model_quantization_bit": 4}),
     Case("ppo_has_a_reward_model", {"stage": "ppo"}, {"stage": "sft"}),
     Case("ppo_trains", {"stage": "ppo", "reward_model": "r", "do_train": False}, {"stage": "sft"}),
+    Case("adapters_are_there", {"stage": "ppo", "reward_model": "nowhere/r/x"}, {"stage": "sft"}, parser=False),
+    Case(
+        "reward_server_has_an_address",
+        {"stage": "ppo", "reward_model": "r", "reward_model_type": "api"},
+        {"stage": "sft"},
+        parser=False,
+    ),
     *(
         Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, {"stage": "sft"}, parser=False)
         for breaks in ({"eval_dataset": "mini"}, {"val_size": 0.1}, {"resume_from_checkpoint": True})
@@ -485,6 +497,9 @@ def make_workplace(folder: Path) -> None:
     (folder / "packed" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     write_weight_names(folder / "tiny-qwen3")
     write_weight_names(folder / "wider", hidden_size=2)
+    (folder / "odd_kind").mkdir()
+    (folder / "odd_kind" / "adapter_config.json").write_text('{"peft_type": "NOSUCH"}', encoding="utf-8")
+    (folder / "odd_kind" / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (folder / "half").mkdir()
     (folder / "half" / "config.json").write_text("{}", encoding="utf-8")
 
@@ -568,7 +583,9 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written")
+    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written") or (
+        case.rule == "adapters_are_there" and case.fatal
+    )
     has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
     return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)
 

@@ -26,7 +26,9 @@ class Names:
     case_matters: bool = True
 
 
-# Source: accelerate 1.11, state.py and DynamoBackend; torch 2.14, list_mode_options.
+_LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
+# Source: accelerate 1.11, state.py and DynamoBackend; torch 2.14, list_mode_options;
+# transformers 5.6, utils/logging.py.
 NAMES = (
     Names("ddp_backend", ("nccl", "gloo", "mpi", "ccl", "xccl", "hccl", "cncl", "mccl", "tccl", "qccl")),
     Names(
@@ -40,9 +42,11 @@ NAMES = (
     ),
     Names(
         "torch_compile_mode",
-        ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+        ("default", "lite", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
         _compiles,
     ),
+    Names("log_level", _LEVELS),
+    Names("log_level_replica", _LEVELS),
     Names("include_num_input_tokens_seen", ("all", "non_padding", "no")),
 )
 

@@ -109,6 +109,9 @@ def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
             if not entry:
                 continue
             holds, wanted = _find_content(entry), _TAKES.get(stage, ("rows",))
+            if key == "eval_dataset" and setting["predict_with_generate"]:
+                # Of these rows only the prompts are needed.
+                wanted = ("rows", "labels", "texts")
             if holds not in wanted:
                 yield at_key(
                     key,
@@ -170,9 +173,15 @@ def rows_have_what_their_entry_says(setting: Setting) -> Iterator[Finding]:
             seen = ", ".join(map(str, rows[0]))
             what = f"reads column '{absent[0]}', which its rows have not: they have {seen}"
             yield at_key(named.key, f"'{named.name}' {what}", _REGISTER)
-        elif reason := _explain_unusable(named, setting.dataset_dir, rows):
+        elif _needs_answers(named, setting) and (reason := _explain_unusable(named, setting.dataset_dir, rows)):
             message = f"of '{named.name}' no row can be trained: {reason}"
             yield at_key(named.key, message, "lfc prep lint FILE tells all")
+
+
+def _needs_answers(named: _Named, setting: Setting) -> bool:
+    if named.key == "eval_dataset" and setting["predict_with_generate"]:
+        return False
+    return setting["stage"] not in ("pt", "ppo")
 
 
 def _list_named(setting: Setting) -> Iterator[_Named]:

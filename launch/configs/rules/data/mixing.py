@@ -76,7 +76,9 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
     shares = setting.names("interleave_probs")
     if not all(_is_number(share) for share in shares):
         yield at_key("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
-    elif abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares):
+    elif len(shares) > 1 and (
+        abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares)
+    ):
         total = sum(map(float, shares))
         yield at_key("interleave_probs", f"add up to {total:g}, and must to 1", "interleave_probs: 0.7,0.3")
     for key in ("dataset", "eval_dataset"):
