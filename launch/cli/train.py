@@ -84,9 +84,10 @@ def train(
     from launch.configs.config import read_run_config
     from launch.machine.command import Cluster
     from launch.machine.network import find_free_port
+    from launch.runs.backends.local import start_supervisor
     from launch.runs.claims import starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run, start_supervisor
+    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
