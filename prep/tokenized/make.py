@@ -86,7 +86,7 @@ def make_tokens(
         # The shared folder is named by what it must hold: one that does not was torn.
         refuse_other_folder(target, force=force or output is None)
         partial = _open_partial(working_folder(target) / f"{target.name}.partial", fingerprint)
-        splits = _Maker(settings, sources, held_out, partial, fingerprint).make(on_rows)
+        splits = _make_splits(settings, (sources, held_out), partial, fingerprint, on_rows)
         # The rows may have been written anew while they were read.
         if find_fingerprint(describe_origin(settings)[0]) != fingerprint:
             raise InputError("the rows changed while they were read", hint="run again when nothing writes to them")
@@ -94,6 +94,21 @@ def make_tokens(
         write_note(partial, note)
         _publish(partial, target)
     return MadeTokens(target, note, was_there=False)
+
+
+def _make_splits(
+    settings: TokenSettings,
+    sources: tuple[Sequence[TokenSource], Sequence[TokenSource]],
+    partial: Path,
+    fingerprint: str,
+    on_rows: OnRows,
+) -> dict[str, dict[str, Any]]:
+    try:
+        return _Maker(settings, *sources, partial, fingerprint).make(on_rows)
+    except OutputError:
+        # A full disk: what was made so far takes what the training needs.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _find_fitting(target: Path, fingerprint: str) -> TokenNote | None:

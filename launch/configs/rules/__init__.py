@@ -6,7 +6,7 @@ Importing the package registers the rules of every topic, in the order in which 
 """
 
 # isort: off
-from launch.configs.rules import data, tokens, numbers, training, optimizers, methods, adapters, models  # noqa: F401
+from launch.configs.rules import data, numbers, training, optimizers, methods, adapters, models  # noqa: F401
 from launch.configs.rules import inference, hardware, environment, served  # noqa: F401
 
 # isort: on
