@@ -18,7 +18,7 @@ from launch.cli.options import (
 from launch.cli.show import print_dry_run, show_prediction
 from launch.runs.folder import choose_run_folder
 from prep.cli.options import OUTPUT_FILE, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_json, print_table
 from prep.errors import OutputError
 
 if TYPE_CHECKING:
@@ -204,12 +204,13 @@ def launch_action(
     with show_prediction(action, folder / "log.txt") as on_poll:
         seconds = run_llamafactory(cli, theirs, config, folder, on_poll)
     made = str(config.values.get("export_dir") or config.values.get("output_dir"))
-    print_result(
-        {"run": folder.as_posix(), "made": made, "seconds": seconds},
-        [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
-        as_json=as_json,
-        title=f"{config_path} done",
-    )
+    if as_json:
+        print_json({"run": folder.as_posix(), "made": made, "seconds": seconds})
+    else:
+        print_table(
+            [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
+            title=f"{config_path} done",
+        )
 
 
 def run_in_terminal(

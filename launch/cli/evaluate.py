@@ -10,7 +10,7 @@ import click
 from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli.options import FOLDER, json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
 
@@ -93,7 +93,7 @@ def evaluate(
         return
     result = evaluate_rows(cli, entrants, folder, show_prediction, lambda note: echo(f"Note: {note}", err=True))
     if as_json:
-        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
+        print_json({"run": folder.as_posix(), **result.as_dict()})
     else:
         print_comparison(result)
 
@@ -151,21 +151,24 @@ def ask_tasks(
             echo(build_harness_command(lm_eval, path, os.environ).format())
         return
     scores = run_tasks(lm_eval, entrants, folder, show_prediction)
-    print_result(
-        {
-            "run": folder.as_posix(),
-            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
-        },
-        [
-            ("", "", *scores),
-            *(
-                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
-                for row in zip(*scores.values(), strict=True)
-            ),
-        ],
-        as_json=as_json,
-        title=f"lm-evaluation-harness, value ± standard error ({folder})",
-    )
+    if as_json:
+        print_json(
+            {
+                "run": folder.as_posix(),
+                "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+            }
+        )
+    else:
+        print_table(
+            [
+                ("", "", *scores),
+                *(
+                    (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                    for row in zip(*scores.values(), strict=True)
+                ),
+            ],
+            title=f"lm-evaluation-harness, value ± standard error ({folder})",
+        )
 
 
 def format_task_score(value: float, error: float | None) -> str:

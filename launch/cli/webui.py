@@ -12,7 +12,8 @@ from prep.cli.options import FOLDER, OUTPUT_FILE, force_option
 from prep.cli.output import echo
 
 if TYPE_CHECKING:
-    from launch.webui.start import Opened, Plan
+    from launch.webui.serve import Opened
+    from launch.webui.start import Plan
 
 
 @click.command("webui")
@@ -56,7 +57,8 @@ def webui(
       lfc launch webui configs/medical.yaml --dry-run
     """
     from launch.llamaboard.files import find_secrets, scrub_secrets
-    from launch.webui.start import Address, Request, plan_webui, read_request, serve_webui, write_plan
+    from launch.webui.serve import serve_webui
+    from launch.webui.start import Address, Request, plan_webui, read_request, write_plan
 
     if scrub and not dry_run:
         for path, keys in find_secrets(Path()).items():
@@ -94,7 +96,7 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     """Print the address of a page that answers, and open it."""
     import webbrowser
 
-    from launch.webui.start import LOAD_BUTTONS, can_open_browser
+    from launch.webui.serve import LOAD_BUTTONS, can_open_browser
 
     echo(f"WebUI: {opened.url}")
     if opened.public_url:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.configs.bounded_yaml import read_text
 from launch.configs.document import (
     Document,
     Place,
@@ -39,6 +38,7 @@ from prep.quality.findings import Finding
 from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
 from prep.storage.atomic import refuse_existing, write_text
+from prep.storage.bounded_yaml import read_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:

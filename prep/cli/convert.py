@@ -16,7 +16,7 @@ from prep.cli.options import (
     parse_pairs,
     seed_option,
 )
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
 from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -301,17 +301,18 @@ def _print_converted(result: "ConvertResult", options: "ConvertOptions", *, as_j
     ]
     if result.tools_output:
         rows.append(("register tools as", "formatting sharegpt, beside the Alpaca rows"))
-    print_result(
-        {
-            "format": result.format,
-            "kind": result.kind.value,
-            "counts": result.counts,
-            "unused_columns": result.unused_columns,
-            "left_out": [path.as_posix() for path in result.left_out],
-            "notes": result.notes,
-            **{name: path.as_posix() if path else None for name, path in outputs.items()},
-        },
-        rows,
-        as_json=as_json,
-        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {options.policy}",
-    )
+    if as_json:
+        print_json(
+            {
+                "format": result.format,
+                "kind": result.kind.value,
+                "counts": result.counts,
+                "unused_columns": result.unused_columns,
+                "left_out": [path.as_posix() for path in result.left_out],
+                "notes": result.notes,
+                **{name: path.as_posix() if path else None for name, path in outputs.items()},
+            }
+        )
+    else:
+        path = result.output or result.tools_output
+        print_table(rows, title=f"{path} from {result.format} rows, think policy {options.policy}")

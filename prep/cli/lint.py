@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from prep.cli.options import dataset_dir_option, json_option, moved_option
-from prep.cli.output import echo, print_findings, print_result, show_progress
+from prep.cli.output import echo, print_findings, print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
@@ -78,16 +79,19 @@ def _report_findings(
                 rows += lint_dataset(dataset, take, ignore=ignore, on_rows=on_rows).rows
     if counts.total() > most_shown and not as_json:
         echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
-    print_result(
-        {
-            "rows": rows,
-            "total": counts.total(),
-            "counts": dict(sorted(counts.items())),
-            "findings": [finding.as_dict() for finding in shown],
-        },
-        [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
-        as_json=as_json,
-        title=f"{counts.total():,} findings" if counts else "no fault found",
-    )
+    if as_json:
+        print_json(
+            {
+                "rows": rows,
+                "total": counts.total(),
+                "counts": dict(sorted(counts.items())),
+                "findings": [finding.as_dict() for finding in shown],
+            }
+        )
+    else:
+        print_table(
+            [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
+            title=count_of(counts.total(), "finding") if counts else "no fault found",
+        )
     if counts:
         click.get_current_context().exit(1)

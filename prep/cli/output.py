@@ -83,15 +83,26 @@ def is_reader_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
-    """Print a command's result to stdout: JSON for scripts, a table for people."""
-    if as_json:
-        echo(format_json(result))
-    elif is_terminal(sys.stdout):
+def print_json(result: Any) -> None:
+    """Print a command's result to stdout as JSON, for scripts."""
+    echo(format_json(result))
+
+
+def print_table(rows: Sequence[tuple[str, ...]], *, title: str) -> None:
+    """Print a command's result to stdout as a title and lines of cells, for people."""
+    if is_terminal(sys.stdout):
         open_console().print(build_table(rows, title), soft_wrap=True)
     else:
         # A pipe has no width to fit cells into; rich would take longer to load than a small dataset to convert.
         echo("\n".join([title, *align_rows(rows)]))
+
+
+def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
+    """Print a result in one of both ways; only until every command calls the fitting one."""
+    if as_json:
+        print_json(result)
+    else:
+        print_table(rows, title=title)
 
 
 def format_json(value: Any) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from prep.cli.options import INPUT_FILE, OUTPUT_FILE, force_option, json_option
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
 
 
 @click.command()
@@ -40,15 +40,15 @@ def repair(
     rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
-    print_result(
-        {
-            "think_policy": result.policy.value,
-            "counts": result.counts,
-            "unused_columns": result.unused_columns,
-            "output": result.output.as_posix(),
-            "rejects": result.rejects.as_posix() if result.rejects else None,
-        },
-        rows,
-        as_json=as_json,
-        title=f"{output} repaired from {path}, think policy {result.policy.value}",
-    )
+    if as_json:
+        print_json(
+            {
+                "think_policy": result.policy.value,
+                "counts": result.counts,
+                "unused_columns": result.unused_columns,
+                "output": result.output.as_posix(),
+                "rejects": result.rejects.as_posix() if result.rejects else None,
+            }
+        )
+    else:
+        print_table(rows, title=f"{output} repaired from {path}, think policy {result.policy.value}")
