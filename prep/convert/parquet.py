@@ -10,13 +10,12 @@ from contextlib import closing
 from typing import Any
 
 from prep.convert.kernel import TableBuffers, TableKernel, TextColumn
-from prep.convert.plain import count_converted, list_uses, make_job
+from prep.convert.plain import CONTENT, ROLE, count_converted, list_turn_fields, list_uses, make_job
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
 from prep.convert.where import all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, map_columns
 from prep.formats.columns import list_used
-from prep.formats.reading import ROLE_FIELDS, TEXT_FIELDS
 from prep.inputs.batches import BatchReader, list_unreadable, read_batch, read_row
 from prep.parallel.threads import WorkAhead
 
@@ -72,7 +71,7 @@ def _find_buffers(plan: ConvertPlan, batch: Any) -> TableBuffers | None:
         if use == _kernel.UNUSED or (column.null_count == rows and not is_needed):
             continue
         if use == _kernel.TURNS:
-            turns = _find_turns(column)
+            turns = _find_turns(plan, column)
             if turns is None:
                 return None
         elif (found := _find_text(column)) is not None:
@@ -131,7 +130,7 @@ def _find_text(column: Any) -> TextColumn | None:
     return TextColumn(column.offset, len(column), width, _or_none(column, valid), offsets, data or b"")
 
 
-def _find_turns(column: Any) -> tuple[TextColumn, TextColumn, TextColumn] | None:
+def _find_turns(plan: ConvertPlan, column: Any) -> tuple[TextColumn, TextColumn, TextColumn] | None:
     """Return the buffers of lists of turns, of their roles and of their texts; None for another column."""
     import pyarrow as pa
 
@@ -145,8 +144,8 @@ def _find_turns(column: Any) -> tuple[TextColumn, TextColumn, TextColumn] | None
     if not pa.types.is_struct(turns.type) or turns.null_count or turns.offset:
         return None
     fields = {field.name: turns.field(place) for place, field in enumerate(turns.type)}
-    roles = _find_field(fields, ROLE_FIELDS)
-    texts = _find_field(fields, TEXT_FIELDS)
+    roles = _find_field(fields, list_turn_fields(plan, ROLE))
+    texts = _find_field(fields, list_turn_fields(plan, CONTENT))
     if len(fields) != turns.type.num_fields or roles is None or texts is None:
         return None
     known = {name for name, field in fields.items() if field.null_count == len(field)}

@@ -3,18 +3,21 @@
 import json
 from collections.abc import Sequence
 
+from prep.choices import ThinkPolicy, Turns
 from prep.convert.kernel import Converted, Job, Judge, ObjectKernel, escape_json, has_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, name_origin
 from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, map_columns
 from prep.formats.columns import is_template
-from prep.formats.reading import ASSISTANT, ROLE_FIELDS, ROLES, SYSTEM, TEXT_FIELDS, USER
+from prep.formats.reading import ASSISTANT, ROLE_FIELDS, ROLES, SYSTEM, TEXT_FIELDS, TURN_FIELDS, USER
 from prep.rows.kinds import Kind
-from prep.rows.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy, find_chat_markup
+from prep.rows.thinking import THOUGHT_END, THOUGHT_START, find_chat_markup
 
 _MAX_NAMES = 64
 _MAX_VERDICTS = 10_000
+ROLE, CONTENT = TURN_FIELDS[:2]
+_TURN_FIELDS = {ROLE: ROLE_FIELDS, CONTENT: TEXT_FIELDS}
 # The roles that files mostly have are compared first.
 _USUAL_ROLES = ("human", "gpt", "user", "assistant", "system")
 
@@ -25,11 +28,11 @@ def make_job(plan: ConvertPlan, label: str) -> Job | None:
         return None
     from prep.convert import _kernel
 
-    turns = {
-        "expand": _kernel.EXPAND,
-        "all": _kernel.ALL,
-        "first": _kernel.FIRST,
-        "last": _kernel.LAST,
+    turns: dict[str, int] = {
+        Turns.EXPAND: _kernel.EXPAND,
+        Turns.ALL: _kernel.ALL,
+        Turns.FIRST: _kernel.FIRST,
+        Turns.LAST: _kernel.LAST,
     }
     policies = {
         ThinkPolicy.TAGGED: _kernel.TAGGED,
@@ -52,8 +55,8 @@ def make_job(plan: ConvertPlan, label: str) -> Job | None:
         turns=turns[plan.turns],
         policy=policies[plan.policy],
         roles=_list_roles(plan),
-        role_fields=tuple(name.encode() for name in ROLE_FIELDS),
-        text_fields=tuple(name.encode() for name in TEXT_FIELDS),
+        role_fields=tuple(name.encode() for name in list_turn_fields(plan, ROLE)),
+        text_fields=tuple(name.encode() for name in list_turn_fields(plan, CONTENT)),
     )
 
 
@@ -72,6 +75,15 @@ def _list_roles(plan: ConvertPlan) -> tuple[tuple[bytes, int], ...]:
     found = {name: reading.find_role(name) for name in (*_USUAL_ROLES, *reading.roles, *ROLES)}
     roles = [(name.encode(), codes[role]) for name, role in found.items() if role in codes]
     return tuple(roles[:_MAX_NAMES])
+
+
+def list_turn_fields(plan: ConvertPlan, purpose: str) -> tuple[str, ...]:
+    """Return the names under which turns may hold their role, or their content."""
+    fields = plan.reading.fields
+    if purpose in fields:
+        return (fields[purpose],)
+    taken = {*fields.values(), *plan.dropped}
+    return tuple(name for name in _TURN_FIELDS[purpose] if name not in taken)
 
 
 def list_uses(plan: ConvertPlan, columns: Sequence[str]) -> list[int] | None:
