@@ -57,7 +57,7 @@ ARROWS = {
     "launch.guest": set(),
 }
 # What launch may take of prep's command line: its root mounts the group.
-CLI_DOORS = {"prep.cli.lazy", "prep.cli.output", "prep.cli.options"}
+CLI_DOORS = {"prep.cli.lazy", "prep.cli.output", "prep.cli.options", "prep.cli.completion"}
 # The only code that may import click and print.
 CLI = [path for path in MODULES if path.parent.name == "cli"]
 MOST_LINES = 400
@@ -171,6 +171,16 @@ def test_all_that_is_printed_goes_through_one_module_that_spells_out_control_cha
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert [func.attr for func in calls if isinstance(func, ast.Attribute) and func.attr in ("echo", "secho")] == []
     assert [func.id for func in calls if isinstance(func, ast.Name) and func.id in ("print", "Console")] == []
+
+
+@pytest.mark.parametrize("path", CLI, ids=ids)
+def test_what_an_option_may_be_is_listed_once_where_the_work_modules_read_it_too(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "click.Choice"
+    ]
+    texts = [node.value for call in calls for node in ast.walk(call) if isinstance(node, ast.Constant)]
+    assert [text for text in texts if isinstance(text, str)] == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_batch
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -63,7 +64,9 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 )
 @boost_option
 @tokenize_option
-@click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
+@click.option(
+    "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
+)
 @no_check_option
 @dry_run_option
 @cli_option

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli.options import FOLDER, json_option
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="CONFIG... [KEY=VALUE]...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_pairs(or_file=True),
+)
 @click.option("--eval-dataset", help="The registered dataset of held-out rows.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
 @click.option(

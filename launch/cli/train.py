@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")

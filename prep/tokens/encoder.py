@@ -169,16 +169,26 @@ class RowEncoder:
         return pack_ids(self._encode(part))
 
     def measure_rows(self, conversations: Iterable[Conversation]) -> Iterator[list[TurnLengths]]:
-        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once."""
+        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once.
+
+        Of two answers the longer one counts: by it LLaMA-Factory cuts both.
+        """
         rows = iter(conversations)
-        while batch := [plan_turns(conversation, self.options) for conversation in islice(rows, _BATCH_ROWS)]:
+        while batch := [self._plan_answers(conversation) for conversation in islice(rows, _BATCH_ROWS)]:
             parts = set[Part]()
-            for plans in batch:
-                for plan in plans:
-                    parts.update(plan.source, plan.target)
+            for answers in batch:
+                for plans in answers:
+                    for plan in plans:
+                        parts.update(plan.source, plan.target)
             measured = self._measure_parts(parts)
-            for plans in batch:
-                yield [self._measure_turn(plan, measured) for plan in plans]
+            for answers in batch:
+                lengths = [[self._measure_turn(plan, measured) for plan in plans] for plans in answers]
+                longest = max(lengths, key=lambda turns: turns[-1].target)
+                # One prompt for both, that of the preferred answer.
+                yield [*lengths[0][:-1], longest[-1]._replace(source=lengths[0][-1].source)]
+
+    def _plan_answers(self, conversation: Conversation) -> list[list[PlannedTurn]]:
+        return [plan_turns(answered, self.options) for answered in conversation.answered.values()]
 
     def _measure_parts(self, parts: Iterable[Part]) -> dict[Part, TextLength]:
         measured: dict[Part, TextLength] = {}
