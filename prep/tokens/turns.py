@@ -39,9 +39,9 @@ class TemplateOptions:
     preserve_thinking: bool | None = None
     reasoning_effort: str = "xhigh"
     version: str = ""
+    stage: str = "sft"
     # In place of the template's own.
     default_system: str | None = None
-    stage: str = "sft"
 
     def __post_init__(self) -> None:
         find_template(self.template, self.version)

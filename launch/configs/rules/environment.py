@@ -184,7 +184,7 @@ def _is_model(key: str, setting: Setting) -> bool:
     if not setting[key]:
         return False
     if key == "reward_model":
-        return setting["stage"] == "ppo" and setting["reward_model_type"] == "full"
+        return bool(setting["stage"] == "ppo" and setting["reward_model_type"] == "full")
     compares = setting["stage"] in ("dpo", "kto", "ppo") or bool(setting["use_asft_loss"])
     return key == "model_name_or_path" or compares
 
