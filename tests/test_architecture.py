@@ -20,6 +20,7 @@ MODULE_NAMES = {
 ARROWS = {
     "prep.cli": {
         *("prep.convert", "prep.combine", "prep.quality", "prep.registry", "prep.hub", "prep.tokens", "prep.rows"),
+        "prep.tokenized",
         *("prep.formats", "prep.inputs", "prep.storage", "prep.parallel"),
     },
     "prep.convert": {
@@ -28,6 +29,7 @@ ARROWS = {
     },
     "prep.quality": {"prep.formats", "prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
     "prep.combine": {"prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"},
+    "prep.tokenized": {"prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
     "prep.tokens": {"prep.rows", "prep.storage", "prep.parallel"},
     "prep.registry": {"prep.rows", "prep.storage"},
     "prep.formats": {"prep.rows"},

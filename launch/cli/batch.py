@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from launch.cli.options import (
     read_gpu_option,
     refuse_faults,
 )
+from launch.cli.tokens import tell_tokens, tokenize_option
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_json, print_table
@@ -61,6 +63,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
+@tokenize_option
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
@@ -77,6 +80,7 @@ def batch(
     slots_at_a_time: int,
     max_attempts: int,
     boost: bool,
+    tokenize: bool,
     go_on: str | None,
     no_check: bool,
     dry_run: bool,
@@ -106,10 +110,10 @@ def batch(
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
       lfc launch batch --continue overnight
     """
-    from launch.batches.batch import refuse_taken
+    from launch.batches.batch import read_queue, refuse_taken
     from launch.batches.retry import refuse_to_guess
-    from launch.batches.sweep import read_sweep, wants_boost
-    from launch.runs.batch_plan import draft_batch, plan_batch, refuse_taken_name
+    from launch.batches.sweep import read_sweep, wants_boost, wants_tokens
+    from launch.runs.batch_plan import draft_batch, refuse_taken_name, write_plan
     from launch.runs.claims import starting
 
     if bool(go_on) == bool(paths):
@@ -123,6 +127,7 @@ def batch(
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
         boost = boost or wants_boost(paths)
+        tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
         slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
@@ -130,10 +135,12 @@ def batch(
             refuse_batch_faults(ctx, configs)
         with contextlib.nullcontext() if dry_run else starting():
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
+            plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
             refuse_taken(plan, share_gpus=no_check)
             if not dry_run:
-                plan = plan_batch(name, configs, slots, max_attempts, boost=boost)
+                write_plan(plan)
+    tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return

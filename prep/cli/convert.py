@@ -99,10 +99,14 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     "column_map",
     multiple=True,
     metavar="OURS=THEIRS",
-    help='Use another column, or a text of several: question="{question} {options}".',
+    help='Use another column, or a text of several: question="{question} {options}". Of turns: role, content and '
+    "thinking name their fields.",
 )
 @click.option(
-    "--drop", multiple=True, metavar="COLUMN", help="Leave out a column that is not used, and may carry meaning."
+    "--drop",
+    multiple=True,
+    metavar="COLUMN",
+    help="Leave out a column, or a field of turns, that is not used and may carry meaning.",
 )
 @click.option(
     "--label-is",

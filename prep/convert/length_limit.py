@@ -1,7 +1,7 @@
 """Rows that are longer than a model is to read: measured in its own tokens, as they will be trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,11 +74,7 @@ class LengthMeter:
 
     def _measure_one(self, record: Record) -> int:
         row = align_row(record.as_dict(), _describe(_find_form(record)))
-        ways = [row]
-        if row.rejected is not None:
-            ways.append(replace(row, messages=[*row.messages[:-1], (row.messages[-1][0], row.rejected)]))
-        measured = self._encoder.measure_rows(ways)
-        return max(map(_add_turns, measured)) + self._row_tokens
+        return _add_turns(next(self._encoder.measure_rows([row]))) + self._row_tokens
 
 
 def _add_turns(turns: Sequence[TurnLengths]) -> int:

@@ -37,6 +37,8 @@ _PARTS = {
     "audio_url": "audios",
     "input_audio": "audios",
 }
+# A turn's own fields for files, as Ollama and some vision sets write them.
+_TURN_MEDIA = {word: name for name in MEDIA for word in (name, *SYNONYMS[name])}
 _TURN_COLUMNS = ("conversations", "messages", "rejected")
 _PATH_KEYS = ("url", "path", "data")
 
@@ -172,7 +174,21 @@ def _flatten_parts(row: Row, answer: str) -> tuple[Row, dict[str, list[str | Non
 
 def _flatten_turn(turn: Any, found: dict[str, list[str | None]]) -> Any:
     key = _content_key(turn)
-    return {**turn, key: _join_parts(turn[key], found)} if key and isinstance(turn[key], list) else turn
+    if not key:
+        return turn
+    turn = {**turn, key: _join_parts(turn[key], found)} if isinstance(turn[key], list) else dict(turn)
+    for field in _list_media_fields(turn):
+        name = _TURN_MEDIA[field]
+        paths = _read_paths(field, turn.pop(field))
+        found.setdefault(name, []).extend(paths)
+        if isinstance(turn[key], str) and PLACEHOLDERS[name] not in turn[key]:
+            # Who names files beside a text, and no place in it, means them to stand before it.
+            turn[key] = PLACEHOLDERS[name] * len(paths) + turn[key]
+    return turn
+
+
+def _list_media_fields(turn: Mapping[str, Any]) -> list[str]:
+    return [field for field in turn if field in _TURN_MEDIA and turn[field] not in (None, "", [])]
 
 
 def _content_key(turn: object) -> str:
@@ -181,8 +197,11 @@ def _content_key(turn: object) -> str:
 
 def _holds_files(turn: object) -> bool:
     key = _content_key(turn)
-    parts = turn[key] if key and isinstance(turn, dict) else None
-    return isinstance(parts, list) and any(_name_part(part) in _PARTS for part in parts)
+    if not key or not isinstance(turn, dict):
+        return False
+    parts = turn[key]
+    has_parts = isinstance(parts, list) and any(_name_part(part) in _PARTS for part in parts)
+    return has_parts or bool(_list_media_fields(turn))
 
 
 def _name_part(part: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prep.choices import ThinkPolicy
 from prep.errors import RecordError
-from prep.formats.tool_calls import check_calls, parse_calls, read_tools
+from prep.formats.chats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.conversation import Conversation, Message

@@ -229,7 +229,10 @@ def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
     if not all(isinstance(content, str) for content in (system, *texts)):
         raise InputError("a turn's content is not a string")
     _check_label(values, dataset)
-    return Conversation(system, messages, _read_text(values, "tools", dataset), rejected[1] if rejected else None)
+    tools = _read_text(values, "tools", dataset)
+    if rejected is None:
+        return Conversation(system, messages, tools)
+    return Conversation(system, messages, tools, rejected[1], rejected[0])
 
 
 def _read_text(values: dict[str, Any], name: str, dataset: Dataset) -> str:

@@ -6,6 +6,16 @@ from typing import NamedTuple
 
 from prep.choices import Turns
 from prep.errors import RecordError
+from prep.formats.chats.tool_calls import (
+    NEXT_RESULT,
+    UNCHECKED,
+    check_calls,
+    find_calls,
+    parse_calls,
+    rewrite_calls,
+    unwrap_result,
+    write_calls,
+)
 from prep.formats.reading import (
     ASSISTANT,
     CALL,
@@ -15,16 +25,6 @@ from prep.formats.reading import (
     USER,
     Reading,
     note_markup,
-)
-from prep.formats.tool_calls import (
-    NEXT_RESULT,
-    UNCHECKED,
-    check_calls,
-    find_calls,
-    parse_calls,
-    rewrite_calls,
-    unwrap_result,
-    write_calls,
 )
 from prep.rows.records import Exchange, ToolExchange
 
