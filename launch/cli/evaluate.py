@@ -55,7 +55,8 @@ def evaluate(
     it stopped, when it is called again.
     KEY=VALUE sets what the prediction runs take, such as max_new_tokens or do_sample; Qwen3's own sampling for the
     mode is the default. Answers are scored on what follows </think>. The scores of each row, and the rows that
-    changed most, lie in runs/NAME.
+    changed most, lie in runs/NAME; without --name, an evaluation of other weights, rows or settings has the next
+    number, such as runs/medical-eval.2.
 
     With --tasks, lm-evaluation-harness asks its multiple-choice questions instead; KEY=VALUE then sets its own
     options, such as num_fewshot, limit or include_path.
@@ -71,6 +72,7 @@ def evaluate(
     from launch.results.evaluate import list_trained
     from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
+    from prep.storage.paths import number_next
 
     paths = [Path(word) for word in words if not is_setting(word)]
     configs = {path.stem: read_config(path) for path in paths}
@@ -92,6 +94,9 @@ def evaluate(
     from launch.results.evaluate import plan_entrants
 
     entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
+    while not name and holds_another(entrants, folder):
+        folder = number_next(folder)
+        entrants = plan_entrants(configs, trained, str(eval_dataset), folder, overrides)
     if not no_check:
         refuse_entrants(entrants)
     cli = find_llamafactory_cli(given_cli)
@@ -103,6 +108,19 @@ def evaluate(
         print_json({"run": folder.as_posix(), **result.as_dict()})
     else:
         print_comparison(result)
+
+
+def holds_another(entrants: "Sequence[Entrant]", folder: Path) -> bool:
+    """Tell whether a finished evaluation of something else stands in a folder, and say so."""
+    from launch.results.evaluate import is_finished
+    from launch.results.taken_up import OtherEvaluationError, compare_sides
+
+    try:
+        compare_sides(entrants, folder, is_finished=is_finished(folder))
+    except OtherEvaluationError as error:
+        echo(f"Note: {error}; this one has the next number", err=True)
+        return True
+    return False
 
 
 def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
