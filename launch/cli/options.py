@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_version
 from prep.cli.output import echo, print_findings
 from prep.errors import UserError
 from prep.llamafactory import BASE_VERSION, VERSION_VARIABLE, find_unknown_release, find_version_facts
@@ -15,6 +16,7 @@ from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
+    from launch.configs.rules import Machine
 
 
 cli_option = click.option(
@@ -58,6 +60,7 @@ def learn_version(release: str) -> None:
 
 version_option = click.option(
     "--llamafactory-version",
+    shell_complete=complete_version,
     metavar="VERSION",
     is_eager=True,
     expose_value=False,
@@ -129,10 +132,11 @@ def refuse_faults(
     config: "RunConfig",
     env: Mapping[str, str] | None = None,
     action: str = "train",
+    machine: "Machine | None" = None,
 ) -> None:
     """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work.
 
-    `env` is what the run will have beside this process's variables.
+    `env` is what the run will have beside this process's variables; `machine` is another one that it will run on.
     Raises: ConfigError when it is a config for something else than the action.
     """
     from launch.configs.actions import refuse_other_purpose
@@ -141,7 +145,7 @@ def refuse_faults(
     from launch.configs.schema import guess_kind
 
     refuse_other_purpose(action, path, config.values)
-    machine = read_machine(env={**os.environ, **(env or {})})
+    machine = machine or read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
     print_findings(faults, err=True)
     if any(fault.is_error for fault in faults):

@@ -6,6 +6,7 @@ A label (KTO), a second answer that is not preferred, and the files of images, v
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prep.choices import Turns
 from prep.errors import RecordError
 from prep.formats.fields import describe_type, parse_json
 from prep.formats.preference import Answered, pair_answers
@@ -55,7 +56,7 @@ def read_with_extras(read: Reader, answer: str, row: Row, reading: Reading) -> S
     files = _read_files(row, parts)
     if "kto_tag" in row or "rejected" in row or two:
         # An earlier answer has no label, and no second answer.
-        reading = reading.of_turns("last" if reading.turns == "last" else "all")
+        reading = reading.of_turns(Turns.LAST if reading.turns == Turns.LAST else Turns.ALL)
     if two:
         row = {**row, answer: two[0], "rejected": two[1]}
     exchanges = read(row, reading)
@@ -151,9 +152,9 @@ def _give_files(exchange: Answered, files: dict[str, tuple[str, ...]], turns: st
     texts, media = list_texts(exchange), []
     for name, paths in files.items():
         wanted = sum(text.count(PLACEHOLDERS[name]) for text in texts)
-        if turns not in ("expand", "first", "last") or not wanted or wanted > len(paths):
+        if turns not in (Turns.EXPAND, Turns.FIRST, Turns.LAST) or not wanted or wanted > len(paths):
             wanted = len(paths)
-        media.append((name, paths[-wanted:] if turns == "last" else paths[:wanted]))
+        media.append((name, paths[-wanted:] if turns == Turns.LAST else paths[:wanted]))
     found: MediaFiles = tuple(media)
     return exchange._replace(media=found)
 

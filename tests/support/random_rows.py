@@ -121,7 +121,17 @@ def _add_column(row: Row, rng: random.Random) -> None:
 
 
 def _break_history(row: Row, rng: random.Random) -> None:
-    broken: tuple[Any, ...] = ([["x"]], [["x", "y", "z"]], ["x"], [[None, "y"]], [["x", 5]], None, "x", [[]], [["", "y"]])
+    broken: tuple[Any, ...] = (
+        [["x"]],
+        [["x", "y", "z"]],
+        ["x"],
+        [[None, "y"]],
+        [["x", 5]],
+        None,
+        "x",
+        [[]],
+        [["", "y"]],
+    )
     row["history"] = copy.deepcopy(rng.choice(broken))
 
 
