@@ -15,6 +15,8 @@ _QUANTISED = re.compile(r"(?:-unsloth)?-(?:bnb-[48]bit|awq|gptq(?:-int[48])?|fp8
 # `Qwen3.6-27B`: where LLaMA-Factory has a template for a release, and its table does not list the models yet.
 _RELEASE = re.compile(r"([a-z]+\d+)[._](\d+)(?:-|$)")
 _GENERATION = "add_generation_prompt"
+# By what a chat template lets its caller turn thinking off.
+_SWITCHES = ("enable_thinking", "thinking_mode", "reasoning_effort", "think is")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,20 @@ def find_model_template(model_name_or_path: str, version: str = "") -> ModelTemp
     if named.template and told.template and named.template != told.template:
         return ModelTemplate(None, (named.template, told.template))
     return named if named.template or not told.template else told
+
+
+def always_thinks(model_name_or_path: str) -> bool:
+    """Whether a model's own prompt begins every answer with a thought: by its chat template, else by its name.
+
+    >>> always_thinks("Qwen/Qwen3-4B-Thinking-2507"), always_thinks("Qwen/Qwen3-4B")
+    (True, False)
+    """
+    folder = Path(os.path.expanduser(model_name_or_path))  # noqa: PTH111
+    chat_template = _read_chat_template(folder) if model_name_or_path else ""
+    if chat_template:
+        after = chat_template.rpartition(_GENERATION)[2]
+        return "<think>" in after and not any(switch in chat_template for switch in _SWITCHES)
+    return "thinking" in re.split(r"[/\\]", model_name_or_path.rstrip("/\\"))[-1].lower()
 
 
 def _find_by_name(name: str, version: str) -> ModelTemplate | None:

@@ -146,6 +146,7 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
         ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
         ("attention_works_with_transformers", {"flash_attn": "fa3"}, {"flash_attn": "auto"}),
         ("adapters_are_there", {"adapter_name_or_path": ""}, {"adapter_name_or_path": ...}),
@@ -248,7 +249,23 @@ ELSEWHERE += [
         parser=False,
         runs="nowhere",
     ),
-    Case("template_keeps_the_thoughts", {"template": "qwen"}, {"template": "qwen3"}, parser=False, fatal=False),
+    *(
+        Case(
+            "template_keeps_the_thoughts", {"dataset": name, "template": wrong}, {"template": "qwen3"}, parser=False
+        )
+        for name in ("mini", "masked", "unmarked")
+        for wrong in ("qwen", "gemma", "gpt_oss")
+    ),
+    *(
+        Case(
+            "a_model_that_always_thinks_has_thoughts",
+            {"dataset": name, "model_name_or_path": "Qwen/Qwen3-4B-Thinking-2507"},
+            {"dataset": "mini"},
+            parser=False,
+            runs="nowhere",
+        )
+        for name in ("stripped", "chats")
+    ),
     Case(
         "resumed_checkpoint_is_there",
         {"resume_from_checkpoint": True},
@@ -475,6 +492,8 @@ def make_workplace(folder: Path) -> None:
         ("other", "tagged", {}),
         ("masked", "masked", {}),
         ("turns", "tagged", {"with_history": 3}),
+        ("stripped", "strip", {}),
+        ("chats", "masked", {"reasoning": 0}),
     ):
         path = folder / "data" / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -552,6 +571,7 @@ def write_odd_sets(folder: Path) -> None:
         "not_json": ({}, {"not_json.jsonl": "text"}),
         "no_answers": ({}, {"no_answers.jsonl": [{**asked, "output": None}] * ROWS}),
         "table": ({}, {"table.csv": "question,answer\nq,a\n"}),
+        "unmarked": ({}, {"unmarked.jsonl": [{**asked, "output": "<think>\nt\n</think>\n\na"}] * ROWS}),
         "texts": ({"columns": {"prompt": "text"}}, {"texts.jsonl": [texts] * ROWS}),
     }
     registry = folder / "dataset_info.json"

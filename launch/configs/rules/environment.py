@@ -1,5 +1,6 @@
 """Rules of what a run finds: options of its packages, the packages, the model's folder, its own path."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,9 @@ _OTHER_TRAINERS = {
     "USE_V1": "LLaMA-Factory would start its new trainer, which takes other keys",
     "USE_MCA": "LLaMA-Factory would start Megatron's trainer, which takes other keys",
 }
+# Of later versions, whose YAML has a key of the same name.
+_LATER_TRAINERS = {"USE_MEGATRON_BRIDGE": "LLaMA-Factory would start Megatron Bridge, which takes other keys"}
+_VERBOSITY = "LLAMAFACTORY_VERBOSITY"
 _ENGINES = ("vllm", "sglang")
 # Source: transformers 5.6, integrations/integration_utils.py; the package of each, "" where another name brings it.
 _REPORTERS = {
@@ -166,9 +170,20 @@ def attention_works_with_transformers(setting: Setting) -> Iterator[Finding]:
 @any_rule
 def trainer_reads_these_keys(setting: Setting) -> Iterator[Finding]:
     """Source: launcher.py: these variables start another trainer, whose keys are others."""
-    for variable, what in _OTHER_TRAINERS.items():
+    later = {name: what for name, what in _LATER_TRAINERS.items() if name.lower() in setting.defaults}
+    for variable, what in (_OTHER_TRAINERS | later).items():
         if setting.trains and is_enabled(variable, setting.machine.env):
             yield at_key("", f"{variable} is set: {what}", f"unset {variable}")
+
+
+@any_rule
+def verbosity_is_a_level(setting: Setting) -> Iterator[Finding]:
+    """Source: extras/logging.py: `Unknown logging level`, when LLaMA-Factory is imported."""
+    level = setting.machine.env.get(_VERBOSITY, "")
+    if level and level.upper() not in logging.getLevelNamesMapping():
+        yield at_key(
+            "", f"{_VERBOSITY} is {show_value(level)}, which is no level", f"{_VERBOSITY}=INFO, or unset it"
+        )
 
 
 @any_rule
@@ -184,9 +199,9 @@ def _is_model(key: str, setting: Setting) -> bool:
     if not setting[key]:
         return False
     if key == "reward_model":
-        return setting["stage"] == "ppo" and setting["reward_model_type"] == "full"
-    compares = setting["stage"] in ("dpo", "kto", "ppo") or bool(setting["use_asft_loss"])
-    return key == "model_name_or_path" or compares
+        return bool(setting["stage"] == "ppo" and setting["reward_model_type"] == "full")
+    compares = setting["stage"] in ("dpo", "kto", "ppo") or setting["use_asft_loss"]
+    return bool(key == "model_name_or_path" or compares)
 
 
 def _judge_model(key: str, name: str) -> Iterator[Finding]:

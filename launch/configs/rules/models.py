@@ -19,6 +19,9 @@ _READERS = {"gptq": "gptqmodel", "awq": "autoawq", "aqlm": "aqlm", "bitsandbytes
 # Of transformers' models/auto: the first of 5.x, the second of both.
 _TYPE_FILES = ("auto_mappings.py", "configuration_auto.py")
 _EMBEDDING = ".embed_tokens.weight"
+_OTHER_FORMATS = {"InternVLChatModel": "OpenGVLab/…-hf", "LlavaLlamaForCausalLM": "llava-hf/…"}
+_LINEAR = ("qwen3_5", "qwen3_5_moe")
+_ONE_ROW = "per_device_train_batch_size: 1, and more gradient_accumulation_steps"
 # A tied head stands in no file.
 _TIED = {"lm_head"}
 
@@ -145,6 +148,36 @@ def model_type_is_known(setting: Setting) -> Iterator[Finding]:
     yield at_key(
         "model_name_or_path", f"{told}, which transformers {version} does not know", "another transformers or model"
     )
+
+
+@any_rule
+def architecture_can_be_loaded(setting: Setting) -> Iterator[Finding]:
+    """Source: model/patcher.py, patch_config: `Please download … in a Hugging Face-compatible format`."""
+    named = _read_config(setting).get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if other := _OTHER_FORMATS.get(str(name)):
+            message = f"is a {name}, which is not in the format that transformers reads"
+            yield at_key("model_name_or_path", message, f"the same model as {other} publishes it")
+
+
+@train_rule
+def packing_goes_with_the_attention(setting: Setting) -> Iterator[Finding]:
+    """Source: data/collator.py: `bsz should be 1 for neat packing`; model/patcher.py: flash-linear-attention.
+
+    Both are asked for with fa2 alone, and where it is installed.
+    """
+    if setting["flash_attn"] != "fa2" or not setting["do_train"]:
+        return
+    kind = _read_config(setting).get("model_type")
+    has_fa2 = not setting.machine.has_stack or is_installed("flash_attn")
+    if setting["neat_packing"] and has_fa2:
+        if setting["per_device_train_batch_size"] != 1:
+            yield at_key("per_device_train_batch_size", "must be 1 with neat_packing and fa2", _ONE_ROW)
+        if kind in ("gemma4", "gpt_oss"):
+            yield at_key("neat_packing", f"cannot go with fa2 and {kind}", "flash_attn: sdpa")
+    if kind in _LINEAR and setting.machine.has_stack and not is_installed("flash-linear-attention"):
+        message = f"fa2 of {kind} needs flash-linear-attention, not installed here"
+        yield at_key("flash_attn", message, "flash_attn: auto, or pip install flash-linear-attention")
 
 
 @cache
