@@ -458,6 +458,11 @@ CASES = [
         "nested_configs_are_readable", {"new_special_tokens_config": "no.yaml"}, {"new_special_tokens_config": ...}
     ),
     Case(
+        "nested_configs_are_readable",
+        {"new_special_tokens_config": "list.yaml"},
+        {"new_special_tokens_config": "tokens.yaml", "resize_vocab": True},
+    ),
+    Case(
         "accelerator_keys_exist",
         {"accelerator_config": {"nonsense": True}},
         {"accelerator_config": {"even_batches": True}},
@@ -506,6 +511,8 @@ def make_workplace(folder: Path) -> None:
             path, Manifest("convert", {}, policy, [], {"records": ROWS, "reasoning": ROWS, **counts}, output)
         )
         register_dataset(path, name, folder / "data")
+    (folder / "list.yaml").write_text("- <a>\n", encoding="utf-8")
+    (folder / "tokens.yaml").write_text('"<a>": the first letter\n', encoding="utf-8")
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)

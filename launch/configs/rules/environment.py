@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import show_value, suggest_names
+from launch.configs.document import load_document, show_value, suggest_names
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -17,6 +17,7 @@ from launch.configs.rules.base import (
 from launch.configs.rules.machine import find_version, is_installed
 from launch.configs.weights import is_cut
 from launch.machine.variables import is_enabled
+from prep.errors import ConfigError
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -52,6 +53,13 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
     special = setting["new_special_tokens_config"]
     if special is not None and not Path(special).is_file():
         yield at_key("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
+    elif special is not None:
+        try:
+            faults = [fault.message for fault in load_document(Path(special)).faults]
+        except ConfigError as error:
+            faults = [str(error)]
+        for fault in faults[:1]:
+            yield at_key("new_special_tokens_config", fault, "a YAML file of `token: what it means`")
 
 
 @train_rule
