@@ -46,6 +46,8 @@ _QWEN3_5 = ("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
 _QWEN3_VL = ("qwen3_vl", "qwen3_vl_moe")
 _CHATML = "<|im_start|>"
 _R1 = ("<｜User｜>", "<｜Assistant｜>", "</think>")
+_GLM = "[gMASK]<sop>"
+_GEMMA4 = ("<|turn>", "<|channel>")
 # By what the models' own config.json and chat_template hold; a model that fits none, or several, is asked about.
 FAMILIES = (
     Family("qwen", ("qwen2", "qwen2_moe"), (_CHATML, "You are Qwen, created by Alibaba Cloud"), ("<think>",)),
@@ -55,17 +57,26 @@ FAMILIES = (
     Family("qwen3_vl_nothink", _QWEN3_VL, (_CHATML, "<|vision_start|>"), thinks=False),
     Family("qwen2_vl", ("qwen2_vl", "qwen2_5_vl"), (_CHATML, "<|vision_start|>"), ("<think>",)),
     Family("deepseekr1", ("qwen2", "qwen3", "llama"), _R1, thinks=True),
+    # Later ones are asked to think by a variable, and their answers begin otherwise.
+    Family("deepseekr1", ("deepseek_v3",), _R1, ("thinking",), thinks=True),
     Family("deepseek3", ("deepseek_v3",), ("<｜User｜>", "<｜Assistant｜>"), ("think",)),
-    Family("llama3", ("llama",), ("<|start_header_id|>", "<|eot_id|>"), ("<think>", "<｜")),
+    Family("llama3", ("llama",), ("<|start_header_id|>", "<|eot_id|>"), ("think>", "<｜", "GPT4 Correct")),
+    Family("smollm2", ("llama",), (_CHATML, "You are a helpful AI assistant named SmolLM"), ("<think>",)),
     Family("llama2", ("llama",), ("[INST]", "<<SYS>>"), ("<think>",)),
     Family("llama4", ("llama4",), ("<|header_start|>", "<|eot|>")),
     Family("mllama", ("mllama",), ("<|start_header_id|>", "<|eot_id|>")),
     Family("gemma", ("gemma",), ("<start_of_turn>",)),
-    Family("gemma2", ("gemma2",), ("<start_of_turn>",)),
+    # The text models of the third release have no picture to speak of.
+    Family("gemma2", ("gemma2", "gemma3_text"), ("<start_of_turn>",)),
     Family("gemma3", ("gemma3",), ("<start_of_turn>",)),
     Family("gemma3n", ("gemma3n",), ("<start_of_turn>",)),
-    Family("glm4", ("glm", "glm4", "chatglm"), ("[gMASK]<sop>", "<|observation|>"), ("<think>",)),
-    Family("glmz1", ("glm4",), ("[gMASK]<sop>", "<think>"), thinks=True),
+    # By their size alone the one is told from the other.
+    Family("gemma4", ("gemma4",), _GEMMA4),
+    Family("gemma4n", ("gemma4",), _GEMMA4),
+    Family("glm4", ("glm", "glm4", "chatglm"), (_GLM, "<|observation|>"), ("<think>",)),
+    Family("glmz1", ("glm4",), (_GLM, "<think>"), thinks=True),
+    Family("glm4_moe", ("glm4_moe",), (_GLM, "/nothink"), ("clear_thinking",)),
+    Family("glm4_7", ("glm4_moe", "glm4_moe_lite"), (_GLM, "clear_thinking")),
     Family("gpt_oss", ("gpt_oss",), ("<|channel|>", "<|start|>")),
     Family("phi4", ("phi3",), ("<|im_sep|>",), ("<think>",)),
     Family("phi", ("phi3",), ("<|user|>", "<|end|>"), ("<|im_sep|>", "<|tool|>", "<think>")),
@@ -73,6 +84,8 @@ FAMILIES = (
     Family("granite3", ("granite", "granitemoe"), ("<|start_of_role|>", "<|end_of_role|>"), ("<think>",)),
     Family("intern2", ("internlm2", "internlm3"), (_CHATML,), ("<think>",)),
     Family("cohere", ("cohere",), ("<|START_OF_TURN_TOKEN|>", "<|CHATBOT_TOKEN|>")),
+    Family("lfm2", ("lfm2",), (_CHATML, "keep_past_thinking"), ("<think>\\n",)),
+    Family("exaone", ("exaone",), ("[|user|]", "[|assistant|]"), ("think>",)),
     Family("falcon_h1", ("falcon_h1",), (_CHATML,), ("<think>",)),
     Family("qwen3_8", _QWEN3_5, ("Reasoning effort is set to",)),
     # Their chat templates differ by too little to tell one release from another.
@@ -90,17 +103,18 @@ def find_template(model_name_or_path: str, version: str = "") -> str | None:
     return find_model_template(model_name_or_path, version).template
 
 
-def find_model_template(model_name_or_path: str, version: str = "") -> ModelTemplate:
+def find_model_template(model_name_or_path: str, version: str = "", *, renders: bool = True) -> ModelTemplate:
     """Return what LLaMA-Factory's table says of a hub's name or a folder's, and what the folder says of itself.
 
-    A base model has no template of its own; its family's is its candidate. Where name and folder say different
-    things, both are candidates.
+    A folder's chat template is rendered once, unless `renders` is false: by its marks alone it may be taken for a
+    family whose turns it does not write. A base model has no template of its own; its family's is its candidate.
+    Where name and folder say different things, both are candidates.
     """
     version = find_version_facts(version).version
     named = _find_by_name(model_name_or_path, version)
     # Path.expanduser raises RuntimeError for a user whom nobody knows.
     folder = Path(os.path.expanduser(model_name_or_path))  # noqa: PTH111
-    told = _find_by_folder(folder, version) if model_name_or_path else ModelTemplate()
+    told = _find_by_folder(folder, version, renders=renders) if model_name_or_path else ModelTemplate()
     if named is None:
         return told
     if named.template and told.template and named.template != told.template:
@@ -171,7 +185,7 @@ def _agree(first: ModelTemplate, second: ModelTemplate) -> ModelTemplate:
     return ModelTemplate(None, tuple(dict.fromkeys(name for name in told if name)))
 
 
-def _find_by_folder(folder: Path, version: str) -> ModelTemplate:
+def _find_by_folder(folder: Path, version: str, *, renders: bool) -> ModelTemplate:
     """Return what a model's config.json and chat template say; nothing where it is no folder of a model."""
     config = _read_json(folder / "config.json")
     kind = config.get("model_type")
@@ -181,9 +195,19 @@ def _find_by_folder(folder: Path, version: str) -> ModelTemplate:
     if chat_template:
         fitting = [family for family in families if _fits(family, chat_template)]
         if len(fitting) == 1 and fitting[0].template in known:
-            return ModelTemplate(fitting[0].template)
+            template = fitting[0].template
+            # What its marks promise is looked at: a fine-tune may have changed how a turn is written.
+            is_right = not renders or _asks_alike(folder, template, version, hash(chat_template)) is not False
+            return ModelTemplate(template) if is_right else ModelTemplate()
         families = fitting or families
     return ModelTemplate(None, tuple(family.template for family in families if family.template in known))
+
+
+@cache
+def _asks_alike(folder: Path, template: str, version: str, _stamp: int) -> bool | None:
+    from launch.prove.turns import asks_alike
+
+    return asks_alike(folder, template, version)
 
 
 def _fits(family: Family, chat_template: str) -> bool:

@@ -45,7 +45,8 @@ def _walk(node: ast.AST, file: str, function: str) -> Iterator[Raise]:
         name = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
         told = child.exc if isinstance(child, ast.Raise) else child.msg if isinstance(child, ast.Assert) else None
         # `raise error` hands on what another place has made.
-        if (told is not None and not isinstance(told, ast.Name)) or isinstance(child, ast.Assert):
+        is_handed_on = isinstance(child, ast.Raise) and (told is None or isinstance(told, ast.Name))
+        if isinstance(child, ast.Raise | ast.Assert) and not is_handed_on:
             parts = [part.value for part in ast.walk(told or child) if isinstance(part, ast.Constant)]
             yield Raise(file, name, "".join(part for part in parts if isinstance(part, str)), child.lineno)
         yield from _walk(child, file, name)

@@ -176,20 +176,23 @@ def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
 def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
     model = str(setting["model_name_or_path"] or "")
-    found = find_model_template(model)
-    allowed = (found.template,) if found.template else found.candidates
     seen = setting["template"]
     if seen is None and setting["stage"] == "pt":
         # Stage pt writes no turns.
         return
-    if allowed and seen not in allowed:
-        message = "is missing" if seen is None else f"is {seen}"
-        yield at_key(
-            "template",
-            f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
-            f"template: {allowed[0]}",
-            severity=Severity.WARNING,
-        )
+    for renders in (False, True):
+        found = find_model_template(model, renders=renders)
+        allowed = (found.template,) if found.template else found.candidates
+        # A look that takes longer is only taken before something is told.
+        if not allowed or seen in allowed:
+            return
+    message = "is missing" if seen is None else f"is {seen}"
+    yield at_key(
+        "template",
+        f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
+        f"template: {allowed[0]}",
+        severity=Severity.WARNING,
+    )
 
 
 @train_rule
