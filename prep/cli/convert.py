@@ -133,7 +133,7 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     type=click.IntRange(min=1),
     help="The most tokens of a row as LLaMA-Factory's template writes it; needs --model.",
 )
-@click.option("--template", help="LLaMA-Factory's template for --max-tokens; qwen3 if not given.")
+@click.option("--template", help="LLaMA-Factory's template for --max-tokens; the model's own if not given.")
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
 @click.option(
     "--on-long",
@@ -240,10 +240,13 @@ def convert(
     from prep.convert.options import ConvertOptions
     from prep.inputs.reader import ReadOptions
     from prep.rows.thinking import ThinkPolicy
+    from prep.tokens.models import choose_template
     from prep.tokens.templates import DEFAULT_TEMPLATE
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
+    if template is None and model is not None:
+        template = choose_template(model, ThinkPolicy(think_policy))
     options = ConvertOptions(
         format=format_name,
         on_long=on_long or "reject",

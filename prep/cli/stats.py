@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="FILE|NAME")
 @dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
+@click.option("--template", help="LLaMA-Factory's template; the model's own if not given.")
 @click.option(
     "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
 )
@@ -63,12 +63,15 @@ def stats(
     from prep.registry.dataset import find_dataset
     from prep.storage.atomic import write_text
     from prep.storage.os_errors import explain_os_error
+    from prep.tokens.models import choose_template
     from prep.tokens.templates import DEFAULT_TEMPLATE
     from prep.tokens.turns import TemplateOptions
 
-    template = template or DEFAULT_TEMPLATE
     dataset = find_dataset(target, dataset_dir)
-    thinks = {
+    if template is None:
+        # Characters are counted under none.
+        template = choose_template(model, dataset.policy) if model else DEFAULT_TEMPLATE
+    modes = {
         "true": True,
         "false": False,
         "null": None,
@@ -76,7 +79,7 @@ def stats(
     }
     options = StatsOptions(
         model=model,
-        template=TemplateOptions(template, thinks[enable_thinking], mask_history, version=version),
+        template=TemplateOptions(template, modes[enable_thinking], mask_history, version=version),
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
@@ -87,7 +90,7 @@ def stats(
     with show_progress("measuring", "rows") as on_rows:
         result = collect_stats(dataset, options, on_rows)
     measure = (
-        f"tokens under template {template}, enable_thinking {json.dumps(thinks[enable_thinking])}, "
+        f"tokens under template {template}, enable_thinking {json.dumps(modes[enable_thinking])}, "
         f"mask_history {json.dumps(mask_history)}"
         if model
         else "characters, because no --model was given: tokens differ"

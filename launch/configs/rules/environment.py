@@ -250,6 +250,8 @@ def _find_missing_files(folder: Path) -> str:
         return f"{partial.name} is a download under way"
     if not (folder / "config.json").is_file():
         return "config.json is missing"
+    if not isinstance(read_json_value(str(folder / "config.json")), dict):
+        return "config.json is no JSON object"
     for name in _WEIGHTS_INDEX:
         index = read_json_value(str(folder / name)) if (folder / name).is_file() else None
         shards = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []

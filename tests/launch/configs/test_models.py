@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from launch.configs.config import check_values, new_config
-from launch.configs.models import ModelTemplate, find_model_template, find_template
+from launch.configs.models import find_model_template, find_template
 from launch.configs.presets import find_preset
 from launch.configs.rules import Machine
 from launch.configs.schema import introspect_stack, write_facts
 from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts, list_versions
+from prep.tokens.models import ModelTemplate
 from tests.support.model_families import FAMILIES, Family
 
 QWEN3 = "{% if tools %}<tools></tools><tool_call>{% endif %}<|im_start|>user\n<|im_end|>"
