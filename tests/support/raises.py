@@ -20,6 +20,7 @@ RULES = {
     "data/loader.py::_load_single_dataset": "entries_can_be_loaded",
     "data/loader.py::_load_single_dataset::File  not found": "datasets_are_readable",
     "data/loader.py::get_dataset": "streaming_knows_its_length",
+    "data/mm_plugin.py::_validate_input::Processor was not": "template_has_its_processor",
     "data/parser.py::get_dataset_list": "datasets_are_readable",
     "data/template.py::_get_reasoning_instruction": "names_are_known",
     "data/template.py::get_template_and_fix_tokenizer": "template_takes_its_keys",

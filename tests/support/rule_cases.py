@@ -155,6 +155,7 @@ LATE = [
         ("names_are_known", {"torch_compile_backend": ""}, {"torch_compile_backend": ...}),
         ("names_are_known", {"torch_compile_mode": "fast"}, {"torch_compile_mode": ...}),
         ("optimizer_arguments_are_pairs", {"optim_args": "fast"}, {"optim_args": "eps=1e-6"}),
+        ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
         ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
     )
 ]

@@ -11,10 +11,27 @@ from launch.configs.rules.base import Setting, any_rule, drop, local_path, off, 
 from launch.configs.rules.machine import find_version, is_installed
 from launch.configs.weights import Shapes, read_json_file, read_model_shapes
 from prep.errors import InputError
+from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, at_key
 
-# Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py: these two are written out in full when loaded.
-_UNPACKED = ("mxfp4", "fp8")
+# Source: transformers 5.6, quantizers/auto.py, without mxfp4 and fp8, which LLaMA-Factory writes out in full when it
+# loads them (model/model_utils/quantization.py); of another method transformers tells, and loads the weights as they are.
+_PACKED = frozenset(
+    {
+        "gptq",
+        "awq",
+        "aqlm",
+        "bitsandbytes",
+        "bitsandbytes_4bit",
+        "bitsandbytes_8bit",
+        "eetq",
+        "hqq",
+        "quanto",
+        "quark",
+    }
+    | {"fouroversix", "fp_quant", "compressed-tensors", "fbgemm_fp8", "higgs", "torchao", "bitnet", "vptq", "spqr"}
+    | {"auto-round", "metal", "sinq"}
+)
 _READERS = {"gptq": "gptqmodel", "awq": "autoawq", "aqlm": "aqlm", "bitsandbytes": "bitsandbytes"}
 # Of transformers' models/auto: the first of 5.x, the second of both.
 _TYPE_FILES = ("auto_mappings.py", "configuration_auto.py")
@@ -22,6 +39,7 @@ _EMBEDDING = ".embed_tokens.weight"
 _OTHER_FORMATS = {"InternVLChatModel": "OpenGVLab/…-hf", "LlavaLlamaForCausalLM": "llava-hf/…"}
 _LINEAR = ("qwen3_5", "qwen3_5_moe")
 _ONE_ROW = "per_device_train_batch_size: 1, and more gradient_accumulation_steps"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 # A tied head stands in no file.
 _TIED = {"lm_head"}
 
@@ -79,7 +97,7 @@ def quantised_models_are_kept_as_they_are(setting: Setting) -> Iterator[Finding]
     """Source: model/adapter.py, model_utils/quantization.py and train/tuner.py refuse these for packed weights."""
     quantised = _read_config(setting).get("quantization_config")
     method = str(quantised.get("quant_method", "")).lower() if isinstance(quantised, dict) else ""
-    if not method or method in _UNPACKED:
+    if method not in _PACKED:
         return
     what = f"cannot go with a model that is quantised already ({method})"
     whole = "model_name_or_path: the model that is not quantised"
@@ -158,6 +176,22 @@ def architecture_can_be_loaded(setting: Setting) -> Iterator[Finding]:
         if other := _OTHER_FORMATS.get(str(name)):
             message = f"is a {name}, which is not in the format that transformers reads"
             yield at_key("model_name_or_path", message, f"the same model as {other} publishes it")
+
+
+@train_rule
+def template_has_its_processor(setting: Setting) -> Iterator[Finding]:
+    """Source: data/mm_plugin.py: `Processor was not found`, at the first row, whether it has a picture or not."""
+    told = find_version_facts().templates.get(str(setting["template"]), {})
+    folder = local_path(setting["model_name_or_path"] or "")
+    if setting["stage"] == "pt" or not told.get("multimodal") or not (folder / "config.json").is_file():
+        return
+    if not any((folder / name).is_file() for name in _PROCESSORS):
+        yield at_key(
+            "template",
+            f"{setting['template']} is for models that see or hear, and {folder.name} has none of "
+            f"{', '.join(_PROCESSORS)}",
+            "the template of a text model, or the whole folder of the model",
+        )
 
 
 @train_rule
