@@ -2,8 +2,9 @@
  * `prep.rows._indexer`: what the row index says of plain lines of Alpaca JSONL, without a Python object for a row.
  *
  * A line is plain when it has just the fields that convert writes, in their order, no character by its number (`\u`),
- * and a question of ASCII, Han and wide marks alone. The call stops before the first line that is not; Python
- * describes that one and goes on, to the very same values (`describe_row` in indexing.py).
+ * and a question of ASCII, Han and wide marks alone. The call stops before the first line that is not, or is of another
+ * dataset. Python
+ * describes one that is not plain and goes on, to the very same values (`describe_row` in indexing.py).
  *
  * Nothing is read but between the ends of the line, and nothing written but whole records into the output.
  */
@@ -22,12 +23,13 @@ typedef struct {
     const byte *at, *end;
 } Piece;
 
-/* One record of the output; indexing.py reads it by its `_RECORD`. */
+/* What the index says of a line, but for where it lies; the kind is that of plain rows, 0. */
 typedef struct {
     byte question[16], asked[16];
     uint64_t conversation;
-    uint32_t size, characters, dataset_at, dataset_size, exact_size;
-    byte kind, flags, unused[2];
+    uint32_t size, characters;
+    byte flags;
+    Piece dataset;
 } Record;
 
 enum { WITH_SYSTEM = 1, WITH_HISTORY = 2, WITH_THOUGHT = 4, EMPTY_THOUGHT = 8 };
@@ -108,7 +110,18 @@ static inline void add_byte(Hash *hash, byte value) {
 }
 
 static void add(Hash *hash, const byte *at, const byte *end) {
-    while (at < end) add_byte(hash, *at++);
+    while (at < end) {
+        if (hash->filled == sizeof hash->block) {
+            hash->bytes += hash->filled;
+            compress(hash, 0);
+            hash->filled = 0;
+        }
+        size_t room = sizeof hash->block - hash->filled, size = (size_t)(end - at);
+        if (size > room) size = room;
+        memcpy(hash->block + hash->filled, at, size);
+        hash->filled += size;
+        at += size;
+    }
 }
 
 static void finish(Hash *hash, byte *out) {
@@ -188,21 +201,35 @@ typedef struct {
 /* Stands for a character that is dropped, and yet parts a sign from a digit. */
 enum { MARK = ',' };
 
+/* What a byte of a question is; all that is not named is dropped, and parts a sign from a digit. */
+enum { DROPPED, KEPT, DIGIT, SIGN, WHITE, ODD };
+static byte classes[256], folded[256];
+
+static void sort_bytes(void) {
+    for (int value = 0; value < 256; value++) {
+        int is_letter = (value >= 'a' && value <= 'z') || (value >= 'A' && value <= 'Z');
+        classes[value] = value < ' ' || value > 127 || value == '\\'   ? ODD
+                         : value == ' '                              ? WHITE
+                         : value >= '0' && value <= '9'              ? DIGIT
+                         : memchr(".-*/%:", value, 6)                ? SIGN
+                         : is_letter || memchr("$+<=>^|", value, 7) ? KEPT
+                                                                     : DROPPED;
+        folded[value] = (byte)(value >= 'A' && value <= 'Z' ? value + 'a' - 'A' : value);
+    }
+}
+
 static void put(Question *question, byte value) {
-    int is_digit = value >= '0' && value <= '9';
-    if (question->sign && is_digit) {
+    byte class = classes[value];
+    if (question->sign && class == DIGIT) {
         /* U+E000 and the sign. */
         add_byte(&question->hash, 0xEE);
         add_byte(&question->hash, 0x80);
         add_byte(&question->hash, 0x80 | question->sign);
         question->written += 3;
     }
-    question->sign = 0;
-    if (value >= 'A' && value <= 'Z') value += 'a' - 'A';
-    if (memchr(".-*/%:", value, 6)) {
-        question->sign = value;
-    } else if (is_digit || (value >= 'a' && value <= 'z') || memchr("$+<=>^|", value, 7)) {
-        add_byte(&question->hash, value);
+    question->sign = class == SIGN ? value : 0;
+    if (class == DIGIT || class == KEPT) {
+        add_byte(&question->hash, folded[value]);
         question->written++;
     }
 }
@@ -230,22 +257,23 @@ static int put_wide(Question *question, const byte *at, const byte *end) {
 static int put_text(Question *question, Piece text) {
     while (text.at < text.end) {
         byte value = *text.at;
-        if (value & 0x80) {
+        byte class = classes[value];
+        if (class == WHITE) {
+            text.at++;
+        } else if (class != ODD) {
+            put(question, value);
+            text.at++;
+        } else if (value & 0x80) {
             int size = put_wide(question, text.at, text.end);
             if (!size) return 0;
             text.at += size;
-            continue;
-        }
-        if (value < ' ') return 0;
-        int is_white = value == ' ';
-        if (value == '\\') {
+        } else {
+            if (value != '\\') return 0;
             /* read_string saw that one more stands here. */
-            value = *++text.at;
-            is_white = memchr("nrtf", value, 4) != NULL;
-            if (value == 'b') value = MARK;
+            value = text.at[1];
+            text.at += 2;
+            if (!memchr("nrtf", value, 4)) put(question, value == 'b' ? MARK : value);
         }
-        if (!is_white) put(question, value);
-        text.at++;
     }
     return 1;
 }
@@ -291,7 +319,7 @@ static const byte *skip_digits_back(const byte *begin, const byte *at) {
 }
 
 /* Read `<dataset>/<file>:<row>` with or without `#<answer>`; 0 when it is something else. */
-static int read_origin(Piece origin, const byte *line, Record *record) {
+static int read_origin(Piece origin, Record *record) {
     const byte *slash = memchr(origin.at, '/', (size_t)(origin.end - origin.at));
     if (!slash || slash == origin.at || memchr(origin.at, '\\', (size_t)(origin.end - origin.at))) return 0;
     const byte *end = origin.end, *digits = skip_digits_back(slash, end);
@@ -310,14 +338,12 @@ static int read_origin(Piece origin, const byte *line, Record *record) {
         record->conversation = load8(made) | 1;
     }
     if (digits == end || digits[-1] != ':' || digits - 1 <= slash + 1) return 0;
-    record->dataset_at = (uint32_t)(origin.at - line);
-    record->dataset_size = (uint32_t)(slash - origin.at);
+    record->dataset = (Piece){origin.at, slash};
     return 1;
 }
 
 /* Describe a line, without its end; 0 when it is not plain. */
 static int describe(Piece line, Record *record) {
-    const byte *begin_of_line = line.at;
     uint32_t characters = 0, unused = 0;
     int has_turns;
     Piece instruction, input, output, system, origin;
@@ -331,7 +357,7 @@ static int describe(Piece line, Record *record) {
     if (!skip(&line, ",\"history\":") || !read_history(&line, &characters, &has_turns)) return 0;
     const byte *context_end = line.at;
     if (!skip(&line, ",\"origin\":\"") || !read_string(&line, &origin, &unused) || !skip(&line, "}")) return 0;
-    if (line.at != line.end || !read_origin(origin, begin_of_line, record)) return 0;
+    if (line.at != line.end || !read_origin(origin, record)) return 0;
     record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
     if (!read_thought(output, &record->flags)) return 0;
     Question question = {.written = 0, .sign = 0};
@@ -348,36 +374,56 @@ static int describe(Piece line, Record *record) {
         finish(&hash, record->asked);
     }
     record->characters = characters + (instruction.at < instruction.end && input.at < input.end);
-    record->exact_size = (uint32_t)(context_end - begin_of_line);
     return 1;
+}
+
+/* Where each column of the output begins, of as many rows as fit: in the order of `_COLUMNS` in indexing.py. */
+enum { QUESTION = 0, ASKED = 16, CONVERSATION = 32, SIZE = 40, CHARACTERS = 44, FLAGS = 48, ROW_BYTES = 49 };
+
+static void put_record(byte *out, size_t room, size_t place, const Record *record) {
+    memcpy(out + QUESTION * room + 16 * place, record->question, 16);
+    memcpy(out + ASKED * room + 16 * place, record->asked, 16);
+    memcpy(out + CONVERSATION * room + 8 * place, &record->conversation, 8);
+    memcpy(out + SIZE * room + 4 * place, &record->size, 4);
+    memcpy(out + CHARACTERS * room + 4 * place, &record->characters, 4);
+    out[FLAGS * room + place] = record->flags;
+}
+
+static int are_equal(Piece one, Piece other) {
+    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
 }
 
 static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     (void)module;
     Py_buffer data, output;
-    Py_ssize_t start, done = 0;
+    Py_ssize_t start, read = 0;
+    size_t done = 0;
+    Piece dataset = {NULL, NULL};
     if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
     int is_sound = start >= 0 && start <= data.len;
     if (is_sound) {
-        const byte *at = (const byte *)data.buf + start, *end = (const byte *)data.buf + data.len;
-        byte *out = output.buf;
-        Py_ssize_t room = output.len / (Py_ssize_t)sizeof(Record);
+        const byte *at = (const byte *)data.buf + start, *begin_of_all = at, *end = (const byte *)data.buf + data.len;
+        size_t room = (size_t)output.len / ROW_BYTES;
         Py_BEGIN_ALLOW_THREADS
         while (at < end && done < room) {
             const byte *line_end = memchr(at, '\n', (size_t)(end - at));
             Record record;
             if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record)) break;
-            memcpy(out + (size_t)done * sizeof record, &record, sizeof record);
-            done++;
+            if (!done) dataset = record.dataset;
+            else if (!are_equal(dataset, record.dataset)) break;
+            put_record(output.buf, room, done++, &record);
             at = line_end + 1;
         }
+        read = at - begin_of_all;
         Py_END_ALLOW_THREADS
     } else {
         PyErr_SetString(PyExc_ValueError, "start is out of range");
     }
+    const char *name = dataset.at ? (const char *)dataset.at : "";
+    PyObject *made = is_sound ? Py_BuildValue("(nny#)", (Py_ssize_t)done, read, name, (Py_ssize_t)(dataset.end - dataset.at)) : NULL;
     PyBuffer_Release(&data);
     PyBuffer_Release(&output);
-    return is_sound ? PyLong_FromSsize_t(done) : NULL;
+    return made;
 }
 
 /* ---- the module ---- */
@@ -387,7 +433,13 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static int prepare(PyObject *module) {
+    (void)module;
+    sort_bytes();
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, prepare}, {0, NULL}};
 
 static PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_indexer", "What the row index says of plain lines.", 0, methods, slots, NULL, NULL, NULL,
