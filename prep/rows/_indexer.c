@@ -66,12 +66,19 @@ static void store8(byte *at, uint64_t word) {
     for (int place = 0; place < 8; place++, word >>= 8) at[place] = (byte)word;
 }
 
-#define MIX(a, b, c, d, x, y)                                                  \
-    do {                                                                       \
-        v[a] += v[b] + (x), v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];        \
-        v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + (y);                      \
-        v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63); \
-    } while (0)
+static inline void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
+    v[a] += v[b] + x, v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];
+    v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + y;
+    v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63);
+}
+
+/* A macro, so that the numbers are known when it is compiled: then the words stay in registers. */
+#define MIX(round, place, a, b, c, d) \
+    mix(v, a, b, c, d, m[sigma[round][2 * (place)]], m[sigma[round][2 * (place) + 1]])
+#define ROUND(round)                                                                                     \
+    MIX(round, 0, 0, 4, 8, 12), MIX(round, 1, 1, 5, 9, 13), MIX(round, 2, 2, 6, 10, 14),                   \
+        MIX(round, 3, 3, 7, 11, 15), MIX(round, 4, 0, 5, 10, 15), MIX(round, 5, 1, 6, 11, 12),             \
+        MIX(round, 6, 2, 7, 8, 13), MIX(round, 7, 3, 4, 9, 14)
 
 static void compress(Hash *hash, int is_last) {
     uint64_t v[16], m[16];
@@ -80,17 +87,8 @@ static void compress(Hash *hash, int is_last) {
     memcpy(v + 8, iv, sizeof iv);
     v[12] ^= hash->bytes;
     if (is_last) v[14] = ~v[14];
-    for (int round = 0; round < 12; round++) {
-        const byte *s = sigma[round];
-        MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
-        MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
-        MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
-        MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
-        MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
-        MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
-        MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
-        MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
-    }
+    ROUND(0), ROUND(1), ROUND(2), ROUND(3), ROUND(4), ROUND(5);
+    ROUND(6), ROUND(7), ROUND(8), ROUND(9), ROUND(10), ROUND(11);
     for (int place = 0; place < 8; place++) hash->state[place] ^= v[place] ^ v[place + 8];
 }
 
@@ -153,15 +151,20 @@ static int read_string(Piece *line, Piece *text, uint32_t *characters) {
     text->at = at;
     for (;;) {
 #ifdef __SSE2__
+        /* Bytes that go on with a character, counted for two halves. */
+        __m128i rest = _mm_setzero_si128();
+        const byte *begin_of_words = at;
         while (end - at >= 16) {
             __m128i word = _mm_loadu_si128((const __m128i *)at);
             __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(word, _mm_set1_epi8('"')), _mm_cmpeq_epi8(word, _mm_set1_epi8('\\')));
             if (_mm_movemask_epi8(marks)) break;
             /* Signed: the rest of a character is below -64. */
-            int rest = _mm_movemask_epi8(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)));
-            count += 16 - (uint32_t)__builtin_popcount((unsigned)rest);
+            __m128i goes_on = _mm_and_si128(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)), _mm_set1_epi8(1));
+            rest = _mm_add_epi64(rest, _mm_sad_epu8(goes_on, _mm_setzero_si128()));
             at += 16;
         }
+        rest = _mm_add_epi64(rest, _mm_srli_si128(rest, 8));
+        count += (uint32_t)(at - begin_of_words) - (uint32_t)_mm_cvtsi128_si32(rest);
 #endif
         while (at < end && *at != '"' && *at != '\\') count += !is_rest(*at++);
         if (at == end) return 0;
@@ -192,10 +195,13 @@ static int read_history(Piece *line, uint32_t *characters, int *has_turns) {
 
 /* ---- questions: see normalise_question in questions.py ---- */
 
+enum { MOST_WAITING = 512 };
+
+/* What is kept of a question waits in `kept` to be hashed; `sign` is one that stood last. */
 typedef struct {
     Hash hash;
-    size_t written;
-    byte sign;
+    size_t written, waiting;
+    byte sign, kept[MOST_WAITING + 8];
 } Question;
 
 /* Stands for a character that is dropped, and yet parts a sign from a digit. */
@@ -203,35 +209,45 @@ enum { MARK = ',' };
 
 /* What a byte of a question is; all that is not named is dropped, and parts a sign from a digit. */
 enum { DROPPED, KEPT, DIGIT, SIGN, WHITE, ODD };
-static byte classes[256], folded[256];
+static byte classes[256];
+/* What is written for a byte, whether it is, the sign that it is, and whether one before it still counts after it. */
+static byte folded[256], is_kept[256], signs[256], keeps_sign[256];
 
 static void sort_bytes(void) {
     for (int value = 0; value < 256; value++) {
-        int is_letter = (value >= 'a' && value <= 'z') || (value >= 'A' && value <= 'Z');
-        classes[value] = value < ' ' || value > 127 || value == '\\'   ? ODD
-                         : value == ' '                              ? WHITE
-                         : value >= '0' && value <= '9'              ? DIGIT
-                         : memchr(".-*/%:", value, 6)                ? SIGN
-                         : is_letter || memchr("$+<=>^|", value, 7) ? KEPT
-                                                                     : DROPPED;
-        folded[value] = (byte)(value >= 'A' && value <= 'Z' ? value + 'a' - 'A' : value);
+        int is_upper = value >= 'A' && value <= 'Z', is_letter = is_upper || (value >= 'a' && value <= 'z');
+        byte class = value < ' ' || value > 127 || value == '\\'      ? ODD
+                     : value == ' '                                 ? WHITE
+                     : value >= '0' && value <= '9'                 ? DIGIT
+                     : memchr(".-*/%:", value, 6)                   ? SIGN
+                     : is_letter || memchr("$+<=>^|", value, 7)    ? KEPT
+                                                                    : DROPPED;
+        classes[value] = class;
+        folded[value] = (byte)(is_upper ? value + 'a' - 'A' : value);
+        is_kept[value] = class == DIGIT || class == KEPT;
+        signs[value] = class == SIGN ? (byte)value : 0;
+        keeps_sign[value] = class == WHITE ? 0xFF : 0;
     }
 }
 
-static void put(Question *question, byte value) {
-    byte class = classes[value];
-    if (question->sign && class == DIGIT) {
+static void hash_waiting(Question *question) {
+    add(&question->hash, question->kept, question->kept + question->waiting);
+    question->written += question->waiting;
+    question->waiting = 0;
+}
+
+/* Take a byte of ASCII. Few branches: a text is no rule by which a processor could guess them. */
+static inline void put(Question *question, byte value) {
+    if (question->sign && classes[value] == DIGIT) {
         /* U+E000 and the sign. */
-        add_byte(&question->hash, 0xEE);
-        add_byte(&question->hash, 0x80);
-        add_byte(&question->hash, 0x80 | question->sign);
-        question->written += 3;
+        question->kept[question->waiting++] = 0xEE;
+        question->kept[question->waiting++] = 0x80;
+        question->kept[question->waiting++] = 0x80 | question->sign;
     }
-    question->sign = class == SIGN ? value : 0;
-    if (class == DIGIT || class == KEPT) {
-        add_byte(&question->hash, folded[value]);
-        question->written++;
-    }
+    question->sign = (byte)((question->sign & keeps_sign[value]) | signs[value]);
+    question->kept[question->waiting] = folded[value];
+    question->waiting += is_kept[value];
+    if (question->waiting > MOST_WAITING) hash_waiting(question);
 }
 
 /* Take one character outside ASCII, and return its bytes; 0 when only Python knows it. */
@@ -241,8 +257,9 @@ static int put_wide(Question *question, const byte *at, const byte *end) {
     unsigned code = (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
     if (code >= 0x4E00 && code <= 0x9FEF) {
         question->sign = 0;
-        add(&question->hash, at, at + 3);
-        question->written += 3;
+        memcpy(question->kept + question->waiting, at, 3);
+        question->waiting += 3;
+        if (question->waiting > MOST_WAITING) hash_waiting(question);
     } else if (code >= 0xFF01 && code <= 0xFF5E) {
         put(question, (byte)(code - 0xFF01 + '!'));
     } else if (code == 0x2014 || code == 0x2018 || code == 0x2019 || code == 0x201C || code == 0x201D ||
@@ -254,13 +271,30 @@ static int put_wide(Question *question, const byte *at, const byte *end) {
     return 3;
 }
 
+/* Take bytes as `put` does, up to one that is odd or may begin a number behind a sign. */
+static void put_many(Question *question, Piece *text) {
+    const byte *at = text->at, *end = text->end;
+    size_t room = MOST_WAITING - question->waiting;
+    if ((size_t)(end - at) > room) end = at + room;
+    byte *out = question->kept + question->waiting, sign = question->sign;
+    for (; at < end; at++) {
+        byte value = *at;
+        if (classes[value] == ODD || (sign && classes[value] == DIGIT)) break;
+        sign = (byte)((sign & keeps_sign[value]) | signs[value]);
+        *out = folded[value];
+        out += is_kept[value];
+    }
+    question->waiting = (size_t)(out - question->kept);
+    question->sign = sign;
+    text->at = at;
+}
+
 static int put_text(Question *question, Piece text) {
     while (text.at < text.end) {
+        put_many(question, &text);
+        if (text.at == text.end) break;
         byte value = *text.at;
-        byte class = classes[value];
-        if (class == WHITE) {
-            text.at++;
-        } else if (class != ODD) {
+        if (classes[value] != ODD) {
             put(question, value);
             text.at++;
         } else if (value & 0x80) {
@@ -360,10 +394,14 @@ static int describe(Piece line, Record *record) {
     if (line.at != line.end || !read_origin(origin, record)) return 0;
     record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
     if (!read_thought(output, &record->flags)) return 0;
-    Question question = {.written = 0, .sign = 0};
+    Question question;
+    question.written = question.waiting = 0;
+    question.sign = 0;
     begin(&question.hash);
     /* The line end between the two is white space. */
-    if (!put_text(&question, instruction) || !put_text(&question, input) || !question.written) return 0;
+    if (!put_text(&question, instruction) || !put_text(&question, input)) return 0;
+    hash_waiting(&question);
+    if (!question.written) return 0;
     finish(&question.hash, record->question);
     memcpy(record->asked, record->question, sizeof record->asked);
     if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) {
