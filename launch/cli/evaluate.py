@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import cli_option, dry_run_option, find_cli, name_option, no_check_option
 from launch.cli.show import print_comparisons, show_prediction
 from prep.cli.options import FOLDER, json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("words", metavar="[CONFIG]... [KEY=VALUE]...", nargs=-1)
+@click.argument(
+    "words", metavar="[CONFIG]... [KEY=VALUE]...", nargs=-1, shell_complete=complete_pairs(or_file=True)
+)
 @click.option("--eval-dataset", help="The registered dataset of held-out rows; several with commas between.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
 @click.option(
@@ -42,7 +45,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Requests to an endpoint at a time.",
 )
-@click.option("--plain", is_flag=True, help="Let LLaMA-Factory ask row after row, and keep no answers by row.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    envvar="LFC_PLAIN_EVAL",
+    show_envvar=True,
+    help="Let LLaMA-Factory ask in the rows' order, and keep no answers by row.",
+)
 @click.option(
     "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
 )
@@ -183,10 +192,10 @@ def compare(
     if not as_json:
         print_comparisons(found, folder)
     elif list(found) == [""]:
-        print_result({"run": folder.as_posix(), **found[""].as_dict()}, [], as_json=True, title="")
+        print_json({"run": folder.as_posix(), **found[""].as_dict()})
     else:
         modes = {mode: comparison.as_dict() for mode, comparison in found.items()}
-        print_result({"run": folder.as_posix(), "modes": modes}, [], as_json=True, title="")
+        print_json({"run": folder.as_posix(), "modes": modes})
 
 
 def show_note(mode: str, note: str) -> None:
@@ -253,21 +262,24 @@ def ask_tasks(
             echo(build_harness_command(lm_eval, path, os.environ).format())
         return
     scores = run_tasks(lm_eval, entrants, folder, show_prediction)
-    print_result(
-        {
-            "run": folder.as_posix(),
-            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
-        },
-        [
-            ("", "", *scores),
-            *(
-                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
-                for row in zip(*scores.values(), strict=True)
-            ),
-        ],
-        as_json=as_json,
-        title=f"lm-evaluation-harness, value ± standard error ({folder})",
-    )
+    if as_json:
+        print_json(
+            {
+                "run": folder.as_posix(),
+                "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+            }
+        )
+    else:
+        print_table(
+            [
+                ("", "", *scores),
+                *(
+                    (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                    for row in zip(*scores.values(), strict=True)
+                ),
+            ],
+            title=f"lm-evaluation-harness, value ± standard error ({folder})",
+        )
 
 
 def format_task_score(value: float, error: float | None) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.runs.backends.job import JobState
 from launch.runs.batch_plan import list_live_batches
 from launch.runs.figures import is_inside, normalise
-from launch.runs.folder import RUNS, Run, RunState, list_runs
+from launch.runs.folder import RUNS, Run, RunState, find_job_state, list_runs
 from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
 from prep.storage.locks import is_locked, lock_file, try_lock, working_folder
@@ -44,7 +45,7 @@ def list_claims(root: Path = RUNS, *, ignored: Path | None = None) -> list[Claim
     for plan in list_live_batches(root):
         if plan.folder != ignored:
             folders = tuple(folder for run in plan.runs for folder in _list_folders(run.values))
-            claims.append(Claim(plan.folder.name, folders, tuple(slot for slot in plan.slots if slot != "cpu")))
+            claims.append(Claim(plan.folder.name, folders, plan.gpus))
     return claims
 
 
@@ -138,5 +139,7 @@ def _list_folders(values: Mapping[str, Any]) -> tuple[Path, ...]:
 
 def _is_live(run: Run) -> bool:
     if run.state is RunState.QUEUED:
-        return is_another_process(run.plan.get("launcher"))
+        # A cluster may begin a run whose launcher has ended long ago.
+        is_handed_on = find_job_state(run.folder) is not JobState.GONE
+        return is_handed_on or is_another_process(run.plan.get("launcher"))
     return run.state is RunState.RUNNING

@@ -15,11 +15,11 @@ from launch.configs.rules.rows import (
     read_manifests,
     reads_datasets,
 )
+from prep.choices import ThinkPolicy
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
 from prep.registry.dataset_info import find_dataset_file
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import describe_os_error
 
