@@ -17,6 +17,7 @@ from launch.cli.options import (
     refuse_faults,
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
+from launch.cli.track import add_tracking, list_tracking_variables
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
@@ -103,6 +104,7 @@ def train(
         config = resume_from(config, output_dir)
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
+    config = add_tracking(config, cli, folder.name)
     if resume or fresh:
         folder = next_attempt_folder(folder)
     refuse_taken_run(folder)
@@ -112,7 +114,8 @@ def train(
         refuse_faults(ctx, config_path, config, env)
     refuse_taken(config, taken, share_gpus=no_check)
     if dry_run:
-        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
+        shown = (*pairs, *list_changes(pairs, config_path, config))
+        print_dry_run(cli, "train", config_path, shown, config, env | list_tracking_variables())
         return
     with stop_signals_raise():
         with starting():

@@ -20,6 +20,7 @@ from launch.runs.figures import find_own_log, find_owner, read_own_log
 from launch.runs.folder import RUNS, Run, RunState, describe_broken, list_runs
 from launch.runs.logs import read_tail
 from launch.runs.progress import is_finite, parse_trainer_log
+from launch.runs.tracking import format_tracking
 from prep.errors import InputError, UserError
 from prep.secrets import mask_text
 
@@ -95,6 +96,11 @@ class RunSummary:
         """The training loss logged last."""
         return self.losses[-1][1] if self.losses else None
 
+    @property
+    def tracking(self) -> list[str]:
+        """Where SwanLab or W&B shows it: tool, id and link."""
+        return format_tracking(self.run.result.get("tracking"))
+
     def as_dict(self) -> dict[str, Any]:
         """Return what `lfc launch runs --json` shows of it."""
         return {
@@ -110,6 +116,7 @@ class RunSummary:
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
             "flags": list(self.flags),
+            "tracking": list(self.tracking),
             "output_dir": self.run.values.get("output_dir"),
         }
 
