@@ -24,6 +24,7 @@ from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
 from launch.runs.run import build_command, prepare_llamafactory, stop_run
+from launch.runs.tokens import use_tokens
 from prep.errors import ChildFailedError, StoppedError, UserError
 from prep.storage.atomic import write_text
 from prep.storage.locks import is_locked, lock_file
@@ -276,6 +277,9 @@ def prepare_attempt(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> Ru
     number = len(run.attempts) + 1
     header = f"{run.planned.name} of {plan.folder.as_posix()}, attempt {number}"
     config = RunConfig(values, format_config(values, header=header))
+    if plan.tokenize:
+        # The first run that wants them makes them, before it takes anything.
+        config, _ = use_tokens(config)
     place = _attempt_folder(plan, run.planned, number)
     with starting():
         return prepare_llamafactory(cli, "train", config, place, run_environment(plan, slot), slot)

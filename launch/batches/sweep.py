@@ -27,6 +27,7 @@ _EXAMPLES = {
     "zip": "zip: {lora_rank: [8, 16], lora_alpha: [16, 32]}",
     "runs": "runs: {slow: {learning_rate: 1.0e-5}}",
     "boost": "boost: true",
+    "tokenize": "tokenize: false",
 }
 
 
@@ -34,7 +35,8 @@ def read_sweep(paths: Sequence[Path], batch: str) -> dict[str, dict[str, Any]]:
     """Return {run name: config values} of one sweep file, or of several configs.
 
     Shape of a sweep: `config` is the YAML that all share; `set` changes it for all; `grid` makes every
-    combination of its lists, `zip` pairs its lists by position, `runs` names single ones; `boost: true` boosts all.
+    combination of its lists, `zip` pairs its lists by position, `runs` names single ones; `boost: true` boosts all,
+    `tokenize: false` lets each run make its tokens.
     Each run without an `output_dir` of its own gets one beside the shared one.
     Raises: ConfigError when the file is not of this shape, two runs are one, or share a name or an output folder.
     """
@@ -55,6 +57,12 @@ def wants_boost(paths: Sequence[Path]) -> bool:
     """Whether a sweep file asks that its runs are boosted; the file was read by `read_sweep` before."""
     values = load_document(paths[0]).values
     return len(paths) == 1 and "config" in values and values.get("boost") is True
+
+
+def wants_tokens(paths: Sequence[Path]) -> bool:
+    """Whether the runs' tokens are made once: unless a sweep file says `tokenize: false`."""
+    values = load_document(paths[0]).values
+    return len(paths) != 1 or "config" not in values or values.get("tokenize") is not False
 
 
 def _read_configs(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:

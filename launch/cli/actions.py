@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     cli_option,
     dry_run_option,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @no_check_option
 @dry_run_option
@@ -67,7 +68,7 @@ def predict(
 
 @click.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @name_option
 @no_check_option
 @dry_run_option
@@ -105,7 +106,7 @@ def export(
 
 @click.command("chat")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @no_check_option
 @dry_run_option
 @cli_option
@@ -129,7 +130,7 @@ def chat(
 
 @click.command("api")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the API to the network.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Where it listens.")
 @no_check_option

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_batch
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -21,6 +23,7 @@ from launch.cli.options import (
     refuse_faults,
 )
 from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
+from launch.cli.tokens import tell_tokens, tokenize_option
 from launch.cli.track import add_tracking_values
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
@@ -62,7 +65,10 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 )
 @boost_option
 @placement_options
-@click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
+@tokenize_option
+@click.option(
+    "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
+)
 @no_check_option
 @dry_run_option
 @cli_option
@@ -76,6 +82,7 @@ def batch(
     slots_at_a_time: int | None,
     max_attempts: int,
     boost: bool,
+    tokenize: bool,
     backend: str,
     gpus_each: int | None,
     cpus_each: int | None,
@@ -117,10 +124,10 @@ def batch(
       lfc launch batch sweep.yaml --backend ray --address 10.0.0.1:6379 --gpus-each 1
       lfc launch batch --continue overnight
     """
-    from launch.batches.batch import refuse_taken
+    from launch.batches.batch import read_queue, refuse_taken
     from launch.batches.retry import refuse_to_guess
-    from launch.batches.sweep import read_sweep, wants_boost
-    from launch.runs.batch_plan import draft_batch, plan_batch, refuse_taken_name
+    from launch.batches.sweep import read_sweep, wants_boost, wants_tokens
+    from launch.runs.batch_plan import draft_batch, refuse_taken_name, write_plan
     from launch.runs.claims import starting
 
     if bool(go_on) == bool(paths):
@@ -141,6 +148,7 @@ def batch(
         configs = read_sweep(paths, name)
         boost = boost or wants_boost(paths)
         configs = add_tracking_values(configs, cli)
+        tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
         if placement.is_cluster:
@@ -151,10 +159,12 @@ def batch(
             refuse_batch_faults(ctx, configs, placement)
         with contextlib.nullcontext() if dry_run else starting():
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
+            plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
             refuse_taken(plan, share_gpus=no_check)
             if not dry_run:
-                plan = plan_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
+                write_plan(plan)
+    tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return

@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from launch.choices import OTHER_SCHEMAS, JudgedFor, Kind
+from launch.cli.completion import complete_pairs, complete_preset, complete_preset_or_file
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
-from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
 from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
@@ -16,7 +18,6 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.configs.config import Check
-    from launch.configs.schema import Kind
 
 
 @click.group("config")
@@ -54,7 +55,7 @@ def config_ls(as_json: bool) -> None:
 
 
 @config.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_preset)
 @json_option
 def config_show(name: str, as_json: bool) -> None:
     """Print a shipped preset as it stands.
@@ -73,8 +74,8 @@ def config_show(name: str, as_json: bool) -> None:
 
 
 @config.command("new")
-@click.argument("preset_name", metavar="PRESET")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("preset_name", metavar="PRESET", shell_complete=complete_preset)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
 @version_option
@@ -137,15 +138,15 @@ def refuse_recipe(name: str) -> None:
 @click.option(
     "--for",
     "target",
-    type=click.Choice(["here", "gpu", "cpu", "any"]),
-    default="here",
+    type=choice_of(JudgedFor),
+    default=JudgedFor.HERE.value,
     show_default=True,
     help="The machine to judge for: this one, one with a single bf16 GPU, one without, or leave devices out.",
 )
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer"]),
+    type=click.Choice(get_args(Kind)),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
 @click.option(
@@ -190,14 +191,13 @@ def print_check(path: Path, check: "Check", target: str) -> None:
     errors = sum(finding.is_error for finding in check.findings)
     warnings = len(check.findings) - errors
     print_findings(check.findings)
-    where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
     verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
-    echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+    echo(f"{path}: {verdict} ({check.kind} config, judged for {JudgedFor(target).machine})")
 
 
 @config.command("diff")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_preset_or_file)
+@click.argument("second", metavar="B", shell_complete=complete_preset_or_file)
 @json_option
 def config_diff(first: str, second: str, as_json: bool) -> None:
     """Show the keys on which two configs differ: presets by name, or files.
@@ -229,7 +229,7 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
 
 @config.command("import")
 @click.argument("saved", metavar="SAVED.yaml", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The training YAML to write.")
 @click.option("--keep-secrets", is_flag=True, help="Write API keys and tokens too, in clear text.")
 @force_option
@@ -268,7 +268,7 @@ def config_import(
 
 @config.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The file to write in llamaboard_config/.")
 @force_option
 @json_option
@@ -300,7 +300,7 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer", "recipe", "sweep", "dataset_info"]),
+    type=click.Choice([*get_args(Kind), *OTHER_SCHEMAS]),
     default="train",
     show_default=True,
     help="Which one is printed: of a YAML that trains or infers, a recipe, a sweep, or dataset_info.json.",

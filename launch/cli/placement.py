@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.choices import BackendName
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _NAMES = {"gpus": "gpus-each", "cpus": "cpus-each"}
 _OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(["local", "slurm", "ray"]),
-        default="local",
+        type=click.Choice(list(BackendName)),
+        default=BackendName.LOCAL,
         show_default=True,
         help="Where the runs go: this machine, or a Slurm or Ray cluster that shares this folder.",
     ),

@@ -8,6 +8,7 @@ import click
 
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
+from prep.cli.completion import complete_dataset, complete_template
 from prep.cli.options import FOLDER, INPUT_FILE, json_option
 from prep.cli.output import echo, print_json, print_table
 
@@ -22,8 +23,16 @@ _SHOWN_ROWS = 20
 @click.command("prove")
 @click.argument("model")
 @click.option("--config", "config_path", type=INPUT_FILE, help="A training YAML: its template, keys and datasets.")
-@click.option("--template", help="LLaMA-Factory's template; that of the model if not given.")
-@click.option("--dataset", "datasets", multiple=True, help="Compare these registered rows, too. May be repeated.")
+@click.option(
+    "--template", help="LLaMA-Factory's template; that of the model if not given.", shell_complete=complete_template
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="Compare these registered rows, too. May be repeated.",
+    shell_complete=complete_dataset,
+)
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
 @click.option("--rows", "most_rows", type=click.IntRange(1), default=200, show_default=True, help="Rows of each.")
 @version_option

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_recipe_or_file, complete_step
 from launch.cli.options import cli_option, dry_run_option, fresh_option
 from launch.cli.root import lfc
 from launch.cli.show import print_comparison, show_status
@@ -89,11 +90,19 @@ def quickstart(
 
 
 @click.command("run")
-@click.argument("recipe_name", metavar="RECIPE")
+@click.argument("recipe_name", metavar="RECIPE", shell_complete=complete_recipe_or_file)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")
-@click.option("--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.")
-@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again; not with --only.")
+@click.option(
+    "--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.", shell_complete=complete_step
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="STEP",
+    help="Do this step and all after it again; not with --only.",
+    shell_complete=complete_step,
+)
 @fresh_option
 @dry_run_option
 @cli_option
@@ -153,7 +162,7 @@ def run_steps(ctx: click.Context, plan: Plan, folder: Path, *, fresh: bool, give
     from launch.machine.command import CLI_VARIABLE
     from launch.recipes.preflight import check_plan
     from launch.recipes.steps_folder import open_folder
-    from launch.results.evaluate import read_comparison
+    from launch.results.comparison import read_comparison
 
     # Resolved before the folder changes: every step's command then finds the same program.
     cli = check_plan(plan.recipe, plan.chosen, folder, given_cli)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_run, complete_run_or_batch
 from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_json, print_table
@@ -79,8 +80,8 @@ def format_loss(loss: float | None) -> str:
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_run)
+@click.argument("second", metavar="B", shell_complete=complete_run)
 @json_option
 def compare(first: str, second: str, as_json: bool) -> None:
     """Compare two runs: losses and scores side by side, and the config keys on which they differ.
@@ -137,7 +138,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
 
 
 @click.command("report")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_run_or_batch)
 @click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option
 def report(name: str, output: Path | None, as_json: bool) -> None:

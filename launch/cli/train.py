@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -17,6 +18,7 @@ from launch.cli.options import (
     refuse_faults,
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
+from launch.cli.tokens import make_once, tell_tokens, tokenize_option
 from launch.cli.track import add_tracking, list_tracking_variables
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
@@ -31,11 +33,12 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
 @boost_option
+@tokenize_option
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
 @click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
 @click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
@@ -56,6 +59,7 @@ def train(
     resume: bool,
     fresh: bool,
     boost: bool,
+    tokenize: bool,
     detach: bool,
     no_check: bool,
     dry_run: bool,
@@ -114,10 +118,12 @@ def train(
         refuse_faults(ctx, config_path, config, env)
     refuse_taken(config, taken, share_gpus=no_check)
     if dry_run:
+        tell_tokens([config.values], wanted=tokenize, machines=nnodes)
         shown = (*pairs, *list_changes(pairs, config_path, config))
         print_dry_run(cli, "train", config_path, shown, config, env | list_tracking_variables())
         return
     with stop_signals_raise():
+        config = make_once(config, wanted=tokenize, machines=nnodes)
         with starting():
             refuse_taken(config, taken, share_gpus=no_check)
             if fresh and config.values.get("output_dir"):

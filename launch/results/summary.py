@@ -11,8 +11,9 @@ from launch.configs.config import diff_values
 from launch.configs.presets import Preset, list_presets
 from launch.configs.private import read_known_secrets
 from launch.configs.rules import read_dataset_manifest, split_names
+from launch.configs.tracking import format_tracking
 from launch.llamaboard.fields import SAVES
-from launch.results.evaluate import COMPARISON_FILE, Comparison, Side, read_comparison
+from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
 from launch.results.webui_runs import list_webui_runs
 from launch.runs.causes import Cause, find_cause, find_telling_lines
@@ -20,7 +21,6 @@ from launch.runs.figures import find_own_log, find_owner, read_own_log
 from launch.runs.folder import RUNS, Run, RunState, describe_broken, list_runs
 from launch.runs.logs import read_tail
 from launch.runs.progress import is_finite, parse_trainer_log
-from launch.runs.tracking import format_tracking
 from prep.errors import InputError, UserError
 from prep.secrets import mask_text
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.configs.private import open_private_log
+from launch.configs.tracking import find_tracking
 from launch.llamaboard.files import write_run_settings
 from launch.machine.command import Command
 from launch.runs.causes import Cause, is_disk_full, judge_end
@@ -22,7 +23,6 @@ from launch.runs.identity import identify_process
 from launch.runs.logs import iter_blocks, read_tail
 from launch.runs.process import Child, run_child
 from launch.runs.record import find_boost_flags, find_flags
-from launch.runs.tracking import find_tracking
 from prep.errors import OutputError, StoppedError, UserError
 from prep.storage.atomic import write_json, write_text
 from prep.storage.locks import try_lock

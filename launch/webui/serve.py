@@ -19,13 +19,6 @@ from launch.webui.start import LOG, STATUS, Plan
 from prep.errors import ChildFailedError, StackError
 from prep.secrets import list_secrets, mask_text
 
-LOAD_BUTTONS = {
-    "en": "Load arguments",
-    "zh": "载入训练参数",
-    "ru": "Загрузить аргументы",
-    "ko": "Argument 불러오기",
-    "ja": "引数を読み込む",
-}
 _START_S = 600.0
 # A training that is asked to stop finishes its step and writes its adapter first.
 _SAVE_S = 1800.0

@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from launch.choices import Language
 from launch.llamaboard.convert import SECRET_VARIABLES, describe_filled, drop_secrets, import_settings
 from launch.llamaboard.fields import CACHE_DIR, CONFIG_DIR, LANGUAGE, MODEL_PATH
 from launch.llamaboard.files import (
@@ -37,7 +38,6 @@ from prep.errors import ConfigError
 from prep.quality.findings import format_finding
 from prep.storage.paths import find_free_path
 
-LANGUAGES = ("en", "zh", "ru", "ko", "ja")
 LOG = CACHE_DIR / "lfc_webui.log"
 STATUS = CACHE_DIR / "lfc_webui.json"
 
@@ -149,7 +149,7 @@ def choose_language(given: str | None, known: str | None, environ: Mapping[str, 
     """Return the page's language: the one given, else the one used before, else the locale's, else English."""
     import locale
 
-    if given or known in LANGUAGES:
+    if given or known in tuple(Language):
         return given or str(known)
     spoken = next((environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environ.get(name)), "")
     spoken = spoken or locale.getlocale()[0] or ""
@@ -157,7 +157,7 @@ def choose_language(given: str | None, known: str | None, environ: Mapping[str, 
     names = {"chinese": "zh", "russian": "ru", "korean": "ko", "japanese": "ja"}
     word = spoken.lower().partition("_")[0].partition(".")[0].partition(" ")[0]
     language = names.get(word, word)
-    return language if language in LANGUAGES else "en"
+    return language if language in tuple(Language) else "en"
 
 
 def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[str, Any], dict[str, str]]:

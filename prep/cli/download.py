@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prep.cli.completion import complete_public_set
 from prep.cli.options import FOLDER, json_option
 from prep.cli.output import open_console, print_json, print_table
 from prep.terminal import neutralise_line
@@ -25,7 +26,7 @@ _DOWNLOAD_STATES = {
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_public_set)
 @click.option("--model", "is_model", is_flag=True, help="The names are models, not datasets.")
 @click.option(
     "--to", "folder", type=FOLDER, help="Each repository becomes a folder in it.  [default: data/raw, or models]"

@@ -4,15 +4,22 @@ from pathlib import Path
 
 import click
 
+from prep.cli.completion import complete_dataset_or_file, complete_lint_rule
 from prep.cli.options import dataset_dir_option, json_option, moved_option
 from prep.cli.output import echo, print_findings, print_json, print_table, show_progress
 from prep.wording import count_of
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
-@click.option("--ignore", multiple=True, metavar="RULE", help="Leave out findings of this rule; repeatable.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="RULE",
+    shell_complete=complete_lint_rule,
+    help="Leave out findings of this rule; repeatable.",
+)
 @click.option("--show", "most_shown", default=50, show_default=True, help="Findings to print; all are counted.")
 @moved_option("--fix", to="lfc prep repair FILE -o NEW", is_flag=True)
 @moved_option("-o", "--output", to="lfc prep repair FILE -o NEW")

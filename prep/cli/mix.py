@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from prep.choices import ShareOf
 from prep.cli.options import (
     OUTPUT_FILE,
+    choice_of,
     decontaminate_option,
     dedup_option,
     force_option,
@@ -23,8 +25,8 @@ from prep.wording import count_of
 @click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
 @click.option(
     "--by",
-    type=click.Choice(["rows", "characters", "tokens"]),
-    default="rows",
+    type=choice_of(ShareOf),
+    default=ShareOf.ROWS.value,
     show_default=True,
     help="What the shares are of.",
 )

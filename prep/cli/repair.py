@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from prep.cli.options import INPUT_FILE, OUTPUT_FILE, force_option, json_option
+from prep.choices import ThinkPolicy
+from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
 from prep.cli.output import print_json, print_table, show_progress
 
 
@@ -13,7 +14,7 @@ from prep.cli.output import print_json, print_table, show_progress
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The JSONL to write.")
 @click.option(
     "--think-policy",
-    type=click.Choice(["tagged", "masked", "strip"]),
+    type=choice_of(ThinkPolicy),
     help="How to write thoughts; the manifest's policy, or tagged, if not given.",
 )
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be beyond repair.")
@@ -32,7 +33,6 @@ def repair(
       lfc prep repair spoiled.jsonl -o data/medical.jsonl
     """
     from prep.quality.repair import RepairOptions, repair_file
-    from prep.rows.thinking import ThinkPolicy
 
     policy = ThinkPolicy(think_policy) if think_policy else None
     with show_progress("repairing", "rows") as on_rows:

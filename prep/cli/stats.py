@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.options import INPUT_FILE, OUTPUT_FILE, dataset_dir_option, force_option, json_option
+from prep.choices import Thinking
+from prep.cli.completion import complete_dataset_or_file, complete_template
+from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, dataset_dir_option, force_option, json_option
 from prep.cli.output import echo, print_json, print_table, show_progress
 from prep.wording import count_of
 
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="FILE|NAME")
+@click.argument("target", metavar="FILE|NAME", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.")
+@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.", shell_complete=complete_template)
 @click.option(
     "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
 )
 @click.option(
     "--enable-thinking",
-    type=click.Choice(["true", "false", "null"]),
+    type=choice_of(Thinking),
     help="As in the YAML; what the file's think policy needs if not given.",
 )
 @click.option("--mask-history", is_flag=True, help="As in the YAML: train on the last answer alone.")
@@ -69,15 +71,13 @@ def stats(
 
     template = template or DEFAULT_TEMPLATE
     dataset = find_dataset(target, dataset_dir)
-    thinks = {
-        "true": True,
-        "false": False,
-        "null": None,
-        None: dataset.policy.enable_thinking if dataset.policy else True,
-    }
+    if enable_thinking is not None:
+        thinks = Thinking(enable_thinking).value_in_yaml
+    else:
+        thinks = dataset.policy.enable_thinking if dataset.policy else True
     options = StatsOptions(
         model=model,
-        template=TemplateOptions(template, thinks[enable_thinking], mask_history, version=version),
+        template=TemplateOptions(template, thinks, mask_history, version=version),
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
@@ -88,7 +88,7 @@ def stats(
     with show_progress("measuring", "rows") as on_rows:
         result = collect_stats(dataset, options, on_rows)
     measure = (
-        f"tokens under template {template}, enable_thinking {json.dumps(thinks[enable_thinking])}, "
+        f"tokens under template {template}, enable_thinking {json.dumps(thinks)}, "
         f"mask_history {json.dumps(mask_history)}"
         if model
         else "characters, because no --model was given: tokens differ"

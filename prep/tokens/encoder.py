@@ -124,6 +124,13 @@ class RowEncoder:
         """The id that stands after a row's last turn, whatever the cutoff; None where the template has none."""
         return self._encode(Special.EOS)[0] if self._template.efficient_eos else None
 
+    @property
+    def pad_token(self) -> int:
+        """The id that fills a packed sequence: the end of a text where the tokenizer has none for it."""
+        text = find_special_token(self._path, "pad_token")
+        found: int | None = None if text is None else self._tokenizer.token_to_id(text)
+        return self._encode(Special.EOS)[0] if found is None else found
+
     def encode_turns(self, conversation: Conversation) -> list[EncodedTurn]:
         """Return the ids of each turn, before any truncation."""
         turns = []
@@ -162,16 +169,26 @@ class RowEncoder:
         return pack_ids(self._encode(part))
 
     def measure_rows(self, conversations: Iterable[Conversation]) -> Iterator[list[TurnLengths]]:
-        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once."""
+        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once.
+
+        Of two answers the longer one counts: by it LLaMA-Factory cuts both.
+        """
         rows = iter(conversations)
-        while batch := [plan_turns(conversation, self.options) for conversation in islice(rows, _BATCH_ROWS)]:
+        while batch := [self._plan_answers(conversation) for conversation in islice(rows, _BATCH_ROWS)]:
             parts = set[Part]()
-            for plans in batch:
-                for plan in plans:
-                    parts.update(plan.source, plan.target)
+            for answers in batch:
+                for plans in answers:
+                    for plan in plans:
+                        parts.update(plan.source, plan.target)
             measured = self._measure_parts(parts)
-            for plans in batch:
-                yield [self._measure_turn(plan, measured) for plan in plans]
+            for answers in batch:
+                lengths = [[self._measure_turn(plan, measured) for plan in plans] for plans in answers]
+                longest = max(lengths, key=lambda turns: turns[-1].target)
+                # One prompt for both, that of the preferred answer.
+                yield [*lengths[0][:-1], longest[-1]._replace(source=lengths[0][-1].source)]
+
+    def _plan_answers(self, conversation: Conversation) -> list[list[PlannedTurn]]:
+        return [plan_turns(answered, self.options) for answered in conversation.answered.values()]
 
     def _measure_parts(self, parts: Iterable[Part]) -> dict[Part, TextLength]:
         measured: dict[Part, TextLength] = {}

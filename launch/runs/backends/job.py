@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from launch.choices import BackendName
 from prep.errors import ConfigError
 
-LOCAL = "local"
-SLURM = "slurm"
-RAY = "ray"
-BACKENDS = (LOCAL, SLURM, RAY)
+LOCAL, SLURM, RAY = BACKENDS = tuple(map(str, BackendName))
 # The option of a placement that says how many of its runs there are at a time.
 LIMIT = "slots"
 # What a run's result says when its job came near its time limit: Slurm then sends SIGUSR2.
