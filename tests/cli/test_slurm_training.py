@@ -47,9 +47,10 @@ def start(slurm: Slurm, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
-def wait_until(is_so: Callable[[], bool], slurm: Slurm) -> None:
+def wait_until(is_so: Callable[[], bool], launcher: subprocess.Popen[str], slurm: Slurm) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_so():
+        assert launcher.poll() is None, launcher.communicate()[1]
         assert time.monotonic() < deadline, slurm.read_logs()
         time.sleep(0.2)
 
@@ -88,7 +89,7 @@ def test_four_trainings_end_on_slurm_as_on_this_machine(
             slurm, *configs["slurm"], "--name", "slurm", "--backend", "slurm", "--slots", "2", "--no-check"
         )
         held = tmp_path / "saves" / "slurm" / "preempted"
-        wait_until((held / "checkpoint-20" / "trainer_state.json").exists, slurm)
+        wait_until((held / "checkpoint-20" / "trainer_state.json").exists, launcher, slurm)
         launcher.kill()
         launcher.communicate()
         subprocess.run(["srun", "-p", "urgent", "-n", "4", "true"], env=slurm.env(), check=True, timeout=WAIT_S)
