@@ -79,6 +79,10 @@ HEAVY = {
     "jsonschema",
     "ray",
     "rich",
+    "submitit",
+    "swanlab",
+    "wandb",
+    "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
 LENT = {("prep/hub/huggingface_session.py", "httpx")}
