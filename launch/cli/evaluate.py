@@ -1,6 +1,5 @@
 """`lfc launch eval`."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +61,7 @@ def evaluate(
     from launch.configs.actions import refuse_other_purpose
     from launch.configs.config import parse_overrides, read_config
     from launch.results.evaluate import list_trained
+    from launch.runs.claims import share_gpus
     from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
 
@@ -77,8 +77,10 @@ def evaluate(
     trained = list_trained(configs, adapters)
     own = f"{paths[0].stem}-{'tasks' if tasks else 'eval'}"
     folder = RUNS / (check_name(name, "run name") if name else make_name(own))
+    env = share_gpus(no_check)
     if tasks:
-        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
+        plan = plan_tasks(configs, trained, tasks.split(","), folder, overrides)
+        ask_tasks(plan, folder, env, as_json=as_json, dry_run=dry_run)
         return
     from launch.machine.command import find_llamafactory_cli
     from launch.results.evaluate import evaluate as evaluate_rows
@@ -89,9 +91,11 @@ def evaluate(
         refuse_entrants(entrants)
     cli = find_llamafactory_cli(given_cli)
     if dry_run:
-        print_plan(cli, entrants, folder)
+        print_plan(cli, entrants, folder, env)
         return
-    result = evaluate_rows(cli, entrants, folder, show_prediction, lambda note: echo(f"Note: {note}", err=True))
+    result = evaluate_rows(
+        cli, entrants, folder, show_prediction, lambda note: echo(f"Note: {note}", err=True), env
+    )
     if as_json:
         print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
     else:
@@ -111,46 +115,53 @@ def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
         raise ConfigError(f"{', '.join(broken)} cannot answer as it stands; nothing was started")
 
 
-def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path) -> None:
+def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path, env: Mapping[str, str]) -> None:
     """Print each side's prediction config and command, and start nothing; raises OutputError as a run would."""
     from launch.configs.config import format_config
-    from launch.machine.command import build_llamafactory_command
     from launch.results.evaluate import is_finished
     from launch.results.taken_up import compare_sides
+    from launch.runs.run import check_start
 
     compare_sides(entrants, folder, is_finished=is_finished(folder))
     for entrant in entrants:
-        path = folder / entrant.name / "config.yaml"
-        echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
-        echo(build_llamafactory_command(cli, "train", path, entrant.config, os.environ).format())
+        place = folder / entrant.name
+        command = check_start(cli, "train", entrant.config, place, env)
+        echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
+        echo(command.format())
 
 
-def ask_tasks(
+def plan_tasks(
     configs: Mapping[str, Mapping[str, Any]],
     trained: Mapping[str, str],
     tasks: list[str],
     folder: Path,
     overrides: Mapping[str, Any],
-    *,
-    as_json: bool,
-    dry_run: bool,
+) -> "list[Entrant]":
+    """Return what lm-evaluation-harness is to ask; raises ConfigError when the sides share no base."""
+    from launch.results.evaluate import check_shared_base
+    from launch.results.lm_eval import plan_task_runs
+
+    check_shared_base(configs, overrides)
+    return plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+
+
+def ask_tasks(
+    entrants: "Sequence[Entrant]", folder: Path, env: Mapping[str, str], *, as_json: bool, dry_run: bool
 ) -> None:
     """Let lm-evaluation-harness ask base and adapters, and print what it found."""
     from launch.configs.config import format_config
-    from launch.machine.command import build_harness_command, find_lm_eval
-    from launch.results.evaluate import check_shared_base
-    from launch.results.lm_eval import plan_task_runs, run_tasks
+    from launch.machine.command import find_lm_eval
+    from launch.results.lm_eval import check_task_run, run_tasks
 
     lm_eval = find_lm_eval()
-    check_shared_base(configs, overrides)
-    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
     if dry_run:
         for entrant in entrants:
-            path = folder / entrant.name / "config.yaml"
-            echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
-            echo(build_harness_command(lm_eval, path, os.environ).format())
+            place = folder / entrant.name
+            command = check_task_run(lm_eval, entrant, place, env)
+            echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
+            echo(command.format())
         return
-    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction, env)
     print_result(
         {
             "run": folder.as_posix(),

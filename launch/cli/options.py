@@ -76,7 +76,9 @@ name_option = click.option(
 )
 
 
-no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
+no_check_option = click.option(
+    "--no-check", is_flag=True, help="Start even if the check finds faults, or another run has a GPU."
+)
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, check it, and start nothing.")

@@ -202,12 +202,14 @@ def evaluate(
     folder: Path,
     on_side: Callable[[str, Path], AbstractContextManager[Poll]],
     on_note: Callable[[str], None] = lambda note: None,
+    env: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Let each entrant answer the held-out rows, one after the other, and score all alike.
 
     What an evaluation that broke off has answered already, by the same model from the same rows under the same
     config, is taken; `on_note` hears that, and why something is answered again.
-    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
+    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll; `env` adds
+    variables to each run's.
     Raises: StackError, OutputError when `folder` holds another evaluation, ChildFailedError.
     """
     load_similarity()  # Missing packages are to be known before the hours of generation.
@@ -221,7 +223,7 @@ def evaluate(
         )
         note_side(folder, entrant.name, entrant.config)
         with on_side(entrant.name, run / "log.txt") as on_poll:
-            run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll)
+            run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll, env)
     return score_entrants(entrants, folder)
 
 
