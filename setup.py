@@ -42,8 +42,17 @@ INDEXER = Extension(
     optional=True,
 )
 
+PIECES = Extension(
+    "prep.tokens._pieces",
+    [str(Path("prep", "tokens", "_pieces.c"))],
+    define_macros=KERNEL.define_macros,
+    extra_compile_args=KERNEL.extra_compile_args,
+    py_limited_api=HAS_LIMITED_API,
+    optional=True,
+)
+
 setup(
-    ext_modules=[KERNEL, INDEXER],
+    ext_modules=[KERNEL, INDEXER, PIECES],
     cmdclass={"build_py": BuildWithConstraints},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

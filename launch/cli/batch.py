@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_batch
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -22,10 +23,11 @@ from launch.cli.options import (
 )
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
-from prep.cli.output import build_table, echo, open_console, print_result
+from prep.cli.output import build_table, echo, open_console, print_json, print_table
 from prep.errors import StoppedError
 from prep.names import make_name
 from prep.secrets import mask_values
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
@@ -59,7 +61,9 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
-@click.option("--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.")
+@click.option(
+    "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
+)
 @no_check_option
 @dry_run_option
 @cli_option
@@ -262,12 +266,10 @@ def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: boo
         name = f"{plan.folder.name}/{best.name}"
         rows = [*rows, ("", ""), ("lowest loss", f"{best.loss:.4f}, {name}")]
         rows += [("all of them", f"lfc launch report {plan.folder.name}")]
-    print_result(
-        {"batch": plan.folder.as_posix(), "runs": result, "best": best.name if best else None},
-        rows,
-        as_json=as_json,
-        title=f"{plan.folder}",
-    )
+    if as_json:
+        print_json({"batch": plan.folder.as_posix(), "runs": result, "best": best.name if best else None})
+    else:
+        print_table(rows, title=f"{plan.folder}")
 
 
 class BestRun(NamedTuple):
@@ -307,13 +309,16 @@ def print_plan(plan: "BatchPlan", cli: Path, *, as_json: bool) -> None:
         }
         for name, values, command in queue
     ]
-    print_result(
-        {
-            "batch": plan.folder.as_posix(),
-            "runs": {entry["run"]: entry["config"] for entry in commands},
-            "commands": {entry["run"]: entry["command"] for entry in commands},
-        },
-        [(str(entry["run"]), str(entry["output_dir"]), str(entry["command"])) for entry in commands],
-        as_json=as_json,
-        title=f"{plan.folder.name}, {len(plan.slots)} slots",
-    )
+    if as_json:
+        print_json(
+            {
+                "batch": plan.folder.as_posix(),
+                "runs": {entry["run"]: entry["config"] for entry in commands},
+                "commands": {entry["run"]: entry["command"] for entry in commands},
+            }
+        )
+    else:
+        print_table(
+            [(str(entry["run"]), str(entry["output_dir"]), str(entry["command"])) for entry in commands],
+            title=f"{plan.folder.name}, {count_of(len(plan.slots), 'slot')}",
+        )

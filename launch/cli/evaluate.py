@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import cli_option, dry_run_option, name_option, no_check_option
 from launch.cli.show import print_comparison, show_prediction
 from prep.cli.options import FOLDER, json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("words", metavar="CONFIG... [KEY=VALUE]...", nargs=-1, required=True)
+@click.argument(
+    "words",
+    metavar="CONFIG... [KEY=VALUE]...",
+    nargs=-1,
+    required=True,
+    shell_complete=complete_pairs(or_file=True),
+)
 @click.option("--eval-dataset", help="The registered dataset of held-out rows.")
 @click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
 @click.option(
@@ -97,7 +104,7 @@ def evaluate(
         cli, entrants, folder, show_prediction, lambda note: echo(f"Note: {note}", err=True), env
     )
     if as_json:
-        print_result({"run": folder.as_posix(), **result.as_dict()}, [], as_json=True, title="")
+        print_json({"run": folder.as_posix(), **result.as_dict()})
     else:
         print_comparison(result)
 
@@ -162,21 +169,24 @@ def ask_tasks(
             echo(command.format())
         return
     scores = run_tasks(lm_eval, entrants, folder, show_prediction, env)
-    print_result(
-        {
-            "run": folder.as_posix(),
-            "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
-        },
-        [
-            ("", "", *scores),
-            *(
-                (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
-                for row in zip(*scores.values(), strict=True)
-            ),
-        ],
-        as_json=as_json,
-        title=f"lm-evaluation-harness, value ± standard error ({folder})",
-    )
+    if as_json:
+        print_json(
+            {
+                "run": folder.as_posix(),
+                "sides": {side: [row._asdict() for row in rows] for side, rows in scores.items()},
+            }
+        )
+    else:
+        print_table(
+            [
+                ("", "", *scores),
+                *(
+                    (row[0].task, row[0].metric, *(format_task_score(score.value, score.error) for score in row))
+                    for row in zip(*scores.values(), strict=True)
+                ),
+            ],
+            title=f"lm-evaluation-harness, value ± standard error ({folder})",
+        )
 
 
 def format_task_score(value: float, error: float | None) -> str:

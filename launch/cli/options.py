@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_version
 from prep.cli.output import echo, print_findings
 from prep.errors import UserError
 from prep.llamafactory import BASE_VERSION, VERSION_VARIABLE, find_unknown_release, find_version_facts
@@ -58,6 +59,7 @@ def learn_version(release: str) -> None:
 
 version_option = click.option(
     "--llamafactory-version",
+    shell_complete=complete_version,
     metavar="VERSION",
     is_eager=True,
     expose_value=False,

@@ -1,6 +1,7 @@
 """The root `lfc` command, its two halves, and how a fault ends."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ LAUNCH_COMMANDS = {
     "tiny-model": CommandEntry("launch.cli.recipe:tiny_model", "Make a tiny model, to try things on a CPU."),
 }
 _INTERRUPTED = 130
+# What a shell sets when it asks what could follow.
+_COMPLETE = "_LFC_COMPLETE"
 
 
 class RootGroup(LazyGroup):
@@ -59,6 +62,10 @@ class RootGroup(LazyGroup):
         A wrong call is told by us: click would show its arguments as they stand.
         """
         try:
+            if _COMPLETE in os.environ:
+                from prep.cli.completion import install_completion
+
+                install_completion()
             check_surroundings(sys.argv[1:] if args is None else args)
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except UserError as error:

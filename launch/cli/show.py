@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.runs.folder import RUNS, Run, RunFolder
-from prep.cli.output import echo, open_console, print_result
+from prep.cli.output import echo, open_console, print_json, print_table
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def print_comparison(comparison: "Comparison") -> None:
         for figure in FIGURES
         if figure.name in comparison.sides[0].figures
     ]
-    print_result(
-        {},
+    print_table(
         [("", *heads, ""), *rows],
-        as_json=False,
         title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
     )
     echo(
@@ -125,16 +123,17 @@ def print_dry_run(
 def print_detached(run: RunFolder, *, as_json: bool) -> None:
     """Say how to get back to a run that goes on in the background."""
     name = run.path.relative_to(RUNS).as_posix()
-    print_result(
-        {"run": run.path.as_posix()},
-        [
-            ("watch", f"lfc launch attach {name}"),
-            ("log", f"lfc launch logs {name}"),
-            ("stop", f"lfc launch stop {name}"),
-        ],
-        as_json=as_json,
-        title=f"{run.path} runs in the background",
-    )
+    if as_json:
+        print_json({"run": run.path.as_posix()})
+    else:
+        print_table(
+            [
+                ("watch", f"lfc launch attach {name}"),
+                ("log", f"lfc launch logs {name}"),
+                ("stop", f"lfc launch stop {name}"),
+            ],
+            title=f"{run.path} runs in the background",
+        )
 
 
 def print_trained(run: Run, *, as_json: bool) -> None:
@@ -160,4 +159,7 @@ def print_trained(run: Run, *, as_json: bool) -> None:
         "last_loss": last,
         "flags": run.flags,
     }
-    print_result(result, rows, as_json=as_json, title=f"{run.path} {run.state.value}")
+    if as_json:
+        print_json(result)
+    else:
+        print_table(rows, title=f"{run.path} {run.state.value}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
@@ -84,15 +85,10 @@ def train(
     from launch.configs.config import read_run_config
     from launch.machine.command import Cluster
     from launch.machine.network import find_free_port
+    from launch.runs.backends.local import start_supervisor
     from launch.runs.claims import share_gpus, starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import (
-        check_start,
-        next_attempt_folder,
-        prepare_llamafactory,
-        refuse_taken_run,
-        start_supervisor,
-    )
+    from launch.runs.run import check_start, next_attempt_folder, prepare_llamafactory, refuse_taken_run
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")

@@ -3,11 +3,12 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from launch.configs.private import read_secrets, restore_secrets, split_secrets, write_secrets
+from launch.runs.backends.job import LOCAL, Placement, check_placement
 from launch.runs.folder import RUNS
 from launch.runs.identity import describe_process, is_another_process
 from prep.errors import InputError, OutputError, UserError
@@ -35,7 +36,7 @@ class BatchPlan:
     """What a batch is to do; `slots` are GPU numbers, or "cpu" for a share of the CPU.
 
     Runs that were stopped before `taken_up_at`, in seconds of the epoch, are taken up again. With `boost` each
-    run is boosted. `launcher` is the process that wrote the plan.
+    run is boosted. `launcher` is the process that wrote the plan. On a cluster the slots are the backend's name.
     """
 
     folder: Path
@@ -45,6 +46,12 @@ class BatchPlan:
     taken_up_at: float = 0.0
     boost: bool = False
     launcher: object = None
+    placement: Placement = field(default_factory=Placement)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs of this machine that it was given."""
+        return () if self.placement.is_cluster else tuple(slot for slot in self.slots if slot != "cpu")
 
     @property
     def stop_request(self) -> Path:
@@ -64,9 +71,10 @@ def plan_batch(
     max_attempts: int,
     *,
     boost: bool = False,
+    placement: Placement | None = None,
 ) -> BatchPlan:
     """Write a new batch's folder and plan; raises OutputError when something of that name stands there."""
-    plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
+    plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
     refuse_taken_name(plan.folder)
     with explain_os_error(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +87,8 @@ def plan_batch(
         "max_attempts": max_attempts,
         "boost": boost,
         "launcher": describe_process(os.getpid()),
+        "backend": plan.placement.backend,
+        "backend_options": dict(plan.placement.options),
     }
     write_json(path, content)
     return plan
@@ -91,11 +101,13 @@ def draft_batch(
     max_attempts: int,
     *,
     boost: bool = False,
+    placement: Placement | None = None,
 ) -> BatchPlan:
     """Return a new batch's plan, the largest run first, and write nothing."""
     runs = [PlannedRun(run, values, estimate_cost(values)) for run, values in configs.items()]
     runs.sort(key=lambda run: -run.cost)
-    return BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts, boost=boost)
+    plan = BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts, boost=boost)
+    return replace(plan, placement=placement) if placement else plan
 
 
 def refuse_taken_name(folder: Path) -> None:
@@ -136,7 +148,12 @@ def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
         content["max_attempts"],
         boost=content.get("boost", False),
         launcher=content.get("launcher"),
+        placement=_read_placement(content),
     )
+
+
+def _read_placement(content: Mapping[str, Any]) -> Placement:
+    return Placement(content.get("backend", LOCAL), content.get("backend_options") or {})
 
 
 def list_live_batches(root: Path = RUNS) -> list[BatchPlan]:
@@ -204,4 +221,17 @@ def _find_fault(content: object) -> str | None:
         return "`max_attempts` is no whole number from 1 on"
     if not isinstance(content.get("boost", False), bool):
         return "`boost` is neither true nor false"
+    return _find_placement_fault(content)
+
+
+def _find_placement_fault(content: Mapping[str, Any]) -> str | None:
+    options = content.get("backend_options") or {}
+    if not isinstance(content.get("backend", LOCAL), str) or not isinstance(options, dict):
+        return "`backend` is no text, or `backend_options` no mapping"
+    if not all(isinstance(value, str) for value in options.values()):
+        return "one of its `backend_options` is no text"
+    try:
+        check_placement(_read_placement(content))
+    except UserError as error:
+        return str(error)
     return None

@@ -10,9 +10,10 @@ from typing import Any
 from launch.machine.command import Command
 from launch.machine.gpus import Gpu, read_gpus
 from launch.machine.variables import is_enabled
+from launch.runs.backends.job import JobState
 from launch.runs.batch_plan import list_live_batches
 from launch.runs.figures import is_inside, normalise
-from launch.runs.folder import RUNS, Run, RunState, list_runs
+from launch.runs.folder import RUNS, Run, RunState, find_job_state, list_runs
 from launch.runs.gpu_use import VARIABLE, find_gpus, number_visible
 from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
@@ -50,7 +51,7 @@ def list_claims(root: Path = RUNS, *, ignored: Path | None = None) -> list[Claim
     for plan in list_live_batches(root):
         if plan.folder != ignored:
             folders = tuple(folder for run in plan.runs for folder in _list_folders(run.values))
-            claims.append(Claim(plan.folder.name, folders, tuple(slot for slot in plan.slots if slot != "cpu")))
+            claims.append(Claim(plan.folder.name, folders, plan.gpus))
     return claims
 
 
@@ -99,6 +100,11 @@ def rank_gpus(claims: Sequence[Claim]) -> tuple[Gpu, ...]:
 def find_command_gpus(action: str, values: Mapping[str, Any], command: Command) -> tuple[str, ...]:
     """Return the GPUs of this machine that a command works on, named or not."""
     return find_gpus(action, values, {**os.environ, **command.env}, read_gpus(env={}).gpus or ())
+
+
+def list_slot_gpus(slot: str) -> tuple[str, ...]:
+    """Return the GPU of this machine that is a batch's slot, none for a share of the processor, or on a cluster."""
+    return (slot,) if slot.isdecimal() else ()
 
 
 def refuse_shared_gpus(gpus: Sequence[str], claims: Sequence[Claim], env: Mapping[str, str]) -> None:
@@ -179,5 +185,7 @@ def _list_folders(values: Mapping[str, Any]) -> tuple[Path, ...]:
 
 def _is_live(run: Run) -> bool:
     if run.state is RunState.QUEUED:
-        return is_another_process(run.plan.get("launcher"))
+        # A cluster may begin a run whose launcher has ended long ago.
+        is_handed_on = find_job_state(run.folder) is not JobState.GONE
+        return is_handed_on or is_another_process(run.plan.get("launcher"))
     return run.state is RunState.RUNNING

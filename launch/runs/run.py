@@ -6,7 +6,6 @@ So a run goes on when the terminal that started it is closed or killed, and its 
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,28 +21,23 @@ from launch.machine.command import (
     is_boosted,
     record_environment,
 )
+from launch.runs.backends.backend import find_backend
+from launch.runs.backends.local import start_supervisor
 from launch.runs.causes import HINTS, Cause, find_cause
 from launch.runs.claims import (
     find_command_gpus,
     list_claims,
+    list_slot_gpus,
     rank_gpus,
     refuse_shared_gpus,
     refuse_taken_folders,
     starting,
 )
 from launch.runs.figures import seal_earlier
-from launch.runs.folder import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
-from launch.runs.identity import describe_process, is_our_group, is_same_process
-from launch.runs.logs import iter_blocks, read_last_lines, read_tail
-from launch.runs.process import (
-    GRACE_S,
-    POLL_S,
-    Poll,
-    describe_failure,
-    kill_group,
-    start_detached,
-    stop_signals_raise,
-)
+from launch.runs.folder import Run, RunFolder, RunState, is_alive, list_runs, read_run
+from launch.runs.identity import describe_process, is_same_process
+from launch.runs.logs import iter_blocks, read_last_lines
+from launch.runs.process import POLL_S, Poll, describe_failure, stop_signals_raise
 from launch.runs.record import read_dataset_manifests, read_versions
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.secrets import holds_secret, mask_text, mask_values
@@ -51,12 +45,8 @@ from prep.storage.atomic import write_json, write_text
 from prep.storage.os_errors import explain_os_error
 from prep.storage.paths import find_free_path
 
-_START_S = 60.0
-_GRACE_BEFORE_START_S = 5.0
 _JUST_MADE_S = 10.0
-_WORDS_BYTES = 4_096
 _BLOCK_CHARACTERS = 1 << 20
-_PROGRAM = Path(__file__).with_name("start_supervisor.py")
 
 
 def run_llamafactory(
@@ -178,7 +168,7 @@ def prepare_run(
         "env": dict(command.env),
         "values": mask_values(config.values),
         "slot": slot,
-        "gpus": find_command_gpus(action, config.values, command),
+        "gpus": find_command_gpus(action, config.values, command) if slot is None else list_slot_gpus(slot),
         "launcher": describe_process(os.getpid()),
         "versions": read_versions(program or Path(command.argv[0])),
         "datasets": mask_values(read_dataset_manifests(config.values)),
@@ -260,31 +250,6 @@ def next_attempt_folder(folder: Path) -> Path:
     return find_free_path(folder, ".")
 
 
-def start_supervisor(run: RunFolder) -> None:
-    """Start the process that runs a prepared run, and wait until it has begun.
-
-    Raises: ChildFailedError when it ends without having begun.
-    """
-    words = run.path / "supervisor.txt"
-    deadline = time.monotonic() + _START_S
-    try:
-        process = start_detached([sys.executable, "-P", str(_PROGRAM), str(run.path)], words)
-        while not run.process.exists() and not run.result.exists():
-            # It also ends when the supervisor of a launcher that was killed is at work on this run already.
-            ended = process.poll() is not None and not is_alive(run)
-            if (ended and not run.process.exists() and not run.result.exists()) or time.monotonic() > deadline:
-                said = read_tail(words, _WORDS_BYTES).strip() or "its supervisor said nothing"
-                raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
-            time.sleep(0.02)
-    except (KeyboardInterrupt, StoppedError):
-        # The supervisor may be anywhere between its first instruction and its child's: it finds the request.
-        write_text(run.stop_request, "")
-        patience = time.monotonic() + _GRACE_BEFORE_START_S
-        while not run.result.exists() and (is_alive(run) or time.monotonic() < patience):
-            time.sleep(POLL_S)
-        raise
-
-
 def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
     """Wait for a started run's end and return its seconds; Ctrl-C, SIGTERM and SIGHUP stop it first.
 
@@ -351,34 +316,4 @@ def stop_run(run: RunFolder) -> None:
 
     Raises: ChildFailedError when it does not stop, or what is left of it cannot be proved to be its own.
     """
-    if not is_alive(run):
-        return
-    write_text(run.stop_request, "")
-    deadline = time.monotonic() + 3 * GRACE_S
-    while is_alive(run):
-        if time.monotonic() > deadline:
-            raise ChildFailedError(f"{run.path} does not stop; see {run.process} for its processes", exit_code=1)
-        if not is_supervised(run):
-            _kill_orphan(run)
-        time.sleep(POLL_S)
-
-
-def _kill_orphan(run: RunFolder) -> None:
-    """End the child of a supervisor that was killed, when it is proved to be that child."""
-    try:
-        note: Any = json.loads(run.process.read_text(encoding="utf-8"))
-        child, identity = note["child"], note.get("child_identity")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{run.path}: {run.process} does not tell its process: {error}"
-        raise ChildFailedError(message, exit_code=1) from error
-    if is_our_group(child, identity, run.lock):
-        try:
-            kill_group(child)
-        except ProcessLookupError:
-            return
-    elif is_alive(run) and not is_supervised(run):
-        raise ChildFailedError(
-            f"{run.path} is held by a process that cannot be proved to be its own: {child} is another one by now",
-            exit_code=1,
-            hint=f"fuser {run.lock} names it; end it yourself",
-        )
+    find_backend(run).stop(run)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from itertools import islice
 from typing import NamedTuple
 
+from prep.choices import ThinkPolicy
 from prep.convert.kernel import LineForm, LineKernel, escape_json, has_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.errors import InputError
 from prep.formats import SOURCES, map_columns
 from prep.inputs.reader import InputFile, SourceRow, parse_line, parse_lines
 from prep.rows.line_blocks import count_lines, split_lines
-from prep.rows.thinking import THOUGHT_END, THOUGHT_START, ThinkPolicy
+from prep.rows.thinking import THOUGHT_END, THOUGHT_START
 from prep.storage.os_errors import explain_read_error
 
 _TEXTS = ("question", "think", "answer")

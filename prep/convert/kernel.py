@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from prep.choices import Turns
+
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
 
@@ -120,11 +122,11 @@ class TurnKernel:
         from prep.convert import _kernel
 
         codes = {"system": _kernel.SYSTEM, "human": _kernel.USER, "gpt": _kernel.ASSISTANT}
-        choices = {
-            "expand": _kernel.EXPAND,
-            "all": _kernel.ALL,
-            "first": _kernel.FIRST,
-            "last": _kernel.LAST,
+        choices: dict[str, int] = {
+            Turns.EXPAND: _kernel.EXPAND,
+            Turns.ALL: _kernel.ALL,
+            Turns.FIRST: _kernel.FIRST,
+            Turns.LAST: _kernel.LAST,
         }
         self._call = _kernel.convert_turns
         self._roles = tuple((name.encode(), codes[role]) for name, role in form.roles.items() if role in codes)

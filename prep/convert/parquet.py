@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.convert.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, has_kernel
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
 from prep.convert.where import condition_columns
@@ -18,7 +19,7 @@ from prep.formats.columns import list_used
 from prep.formats.reading import PLAIN_ROLES
 from prep.inputs.batches import BatchReader, read_batch, read_row
 from prep.parallel.threads import WorkAhead
-from prep.rows.thinking import EMPTY_THOUGHT, ThinkPolicy
+from prep.rows.thinking import EMPTY_THOUGHT
 
 _BATCHES_AHEAD = 4
 _OFFSET_BYTES = 4

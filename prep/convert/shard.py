@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from prep.choices import OnLong, ThinkPolicy
 from prep.convert.media import MediaFolders
 from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
 from prep.formats.columns import fill_template, is_template, refuse_lost_columns
-from prep.formats.reading import Reading
+from prep.formats.reading import TURN_FIELDS, Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
 from prep.rows.row_writer import find_kind, write_row
-from prep.rows.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit, LengthMeter
@@ -61,13 +61,17 @@ class ConvertPlan:
     @property
     def reading(self) -> Reading:
         """How the formats read a row."""
-        return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
+        fields = {ours: theirs for ours, theirs in self.column_map.items() if ours in TURN_FIELDS}
+        return Reading(
+            self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open, fields, self.dropped
+        )
 
     @property
     def is_plain(self) -> bool:
         """Whether the compiled half of conversion, which knows texts alone, may take rows."""
         has_template = any("{" in theirs for theirs in self.column_map.values())
         asks_more = bool(self.where) or self.length_limit is not None or bool(self.dropped)
+        asks_more = asks_more or not self.column_map.keys().isdisjoint(TURN_FIELDS)
         return self.kind is Kind.SFT and not self.media and not asks_more and not has_template
 
     def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:
@@ -259,12 +263,12 @@ class ShardBuilder:
         is_long = [length > limit.max_tokens for length in lengths]
         if not any(is_long):
             return written
-        if limit.on_long == "reject":
+        if limit.on_long == OnLong.REJECT:
             index = is_long.index(True)
             answer = f"answer {index + 1} has " if len(written) > 1 else ""
             raise RecordError(f"{answer}{lengths[index]:,} tokens, above --max-tokens {limit.max_tokens:,}")
         self.result.counts["too_long"] += sum(is_long)
-        if limit.on_long == "keep":
+        if limit.on_long == OnLong.KEEP:
             return written
         for record, length in zip(written, lengths, strict=True):
             if length > limit.max_tokens:

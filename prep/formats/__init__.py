@@ -16,7 +16,7 @@ from prep.formats.columns import (
     simplify_name,
 )
 from prep.formats.extras import read_with_extras
-from prep.formats.reading import Reading
+from prep.formats.reading import TURN_FIELDS, Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
@@ -48,6 +48,16 @@ class Source(NamedTuple):
     def question(self) -> str:
         """The column that a template can write more into: the question, or the first that is needed."""
         return "question" if "question" in self.columns else self.required[0]
+
+    @property
+    def holds_turns(self) -> bool:
+        """Whether a column holds turns, whose fields `--map` and `--drop` may name too."""
+        return not {"conversations", "messages"}.isdisjoint(self.columns)
+
+    @property
+    def mappable(self) -> tuple[str, ...]:
+        """Every name of ours that `--map` can give to something of the file's."""
+        return (*self.columns, *TURN_FIELDS) if self.holds_turns else self.columns
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -95,7 +105,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
     """
     _check_mapped(columns, column_map)
     for source in SOURCES.values():
-        if set(column_map) <= set(source.columns) and not _missing(source, columns, column_map):
+        if set(column_map) <= set(source.mappable) and not _missing(source, columns, column_map):
             return source
     known = "; ".join(f"{source.name} needs {', '.join(source.required)}" for source in SOURCES.values())
     raise UnknownFormatError(
@@ -151,14 +161,17 @@ def _refuse_one_column_twice(mapping: Mapping[str, str], column_map: Mapping[str
 def check_column_map(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> None:
     """Raise InputError when the user maps a column that the source or the file does not have, or one twice."""
     for ours in column_map:
-        if ours not in source.columns:
-            raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.columns)}")
+        if ours not in source.mappable:
+            raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.mappable)}")
     _check_mapped(columns, column_map)
     map_columns(source, columns, column_map)
 
 
 def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> None:
     for ours, theirs in column_map.items():
+        if ours in TURN_FIELDS:
+            # A field of turns, which no list of columns tells of.
+            continue
         named = list_slots(theirs) if is_template(theirs, columns) else [theirs]
         missing = [name for name in named if name not in columns]
         if missing:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prep.choices import Turns
 from prep.errors import RecordError
 from prep.formats import alpaca, messages, sharegpt
 from prep.formats.fields import describe_type, read_optional_text, read_text
@@ -27,7 +28,7 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Answere
 
     Raises: RecordError when the two do not answer the same, or cannot be read.
     """
-    whole = reading.of_turns("all")
+    whole = reading.of_turns(Turns.ALL)
     return (pair_answers(_read_with(row, row["chosen"], whole), _read_with(row, row["rejected"], whole)),)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError
 from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
@@ -35,7 +36,6 @@ from prep.rows.thinking import (
     CLOSE_TAG,
     EMPTY_THOUGHT,
     OPEN_TAG,
-    ThinkPolicy,
     find_chat_markup,
     find_output_fault,
     may_hold_markup,

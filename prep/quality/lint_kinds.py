@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
-from prep.formats.tool_calls import check_calls, parse_calls, read_tools
+from prep.formats.chats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.conversation import Conversation, Message
@@ -17,7 +18,6 @@ from prep.rows.thinking import (
     OPEN_TAG,
     THOUGHT_END,
     THOUGHT_START,
-    ThinkPolicy,
     find_chat_markup,
     may_hold_markup,
     split_thought,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import suggest_names
+from launch.configs.document import show_value, suggest_names
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -14,10 +14,16 @@ from launch.configs.rules.base import (
     train_rule,
 )
 from launch.configs.rules.machine import find_version, is_installed
+from launch.configs.weights import is_cut
 from launch.machine.variables import is_enabled
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# Some of these every tokenizer has; a model's own code names its file as it likes.
+_TOKENIZERS = (
+    *("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tokenization_*.py", "tokenizer_config.json"),
+    *("tekken.json", "*spm*", "bpe.*", "*.vocab"),
+)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
@@ -140,18 +146,21 @@ def reporters_exist(setting: Setting) -> Iterator[Finding]:
 
 @any_rule
 def attention_works_with_transformers(setting: Setting) -> Iterator[Finding]:
-    """Source: transformers 5.6.0, which LLaMA-Factory's main excludes: fa2 ends in `s_aux.to(query.dtype)`."""
+    """Source: transformers 5.6.0, which LLaMA-Factory's main excludes: fa2 ends in `s_aux.to(query.dtype)`.
+
+    Source: model/model_utils/attention.py: `Unknown attention type: fa3`; fa2 that is not installed is left out.
+    """
+    if setting["flash_attn"] == "fa3":
+        yield at_key("flash_attn", "fa3 is for LLaMA-Factory's new trainer alone", "flash_attn: fa2, or auto")
     if setting["flash_attn"] != "fa2" or not setting.machine.has_stack:
         return
     version = find_version("transformers")
-    if version == _BROKEN_FA2:
-        yield at_key(
-            "flash_attn", f"fa2 fails with transformers {version}", "flash_attn: sdpa, or another transformers"
-        )
     if not find_version("flash_attn"):
-        yield at_key(
-            "flash_attn", "fa2 needs flash-attn, not installed here", "flash_attn: sdpa", severity=Severity.WARNING
-        )
+        message = "fa2 needs flash-attn, not installed here, and is left out"
+        yield at_key("flash_attn", message, "flash_attn: sdpa", severity=Severity.WARNING)
+    elif version == _BROKEN_FA2:
+        fix = "flash_attn: sdpa, or another transformers"
+        yield at_key("flash_attn", f"fa2 fails with transformers {version}", fix)
 
 
 @any_rule
@@ -165,28 +174,41 @@ def trainer_reads_these_keys(setting: Setting) -> Iterator[Finding]:
 @any_rule
 def model_folder_is_complete(setting: Setting) -> Iterator[Finding]:
     """Run: a half-downloaded model fails after minutes, in the tokenizer or in the last shard."""
-    name = setting["model_name_or_path"]
-    if not name:
-        return
+    for key in ("model_name_or_path", "ref_model", "reward_model"):
+        if _is_model(key, setting):
+            yield from _judge_model(key, str(setting[key]))
+
+
+def _is_model(key: str, setting: Setting) -> bool:
+    """Whether a run loads what a key names as a whole model."""
+    if not setting[key]:
+        return False
+    if key == "reward_model":
+        return setting["stage"] == "ppo" and setting["reward_model_type"] == "full"
+    compares = setting["stage"] in ("dpo", "kto", "ppo") or bool(setting["use_asft_loss"])
+    return key == "model_name_or_path" or compares
+
+
+def _judge_model(key: str, name: str) -> Iterator[Finding]:
     folder = local_path(name)
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
-            yield at_key("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
-        elif Path(folder.parts[0]).is_dir():
-            yield at_key(
-                "model_name_or_path",
-                f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub",
-                "the model's folder, or a hub's name",
-                severity=Severity.WARNING,
-            )
-        return
-    missing = _find_missing_files(folder)
-    if missing:
-        yield at_key(
-            "model_name_or_path",
-            f"{name} is not complete: {missing}",
-            "download it again, with the same command: what is there is kept",
-        )
+    if folder.is_dir():
+        if missing := _find_missing_files(folder):
+            fix = "download it again, with the same command: what is there is kept"
+            yield at_key(key, f"{name} is not complete: {missing}", fix)
+    elif name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
+        yield at_key(key, f"{name} does not exist", "lfc prep download, or a hub's name")
+    elif Path(folder.parts[0]).is_dir():
+        message = f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub"
+        yield at_key(key, message, "the model's folder, or a hub's name", severity=Severity.WARNING)
+
+
+@train_rule
+def reward_server_has_an_address(setting: Setting) -> Iterator[Finding]:
+    """Source: train/trainer_utils.py: `Please provide full url`."""
+    asks_server = setting["stage"] == "ppo" and setting["reward_model_type"] == "api"
+    if asks_server and setting["reward_model"] and not str(setting["reward_model"]).startswith("http"):
+        message = f"is {show_value(setting['reward_model'])}, and reward_model_type api needs an address"
+        yield at_key("reward_model", message, "reward_model: http://HOST:PORT/…")
 
 
 @train_rule
@@ -213,4 +235,9 @@ def _find_missing_files(folder: Path) -> str:
             return f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} first"
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
         return "there are no weight files"
+    cut = next((path for path in sorted(folder.glob("*.safetensors")) if is_cut(path)), None)
+    if cut is not None:
+        return f"{cut.name} is cut off"
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        return "there is no tokenizer"
     return ""

@@ -2,18 +2,23 @@
 
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from launch.configs.document import show_value
 from launch.configs.rules.base import Setting, any_rule, drop, local_path, off, train_rule
-from launch.configs.rules.machine import is_installed
-from launch.configs.weights import read_json_file, read_model_shapes
+from launch.configs.rules.machine import find_version, is_installed
+from launch.configs.weights import Shapes, read_json_file, read_model_shapes
 from prep.errors import InputError
 from prep.quality.findings import Finding, at_key
 
 # Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py: these two are written out in full when loaded.
 _UNPACKED = ("mxfp4", "fp8")
 _READERS = {"gptq": "gptqmodel", "awq": "autoawq", "aqlm": "aqlm", "bitsandbytes": "bitsandbytes"}
+# Of transformers' models/auto: the first of 5.x, the second of both.
+_TYPE_FILES = ("auto_mappings.py", "configuration_auto.py")
+_EMBEDDING = ".embed_tokens.weight"
 # A tied head stands in no file.
 _TIED = {"lm_head"}
 
@@ -102,6 +107,76 @@ def quantised_models_are_kept_as_they_are(setting: Setting) -> Iterator[Finding]
         )
 
 
+@any_rule
+def weights_are_of_the_config(setting: Setting) -> Iterator[Finding]:
+    """Run: transformers 5.6: `You set ignore_mismatched_sizes to False, thus raising an error`."""
+    config = _read_config(setting)
+    inner = config.get("text_config")
+    told = inner if isinstance(inner, dict) else config
+    wanted = (told.get("vocab_size"), told.get("hidden_size"))
+    if config.get("quantization_config") or not all(isinstance(size, int) for size in wanted):
+        return
+    for name, shape in read_shapes_of(setting).items():
+        if name.endswith(_EMBEDDING) and len(shape) == 2 and shape != wanted:
+            message = f"its config.json says {wanted[0]} x {wanted[1]}, and its weights are {shape[0]} x {shape[1]}"
+            yield at_key("model_name_or_path", message, "the config.json of these weights")
+
+
+@any_rule
+def model_type_is_known(setting: Setting) -> Iterator[Finding]:
+    """Source: transformers 5.6, configuration_auto.py: `Unrecognized model`, `does not recognize this …`.
+
+    Source: dynamic_module_utils.py: a folder's own code is run only with trust_remote_code.
+    """
+    config = _read_config(setting)
+    known = read_model_types() if setting.machine.has_stack else ""
+    if not config or not known:
+        return
+    kind, own = config.get("model_type"), config.get("auto_map")
+    if isinstance(kind, str) and f'"{kind}"' in known:
+        return
+    if isinstance(own, dict) and "AutoConfig" in own:
+        if not setting["trust_remote_code"]:
+            message = f"is false, and the model's own code knows its type {show_value(str(kind))} alone"
+            yield at_key("trust_remote_code", message, "trust_remote_code: true, if you trust that code")
+        return
+    told = f"is of type {show_value(str(kind))}" if kind else "says no model_type in its config.json"
+    version = find_version("transformers")
+    yield at_key(
+        "model_name_or_path", f"{told}, which transformers {version} does not know", "another transformers or model"
+    )
+
+
+@cache
+def read_model_types() -> str:
+    """Return the text in which the installed transformers names all types of models, "" without it."""
+    try:
+        place = metadata.distribution("transformers")
+        folder = Path(str(place.locate_file("transformers"))) / "models" / "auto"
+        return "".join(
+            path.read_text(encoding="utf-8") for path in map(folder.joinpath, _TYPE_FILES) if path.is_file()
+        )
+    except (metadata.PackageNotFoundError, OSError):
+        return ""
+
+
+def read_shapes_of(setting: Setting) -> Shapes:
+    """Return the shapes of the weights of a config's model folder, {} of a hub's model or one that is not whole."""
+    folder = local_path(setting["model_name_or_path"] or "")
+    if not setting["model_name_or_path"] or not folder.is_dir():
+        return {}
+    files = sorted(folder.glob("*.safetensors"))
+    return _read_shapes(folder.absolute(), tuple(file.stat().st_mtime_ns for file in files))
+
+
+@cache
+def _read_shapes(folder: Path, _stamp: tuple[int, ...]) -> Shapes:
+    try:
+        return read_model_shapes(folder)
+    except InputError:
+        return {}
+
+
 def _is_part(module: str, wanted: list[str]) -> bool:
     return any(module == name or module.endswith(f".{name}") for name in wanted)
 
@@ -133,12 +208,9 @@ def _read_names(setting: Setting) -> frozenset[str]:
 
 
 @cache
-def _read_weight_names(folder: Path, _stamp: tuple[int, ...]) -> frozenset[str]:
+def _read_weight_names(folder: Path, stamp: tuple[int, ...]) -> frozenset[str]:
     index = read_json_file(folder / "model.safetensors.index.json")
     told = index.get("weight_map") if isinstance(index, dict) else None
     if isinstance(told, dict):
         return frozenset(map(str, told))
-    try:
-        return frozenset(read_model_shapes(folder))
-    except InputError:
-        return frozenset()
+    return frozenset(_read_shapes(folder, stamp))

@@ -1,18 +1,18 @@
 """Rows that stand twice: the first stays, the others go into a file that says of whom they are copies."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
+from prep.choices import Dedup
 from prep.rows.duplicates.near import NearIndex, NearText
 from prep.rows.indexing import RowFacts, describe_lines
 from prep.rows.records import TrainingRow, read_record
 from prep.storage.row_index import RowIndex
 
 # The key of the row index by which rows are copies.
-KEYS: Final = {"exact": "exact", "question": "asked"}
-KINDS = (*KEYS, "near")
+KEYS: Final[Mapping[str, str]] = {Dedup.EXACT: "exact", Dedup.QUESTION: "asked"}
 DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
 _BATCH_ROWS = 500
@@ -29,7 +29,7 @@ class CopyFinder:
     def __init__(self, kind: str) -> None:
         self._firsts: dict[bytes, int] = {}
         self._rows = 0
-        self._near = NearIndex() if kind == "near" else None
+        self._near = NearIndex() if kind == Dedup.NEAR else None
         self._key = KEYS.get(kind, "")
 
     def find_in_index(self, index: RowIndex, places: Sequence[int]) -> list[int | None]:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from prep.choices import ThinkPolicy
 from prep.convert.convert import convert_files
 from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.registry.dataset_info import register_dataset
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import read_manifest
 from tests.support.shapes import (

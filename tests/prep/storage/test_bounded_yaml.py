@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launch.configs.bounded_yaml import MAX_BYTES, load_plain, read_text
 from launch.configs.document import format_entry, format_value, load_document, parse_document, parse_value
 from launch.llamaboard.files import is_settings
 from prep.errors import ConfigError
+from prep.storage.bounded_yaml import MAX_BYTES, load_plain, read_text
 
 TOO_MANY = "holds more than 10,000 values once its aliases are written out"
 TOO_DEEP = "is nested deeper than 64 levels"

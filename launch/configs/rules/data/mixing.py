@@ -7,33 +7,20 @@ from pathlib import Path
 from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
-from launch.configs.rules.rows import (
+from launch.configs.rules.data.rows import (
     count_all_rows,
     count_rows,
-    is_file_dataset,
-    read_entry,
     read_manifests,
     reads_datasets,
 )
-from prep.errors import UserError
+from prep.choices import ThinkPolicy
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
-from prep.registry.dataset_info import find_dataset_file
-from prep.rows.thinking import ThinkPolicy
-from prep.storage.changed_inputs import find_changed_inputs
-from prep.storage.os_errors import describe_os_error
 
 # Source: LLaMA-Factory 0.9.5, hparams/parser.py, get_train_args.
 SFT_ONLY = ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history")
 # Source: numpy's Generator.choice: the square root of what a 64-bit number resolves.
 _SUM_SLACK = 1.5e-8
-# What a dataset holds, by its entry in dataset_info.json, and the stage that takes it.
-_HOLDS = {
-    "rows": "plain answers",
-    "pairs": "preferred and rejected answers (ranking)",
-    "labels": "labelled answers (kto_tag)",
-}
-_STAGES = {"rows": "sft", "pairs": "dpo", "labels": "kto"}
 
 
 @train_rule
@@ -89,7 +76,9 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
     shares = setting.names("interleave_probs")
     if not all(_is_number(share) for share in shares):
         yield at_key("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
-    elif abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares):
+    elif len(shares) > 1 and (
+        abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares)
+    ):
         total = sum(map(float, shares))
         yield at_key("interleave_probs", f"add up to {total:g}, and must to 1", "interleave_probs: 0.7,0.3")
     for key in ("dataset", "eval_dataset"):
@@ -136,65 +125,6 @@ def stage_allows_the_keys(setting: Setting) -> Iterator[Finding]:
     for key in SFT_ONLY:
         if setting[key]:
             yield at_key(key, f"only works in stage sft, not {setting['stage']}", f"{key}: false")
-
-
-@any_rule
-def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
-    """Run: `Undefined dataset … in dataset_info.json`, `File … not found`, minutes after launch."""
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            try:
-                if is_file_dataset(name, setting.dataset_dir):
-                    path = find_dataset_file(name, setting.dataset_dir)
-                    with path.open("rb") as stream:
-                        stream.read(1)
-            except UserError as error:
-                yield at_key(key, str(error), error.hint or "lfc prep register FILE --name NAME --dataset-dir DIR")
-            except OSError as error:
-                reason = describe_os_error(error)
-                yield at_key(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
-
-
-@train_rule
-def datasets_are_of_their_inputs(setting: Setting) -> Iterator[Finding]:
-    """Source: the manifests: a file that was made before its input changed trains what nobody has any more."""
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            try:
-                if not is_file_dataset(name, setting.dataset_dir):
-                    continue
-                changed = list(find_changed_inputs(find_dataset_file(name, setting.dataset_dir)))
-            except UserError:
-                continue
-            for one in changed:
-                message = f"'{name}' comes from {one.path}, which has changed since {one.made} was made from it"
-                yield at_key(key, message, one.command, severity=Severity.WARNING)
-
-
-@train_rule
-def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
-    """Source: data/loader.py: `The dataset is not applicable in the current training stage`.
-
-    Run: stage kto drops all rows without a kto_tag, and sft all with one: `Cannot find valid samples`.
-    """
-    stage = setting["stage"]
-    if not reads_datasets(setting):
-        return
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            entry = read_entry(name, setting.dataset_dir)
-            columns = entry.get("columns")
-            holds = "pairs" if entry.get("ranking") else "rows"
-            if isinstance(columns, dict) and columns.get("kto_tag"):
-                holds = "labels"
-            wanted = {"dpo": "pairs", "rm": "pairs", "kto": "labels"}.get(stage, "rows")
-            if not entry or holds == wanted or (stage in ("pt", "ppo") and holds == "labels"):
-                continue
-            yield at_key(
-                key,
-                f"'{name}' holds {_HOLDS[holds]}, and stage {stage} needs {_HOLDS[wanted]}",
-                f"stage: {_STAGES[holds]}, or a dataset with {_HOLDS[wanted]}",
-            )
 
 
 @train_rule

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from prep.choices import ThinkPolicy
 from prep.rows.conversation import Conversation, Message
-from prep.rows.thinking import ThinkPolicy, write_output
+from prep.rows.thinking import write_output
 from prep.tokens.turns import TemplateOptions, plan_turns
 
-PAGE = (Path(__file__).parents[1] / "docs" / "think-policies.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "think-policies.md").read_text(encoding="utf-8")
 
 
 def draw(policy: ThinkPolicy, thought: str) -> str:

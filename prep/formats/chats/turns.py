@@ -4,19 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from prep.choices import Turns
 from prep.errors import RecordError
-from prep.formats.reading import (
-    ASSISTANT,
-    CALL,
-    OBSERVATION,
-    SYSTEM,
-    TURN_CHOICES,
-    TURN_FIXES,
-    USER,
-    Reading,
-    note_markup,
-)
-from prep.formats.tool_calls import (
+from prep.formats.chats.tool_calls import (
     NEXT_RESULT,
     UNCHECKED,
     check_calls,
@@ -26,9 +16,19 @@ from prep.formats.tool_calls import (
     unwrap_result,
     write_calls,
 )
+from prep.formats.reading import (
+    ASSISTANT,
+    CALL,
+    OBSERVATION,
+    SYSTEM,
+    TURN_FIXES,
+    USER,
+    Reading,
+    note_markup,
+)
 from prep.rows.records import Exchange, ToolExchange
 
-__all__ = ["ASSISTANT", "CALL", "OBSERVATION", "SYSTEM", "TURN_CHOICES", "USER", "Turn", "read_conversation"]
+__all__ = ["ASSISTANT", "CALL", "OBSERVATION", "SYSTEM", "USER", "Turn", "read_conversation"]
 _ASKING, _ANSWERING = (USER, OBSERVATION), (ASSISTANT, CALL)
 
 
@@ -74,7 +74,7 @@ def read_conversation(
             pairs[place][1].thought,
             pairs[place][1].text,
             system,
-            () if reading.turns == "last" else history[:place],
+            () if reading.turns == Turns.LAST else history[:place],
             notes=(*pairs[place][1].markup, *(notes if place == chosen[0] else ())),
         )
         for place in chosen
@@ -191,9 +191,9 @@ def _choose_positions(turns: list[Turn], choice: str) -> list[int]:
     trained = [place for place, turn in enumerate(turns[1::2]) if turn.is_trained]
     if not trained:
         raise RecordError("none of its answers is to be trained on: each has a weight of 0 or no loss")
-    if choice == "expand":
+    if choice == Turns.EXPAND:
         return trained
-    return trained[:1] if choice == "first" else trained[-1:]
+    return trained[:1] if choice == Turns.FIRST else trained[-1:]
 
 
 def _read_with_tools(
@@ -212,7 +212,7 @@ def _read_with_tools(
     exchanges = []
     for place in chosen:
         end = 2 * place + 1
-        start = end - 1 if choice == "last" and checked[end - 1].role == USER else 0
+        start = end - 1 if choice == Turns.LAST and checked[end - 1].role == USER else 0
         answer = checked[end]
         earlier = tuple((turn.role, turn.text) for turn in checked[start:end])
         counted = (*answer.markup, *(notes if place == chosen[0] else ()))
