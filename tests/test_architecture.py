@@ -40,11 +40,21 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
+        *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
+    "launch.evaluation": {"launch.configs"},
+    "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.results": {
-        *("launch.batches", "launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"),
+        *(
+            *("launch.evaluation", "launch.tune"),
+            "launch.batches",
+            "launch.runs",
+            "launch.llamaboard",
+            "launch.configs",
+            "launch.machine",
+        ),
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},

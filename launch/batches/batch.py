@@ -203,20 +203,28 @@ def _start_more(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
     """Start what can start now: on a cluster all at once, here as many as there are free slots."""
     backend = choose_backend(plan.placement, plan.folder)
     if plan.placement.is_cluster:
-        backend.start([_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(queue)])
+        backend.start(
+            [_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(plan, queue)]
+        )
         return
     for folder in _fill_slots(plan, queue, cli):
         backend.start([Job(folder.path, _do_nothing)])
 
 
-def _list_due(queue: Sequence[QueuedRun]) -> list[QueuedRun]:
+def _list_due(plan: BatchPlan, queue: Sequence[QueuedRun]) -> list[QueuedRun]:
     """Return the runs of a cluster's batch that have no job, and are to have one now."""
+    # Read again once no job is left that could write to their folders: what the queue said may be old by now.
+    idle = [read_queued(plan, run.planned) for run in queue if not run.is_done and not _has_job(run)]
     return [
         run
-        for run in queue
-        if not (run.last is not None and find_job_state(run.last.folder) is not JobState.GONE)
-        and (_is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time()))
+        for run in idle
+        if _is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time())
     ]
+
+
+def _has_job(run: QueuedRun) -> bool:
+    """Tell whether a cluster has a job of a run, or cannot be asked; the latest attempt may not name it yet."""
+    return any(find_job_state(attempt.folder) is not JobState.GONE for attempt in reversed(run.attempts))
 
 
 def _is_written_down(run: QueuedRun) -> bool:

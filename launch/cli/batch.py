@@ -22,6 +22,7 @@ from launch.cli.options import (
     read_gpu_option,
     refuse_faults,
 )
+from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
 from launch.cli.tokens import tell_tokens, tokenize_option
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
@@ -33,6 +34,7 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
+    from launch.runs.backends.job import Placement
     from launch.runs.batch_plan import BatchPlan
 
 # The exit code of a launcher whose terminal was closed.
@@ -51,9 +53,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     "--slots",
     "slots_at_a_time",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Runs at a time without GPUs.",
+    help="Runs at a time without GPUs, 1 if not given; on a cluster the most of them.",
 )
 @click.option(
     "--max-attempts",
@@ -63,6 +63,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
+@placement_options
 @tokenize_option
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
@@ -77,10 +78,15 @@ def batch(
     paths: tuple[Path, ...],
     name: str | None,
     gpus: str | None,
-    slots_at_a_time: int,
+    slots_at_a_time: int | None,
     max_attempts: int,
     boost: bool,
     tokenize: bool,
+    backend: str,
+    partition: str | None,
+    gres: str | None,
+    time_limit: str | None,
+    more: tuple[str, ...],
     go_on: str | None,
     no_check: bool,
     dry_run: bool,
@@ -93,7 +99,9 @@ def batch(
     (named ones) and `set` (for all). A run that ran out of memory goes on with a smaller batch and more
     accumulation, one that was killed from its last checkpoint; a wrong config is not tried again. The state is
     the run folders alone: when this command dies, the runs go on, and --continue picks the queue up, with the
-    runs that were stopped or preempted. Ctrl-C, SIGTERM and `lfc launch stop NAME` stop the queue and its runs.
+    runs that were stopped or preempted. On a cluster each run is a job that does all of its attempts, also when
+    it is preempted and begins again; the folder must lie on storage that all machines share. Ctrl-C, SIGTERM and
+    `lfc launch stop NAME` stop the queue and its runs.
 
     \b
     A whole sweep file, of four runs:
@@ -108,6 +116,7 @@ def batch(
     Examples:
       lfc launch batch sweep.yaml --gpus 0,1,2,3
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
+      lfc launch batch sweep.yaml --backend slurm --partition gpu --gres gpu:1 --time 4:00:00
       lfc launch batch --continue overnight
     """
     from launch.batches.batch import read_queue, refuse_taken
@@ -118,8 +127,13 @@ def batch(
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    if go_on and (name or gpus or boost):
-        raise click.UsageError("--continue takes the batch as it was begun: without --name, --gpus and --boost")
+    placement = read_placement(backend, partition, gres, time_limit, more)
+    if go_on and (name or gpus or boost or placement.is_cluster):
+        raise click.UsageError(
+            "--continue takes the batch as it was begun: without --name, --gpus, --boost, --backend"
+        )
+    if gpus and placement.is_cluster:
+        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gres gpu:1")
     cli = find_cli(given_cli)
     if go_on:
         plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
@@ -130,11 +144,14 @@ def batch(
         tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
-        slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
+        if placement.is_cluster:
+            slots, placement = place_slots(placement, slots_at_a_time)
+        else:
+            slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * (slots_at_a_time or 1)
         if not no_check:
-            refuse_batch_faults(ctx, configs)
+            refuse_batch_faults(ctx, configs, placement)
         with contextlib.nullcontext() if dry_run else starting():
-            plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
+            plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
             plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
             refuse_taken(plan, share_gpus=no_check)
@@ -166,12 +183,16 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
     return plan
 
 
-def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]]) -> None:
-    """Check every config of a batch before the first one starts."""
+def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]], placement: "Placement") -> None:
+    """Check every config of a batch before the first one starts, for the kind of machine that it will run on."""
     from launch.configs.config import RunConfig
+    from launch.configs.rules import choose_machine
 
+    machine = None
+    if placement.is_cluster:
+        machine = choose_machine("gpu" if wants_gpu(placement) else "cpu")
     for name, values in configs.items():
-        refuse_faults(ctx, Path(name), RunConfig(values, ""))
+        refuse_faults(ctx, Path(name), RunConfig(values, ""), machine=machine)
 
 
 def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":

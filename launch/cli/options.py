@@ -16,6 +16,7 @@ from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
+    from launch.configs.rules import Machine
 
 
 cli_option = click.option(
@@ -131,10 +132,11 @@ def refuse_faults(
     config: "RunConfig",
     env: Mapping[str, str] | None = None,
     action: str = "train",
+    machine: "Machine | None" = None,
 ) -> None:
     """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work.
 
-    `env` is what the run will have beside this process's variables.
+    `env` is what the run will have beside this process's variables; `machine` is another one that it will run on.
     Raises: ConfigError when it is a config for something else than the action.
     """
     from launch.configs.actions import refuse_other_purpose
@@ -143,7 +145,7 @@ def refuse_faults(
     from launch.configs.schema import guess_kind
 
     refuse_other_purpose(action, path, config.values)
-    machine = read_machine(env={**os.environ, **(env or {})})
+    machine = machine or read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
     print_findings(faults, err=True)
     if any(fault.is_error for fault in faults):

@@ -162,7 +162,7 @@ def run_steps(ctx: click.Context, plan: Plan, folder: Path, *, fresh: bool, give
     from launch.machine.command import CLI_VARIABLE
     from launch.recipes.preflight import check_plan
     from launch.recipes.steps_folder import open_folder
-    from launch.results.evaluate import read_comparison
+    from launch.results.comparison import read_comparison
 
     # Resolved before the folder changes: every step's command then finds the same program.
     cli = check_plan(plan.recipe, plan.chosen, folder, given_cli)

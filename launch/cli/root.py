@@ -24,6 +24,7 @@ LFC_COMMANDS = {
 }
 LAUNCH_COMMANDS = {
     "config": CommandEntry("launch.cli.config:config", "Write, check and compare YAML configs."),
+    "tune": CommandEntry("launch.cli.tune:tune", "Find the fastest schedule of the same training."),
     "train": CommandEntry("launch.cli.train:train", "Train with one config."),
     "batch": CommandEntry("launch.cli.batch:batch", "Train with several configs, or a sweep, one after the other."),
     "attach": CommandEntry("launch.cli.runs:attach", "Watch a run that goes on in the background."),

@@ -12,40 +12,64 @@ from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
-    from launch.results.evaluate import Comparison
+    from launch.results.comparison import Comparison, Side
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    """Print the sides' figures, and how each moved from the first's with its 95 % interval."""
+    print_comparisons({"": comparison}, comparison.folder)
+
+
+def print_comparisons(comparisons: "Mapping[str, Comparison]", folder: Path) -> None:
+    """Print the figures of one comparison, or of one a mode side by side, and the losses of the held-out rows."""
     from launch.results.scores import FIGURES
 
+    columns = [(mode, comparison, side) for mode, comparison in comparisons.items() for side in comparison.sides]
     heads = [
-        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+        part
+        for mode, _, side in columns
+        for part in (f"{mode}: {side.name}" if mode else side.name, *(["change"] if side.changes else []))
     ]
     rows = [
         (
             figure.name,
-            *(
-                part
-                for side in comparison.sides
-                for part in (
-                    f"{side.figures[figure.name]:.2f}",
-                    *([side.changes[figure.name].format()] if side.changes else []),
-                )
-            ),
+            *(part for _, _, side in columns for part in format_figure(side, figure.name)),
             figure.meaning,
         )
         for figure in FIGURES
-        if figure.name in comparison.sides[0].figures
+        if any(figure.name in side.figures for _, _, side in columns)
     ]
+    datasets = dict.fromkeys(name for comparison in comparisons.values() for name in comparison.losses)
+    for name in datasets:
+        losses = [
+            part
+            for _, comparison, side in columns
+            for part in (
+                format_loss(comparison.losses.get(name, {}).get(side.name)),
+                *([""] if side.changes else []),
+            )
+        ]
+        rows.append((f"loss of {name}", *losses, "mean a token of the wanted answers; not 0 to 100"))
+    count = next(iter(comparisons.values())).rows
     print_table(
         [("", *heads, ""), *rows],
-        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
+        title=f"{count} held-out rows, 0 to 100, after </think> ({folder})",
     )
-    echo(
-        "* the 95 % interval of the change excludes 0; rows that changed most: "
-        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
-    )
+    kept = "/".join((folder.as_posix(), *(["MODE"] if "" not in comparisons else [])))
+    ranked = f"; rows by loss: {kept}/row_losses.jsonl" if datasets else ""
+    echo(f"* the 95 % interval of the change excludes 0; rows that changed most: {kept}/changed_rows.md{ranked}")
+
+
+def format_figure(side: "Side", name: str) -> list[str]:
+    """Return a side's figure, and its change where the side has changes; empty where it has no such figure."""
+    figure = f"{side.figures[name]:.2f}" if name in side.figures else ""
+    change = side.changes[name].format() if name in side.changes else ""
+    return [figure, change] if side.changes else [figure]
+
+
+def format_loss(loss: float | None) -> str:
+    """Return a mean loss, empty for none."""
+    return "" if loss is None else f"{loss:.4f}"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from launch.batches.batch import read_queue
 from launch.configs.document import format_value
 from launch.results.changed_rows import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.results.chart import Curve, draw_chart
-from launch.results.evaluate import Side
+from launch.results.comparison import Side
 from launch.results.scores import FIGURES, Figure
 from launch.results.summary import (
     DataSummary,

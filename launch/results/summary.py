@@ -12,7 +12,7 @@ from launch.configs.presets import Preset, list_presets
 from launch.configs.private import read_known_secrets
 from launch.configs.rules import read_dataset_manifest, split_names
 from launch.llamaboard.fields import SAVES
-from launch.results.evaluate import COMPARISON_FILE, Comparison, Side, read_comparison
+from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
 from launch.results.webui_runs import list_webui_runs
 from launch.runs.causes import Cause, find_cause, find_telling_lines

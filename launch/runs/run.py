@@ -16,8 +16,10 @@ from launch.configs.config import RunConfig
 from launch.configs.private import read_known_secrets, write_config_text, write_private
 from launch.machine.command import (
     Command,
+    answer_command,
     boost_command,
     build_llamafactory_command,
+    is_answered_by_row,
     is_boosted,
     record_environment,
 )
@@ -117,6 +119,8 @@ def build_command(
     command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
     if is_boosted(action, values, environ):
         command = boost_command(command, RunFolder(path.parent).boost)
+    elif is_answered_by_row(action, values, environ):
+        command = answer_command(command, values, environ, path.with_name("answers.json"))
     return command.with_env(env or {})
 
 

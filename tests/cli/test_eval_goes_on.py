@@ -46,6 +46,7 @@ ROW = '{"instruction": "q", "input": "", "output": "a"}\n'
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rouge_chinese")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LFC_PLAIN_EVAL", "1")
     Path("llamafactory-cli").write_text(f"#!{sys.executable}\n{PROGRAM}", encoding="utf-8")
     Path("llamafactory-cli").chmod(0o755)
     Path("data").mkdir()
@@ -71,7 +72,7 @@ def write_config(**changes: Any) -> None:
 
 def evaluate(*options: str, dataset: str = "test") -> Result:
     words = ["launch", "eval", "c.yaml", "--eval-dataset", dataset, *options]
-    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli"])
+    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli", "--plain"])
 
 
 def started() -> list[str]:

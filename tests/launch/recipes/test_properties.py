@@ -71,6 +71,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scratch
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "bin"))
     monkeypatch.setenv("LFC_LLAMAFACTORY_CLI", str(scratch.recorder.program))
+    monkeypatch.setenv("LFC_PLAIN_EVAL", "1")
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("launch.runs.run.POLL_S", 0.02)
