@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.choices import BackendName
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(["local", "slurm"]),
-        default="local",
+        type=click.Choice(list(BackendName)),
+        default=BackendName.LOCAL,
         show_default=True,
         help="Where the runs go: this machine, or jobs of a Slurm cluster that shares this folder.",
     ),

@@ -66,14 +66,6 @@ class ConvertPlan:
             self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open, fields, self.dropped
         )
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the compiled half of conversion, which knows texts alone, may take rows."""
-        has_template = any("{" in theirs for theirs in self.column_map.values())
-        asks_more = bool(self.where) or self.length_limit is not None or bool(self.dropped)
-        asks_more = asks_more or not self.column_map.keys().isdisjoint(TURN_FIELDS)
-        return self.kind is Kind.SFT and not self.media and not asks_more and not has_template
-
     def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns that rows with these would lose, of those that may carry meaning."""
         kept = [column for column in columns if column not in self.dropped]
@@ -161,10 +153,12 @@ class ShardBuilder:
             self._reject(row, str(error))
 
     def count_plain(
-        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
+        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int, filtered: int
     ) -> None:
         """Count rows whose lines were put into `records` without `add`."""
         self._rows += rows
+        if filtered:
+            self.result.counts["filtered"] += filtered
         self._records += records
         self._reasoning += reasoning
         self._with_system += with_system

@@ -12,6 +12,16 @@ from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
 
 REQUIRED = ("instruction", "output")
 OPTIONAL = ("input", "system", "history", "origin", "think")
+# See medical_cot.
+PLAIN = {
+    "instruction": "question",
+    "input": "input",
+    "think": "thought",
+    "output": "answer",
+    "system": "system",
+    "history": "nothing",
+    "origin": "no text",
+}
 SYNONYMS = {"think": THOUGHT_FIELDS[1:]}
 REPAIR = "repair the file first with lfc prep repair"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")

@@ -11,6 +11,15 @@ from prep.rows.thinking import THOUGHT_FIELDS
 
 REQUIRED = ("question", "answer")
 OPTIONAL = ("think", "system", "input", "history")
+# What the compiled half of conversion makes of each column; a row that holds another one is not for it.
+PLAIN = {
+    "question": "question",
+    "think": "thought",
+    "answer": "answer",
+    "system": "system",
+    "input": "input",
+    "history": "nothing",
+}
 # One sentence, the same in every row of krisfu's set: that it is a doctor, and thinks before it answers.
 METADATA = (("Instruction", "metrics"),)
 # Compared without case, spaces and '_'.

@@ -16,6 +16,7 @@ from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("messages",)
 OPTIONAL = ("system", "tools")
+PLAIN = {"messages": "turns", "system": "system", "tools": "nothing"}
 SYNONYMS = {
     "messages": ("message", "chat", "chat_history", "消息", "消息列表"),
     "tools": TOOL_COLUMNS[1:],

@@ -9,6 +9,7 @@ from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("conversations",)
 OPTIONAL = messages.OPTIONAL
+PLAIN = {"conversations": "turns", "system": "system", "tools": "nothing"}
 SYNONYMS = {
     **messages.SYNONYMS,
     "conversations": ("conversation", "dialog", "dialogs", "dialogue", "dialogues", "turns", "对话", "会话"),

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from launch.choices import BackendName
 from prep.errors import ConfigError
 
-LOCAL = "local"
-SLURM = "slurm"
-BACKENDS = (LOCAL, SLURM)
+LOCAL, SLURM = BACKENDS = tuple(map(str, BackendName))
 # What a run's result says when its job came near its time limit: Slurm then sends SIGUSR2.
 TIME_LIMIT_CODE = 128 + 12
 _OPTION = re.compile(r"^[a-z][a-z-]{0,40}$", re.ASCII)

@@ -6,14 +6,21 @@ from pathlib import Path
 
 from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
+<<<<<<< HEAD
+from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
+=======
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, train_rule
+>>>>>>> main
 from launch.configs.rules.data.rows import (
     count_all_rows,
     count_rows,
     read_manifests,
     reads_datasets,
 )
+<<<<<<< HEAD
+=======
 from launch.configs.tokens import UnknownTokensError, find_misfit, holds_tokens
+>>>>>>> main
 from prep.choices import ThinkPolicy
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
@@ -109,23 +116,6 @@ def streaming_knows_its_length(setting: Setting) -> Iterator[Finding]:
         )
     if setting["tokenized_path"] is not None and reads_datasets(setting):
         yield at_key("tokenized_path", "cannot be written from a stream", "streaming: false")
-
-
-@train_rule
-def tokens_fit_the_config(setting: Setting) -> Iterator[Finding]:
-    """Source: data/loader.py, get_dataset: `Loading dataset from disk will ignore other data arguments`."""
-    folder = Path(str(setting["tokenized_path"]))
-    if setting["tokenized_path"] is None or not setting["do_train"] or not holds_tokens(folder):
-        return
-    try:
-        misfit = find_misfit(folder, setting.values)
-    except UnknownTokensError as error:
-        message = f"is trained as it is, and whether it fits is not known: {error}"
-        yield at_key("tokenized_path", message, drop("tokenized_path"), severity=Severity.WARNING)
-        return
-    if misfit:
-        anew = f"lfc prep tokenize --config {setting.path or 'CONFIG'} -o ANOTHER_FOLDER"
-        yield at_key("tokenized_path", misfit, f"{anew}, or remove `tokenized_path`")
 
 
 @any_rule
