@@ -63,10 +63,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
-<<<<<<< HEAD
-=======
 @placement_options
->>>>>>> main
 @tokenize_option
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.choices import BackendName
+from prep.cli.options import choice_of
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
 _OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(list(BackendName)),
-        default=BackendName.LOCAL,
+        type=choice_of(BackendName),
+        default=BackendName.LOCAL.value,
         show_default=True,
         help="Where the runs go: this machine, or jobs of a Slurm cluster that shares this folder.",
     ),

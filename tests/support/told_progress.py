@@ -4,14 +4,19 @@ from prep.progress import Progress
 
 
 class ToldProgress(Progress):
-    """Adds up rows; `expected` and `shares` are what was told of the whole."""
+    """Keeps the count of each call, and what was told of the whole."""
 
     def __init__(self) -> None:
-        self.rows, self.expected = 0, 0
+        self.counts: list[int] = []
+        self.expected = 0
         self.shares: list[float] = []
 
     def __call__(self, rows: int) -> None:
-        self.rows += rows
+        self.counts.append(rows)
+
+    @property
+    def rows(self) -> int:
+        return sum(self.counts)
 
     def expect(self, rows: int) -> None:
         self.expected = rows

@@ -62,7 +62,6 @@ def test_every_training_rule_has_a_case() -> None:
         # Below.
         "datasets_are_of_their_inputs",
         # In test_tokens.py beside it.
-        "tokens_fit_the_config",
         "uploads_have_a_token",
         "trainer_reads_these_keys",
         "model_type_is_known",

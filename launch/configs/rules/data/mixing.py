@@ -6,21 +6,13 @@ from pathlib import Path
 
 from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
-<<<<<<< HEAD
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
-=======
-from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, train_rule
->>>>>>> main
 from launch.configs.rules.data.rows import (
     count_all_rows,
     count_rows,
     read_manifests,
     reads_datasets,
 )
-<<<<<<< HEAD
-=======
-from launch.configs.tokens import UnknownTokensError, find_misfit, holds_tokens
->>>>>>> main
 from prep.choices import ThinkPolicy
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
