@@ -24,6 +24,7 @@ from launch.cli.options import (
 )
 from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
 from launch.cli.tokens import tell_tokens, tokenize_option
+from launch.cli.track import add_tracking_values
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_json, print_table
@@ -83,6 +84,9 @@ def batch(
     boost: bool,
     tokenize: bool,
     backend: str,
+    gpus_each: int | None,
+    cpus_each: int | None,
+    address: str | None,
     partition: str | None,
     gres: str | None,
     time_limit: str | None,
@@ -116,7 +120,8 @@ def batch(
     Examples:
       lfc launch batch sweep.yaml --gpus 0,1,2,3
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
-      lfc launch batch sweep.yaml --backend slurm --partition gpu --gres gpu:1 --time 4:00:00
+      lfc launch batch sweep.yaml --backend slurm --partition gpu --gpus-each 1 --time 4:00:00
+      lfc launch batch sweep.yaml --backend ray --address 10.0.0.1:6379 --gpus-each 1
       lfc launch batch --continue overnight
     """
     from launch.batches.batch import read_queue, refuse_taken
@@ -127,13 +132,14 @@ def batch(
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    placement = read_placement(backend, partition, gres, time_limit, more)
+    asked = {"partition": partition, "gres": gres, "time": time_limit, "address": address}
+    placement = read_placement(backend, {**asked, "gpus": gpus_each, "cpus": cpus_each}, more)
     if go_on and (name or gpus or boost or placement.is_cluster):
         raise click.UsageError(
             "--continue takes the batch as it was begun: without --name, --gpus, --boost, --backend"
         )
     if gpus and placement.is_cluster:
-        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gres gpu:1")
+        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gpus-each 1")
     cli = find_cli(given_cli)
     if go_on:
         plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
@@ -141,6 +147,7 @@ def batch(
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
         boost = boost or wants_boost(paths)
+        configs = add_tracking_values(configs, cli)
         tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")

@@ -45,7 +45,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Requests to an endpoint at a time.",
 )
-@click.option("--plain", is_flag=True, help="Let LLaMA-Factory ask row after row, and keep no answers by row.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    envvar="LFC_PLAIN_EVAL",
+    show_envvar=True,
+    help="Let LLaMA-Factory ask in the rows' order, and keep no answers by row.",
+)
 @click.option(
     "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
 )

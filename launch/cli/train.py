@@ -19,6 +19,7 @@ from launch.cli.options import (
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
 from launch.cli.tokens import make_once, tell_tokens, tokenize_option
+from launch.cli.track import add_tracking, list_tracking_variables
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
@@ -107,6 +108,7 @@ def train(
         config = resume_from(config, output_dir)
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
+    config = add_tracking(config, cli, folder.name)
     if resume or fresh:
         folder = next_attempt_folder(folder)
     refuse_taken_run(folder)
@@ -117,7 +119,8 @@ def train(
     refuse_taken(config, taken, share_gpus=no_check)
     if dry_run:
         tell_tokens([config.values], wanted=tokenize, machines=nnodes)
-        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
+        shown = (*pairs, *list_changes(pairs, config_path, config))
+        print_dry_run(cli, "train", config_path, shown, config, env | list_tracking_variables())
         return
     with stop_signals_raise():
         config = make_once(config, wanted=tokenize, machines=nnodes)
