@@ -129,11 +129,10 @@ def evaluate(
         ask_tasks(plan, folder, env, as_json=as_json, dry_run=dry_run)
         return
     sides = Sides(configs, trained, str(eval_dataset), overrides, endpoints)
-    wanted = read_modes(modes)
-    plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+    plans = sides.plan_modes(folder, read_modes(modes))
     while not name and any(holds_another(entrants, folder / mode) for mode, entrants in plans.items()):
         folder = number_next(folder)
-        plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+        plans = sides.plan_modes(folder, read_modes(modes))
     if not no_check:
         for entrants in plans.values():
             refuse_entrants(entrants)
@@ -155,6 +154,10 @@ class Sides:
     eval_dataset: str
     overrides: Mapping[str, Any]
     endpoints: tuple[str, ...]
+
+    def plan_modes(self, folder: Path, modes: Sequence[str]) -> "dict[str, list[Entrant]]":
+        """Return every side of each mode, in a folder of each; raises as `plan`."""
+        return {mode: self.plan(folder / mode, mode) for mode in modes}
 
     def plan(self, folder: Path, mode: str) -> "list[Entrant]":
         """Return every side of one mode, "" for the config's own; raises ConfigError and the like."""
