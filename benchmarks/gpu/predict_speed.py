@@ -69,7 +69,8 @@ def answer(folder: Path, shape: str, name: str, tokens: int) -> dict[str, Any]:
         "do_predict": True, "predict_with_generate": True, "eval_dataset": "held_out",
         "dataset_dir": str(folder / "data"), "output_dir": str(run / "out"), "report_to": "none", "bf16": is_gpu,
         "use_cpu": not is_gpu, "max_new_tokens": tokens, "per_device_eval_batch_size": BEFORE_BATCH,
-        "do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "enable_thinking": True, "cutoff_len": 2048,
+        "do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "enable_thinking": True,
+        "cutoff_len": 2048,
     }  # fmt: skip
     config = run / "config.yaml"
     config.write_text(json.dumps(settings), encoding="utf-8")
