@@ -51,7 +51,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Requests to an endpoint at a time.",
 )
-@click.option("--plain", is_flag=True, help="Let LLaMA-Factory ask row after row, and keep no answers by row.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    envvar="LFC_PLAIN_EVAL",
+    show_envvar=True,
+    help="Let LLaMA-Factory ask in the rows' order, and keep no answers by row.",
+)
 @click.option(
     "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
 )
@@ -83,7 +89,8 @@ def evaluate(
     goes on where it stopped, and a base that has answered for one adapter has answered for the next.
     KEY=VALUE sets what the prediction runs take, such as max_new_tokens or per_device_eval_batch_size; Qwen3's own
     sampling for the mode is the default. Answers are scored on what follows </think>. The scores of each row, the
-    rows that changed most, and the rows by the loss of their wanted answer lie in runs/NAME.
+    rows that changed most, and the rows by the loss of their wanted answer lie in runs/NAME; without --name, an
+    evaluation of other weights, rows or settings has the next number, such as runs/medical-eval.2.
 
     Without any CONFIG the first --endpoint is what the others are compared with.
 
@@ -104,6 +111,7 @@ def evaluate(
     from launch.results.evaluate import list_trained
     from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
+    from prep.storage.paths import number_next
 
     paths = [Path(word) for word in words if not is_setting(word)]
     configs = {path.stem: read_config(path) for path in paths}
@@ -123,7 +131,11 @@ def evaluate(
         ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
         return
     sides = Sides(configs, trained, str(eval_dataset), overrides, endpoints)
-    plans = {mode: sides.plan(folder / mode if mode else folder, mode) for mode in read_modes(modes)}
+    wanted = read_modes(modes)
+    plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+    while not name and any(holds_another(entrants, folder / mode) for mode, entrants in plans.items()):
+        folder = number_next(folder)
+        plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
     if not no_check:
         for entrants in plans.values():
             refuse_entrants(entrants)
@@ -201,6 +213,20 @@ def compare(
 def show_note(mode: str, note: str) -> None:
     """Say on stderr what was taken up, and why something is asked again."""
     echo(f"Note: {mode}: {note}" if mode else f"Note: {note}", err=True)
+
+
+def holds_another(entrants: "Sequence[Entrant]", folder: Path) -> bool:
+    """Tell whether a finished evaluation of something else stands in a folder, and say so."""
+    from launch.results.comparison import is_finished
+    from launch.results.taken_up import OtherEvaluationError, compare_sides
+
+    local = [entrant for entrant in entrants if entrant.endpoint is None]
+    try:
+        compare_sides(local, folder, is_finished=is_finished(folder))
+    except OtherEvaluationError as error:
+        echo(f"Note: {error}; this one has the next number", err=True)
+        return True
+    return False
 
 
 def refuse_entrants(entrants: "Sequence[Entrant]") -> None:

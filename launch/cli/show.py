@@ -51,10 +51,7 @@ def print_comparisons(comparisons: "Mapping[str, Comparison]", folder: Path) -> 
         ]
         rows.append((f"loss of {name}", *losses, "mean a token of the wanted answers; not 0 to 100"))
     count = next(iter(comparisons.values())).rows
-    print_table(
-        [("", *heads, ""), *rows],
-        title=f"{count} held-out rows, 0 to 100, after </think> ({folder})",
-    )
+    print_table([("", *heads, ""), *rows], title=f"{count} held-out rows, 0 to 100, after </think> ({folder})")
     kept = "/".join((folder.as_posix(), *(["MODE"] if "" not in comparisons else [])))
     ranked = f"; rows by loss: {kept}/row_losses.jsonl" if datasets else ""
     echo(f"* the 95 % interval of the change excludes 0; rows that changed most: {kept}/changed_rows.md{ranked}")

@@ -162,7 +162,7 @@ def _give_files(exchange: Answered, files: dict[str, tuple[str, ...]], turns: st
 def _flatten_parts(row: Row, answer: str) -> tuple[Row, dict[str, list[str | None]]]:
     """Write the parts of a row's messages as one text each, with a placeholder for a file; return the paths too."""
     found: dict[str, list[str | None]] = {}
-    for column in dict.fromkeys((answer, *_TURN_COLUMNS)):
+    for column in dict.fromkeys(("question", "input", answer, *_TURN_COLUMNS)):
         turns = row.get(column)
         if not isinstance(turns, list) or not any(_holds_files(turn) for turn in turns):
             continue
