@@ -58,3 +58,4 @@ class BackendName(StrEnum):
 
     LOCAL = "local"
     SLURM = "slurm"
+    RAY = "ray"

@@ -47,14 +47,8 @@ ARROWS = {
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.results": {
-        *(
-            *("launch.evaluation", "launch.tune"),
-            "launch.batches",
-            "launch.runs",
-            "launch.llamaboard",
-            "launch.configs",
-            "launch.machine",
-        ),
+        *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
+        "launch.machine",
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
@@ -85,6 +79,10 @@ HEAVY = {
     "jsonschema",
     "ray",
     "rich",
+    "submitit",
+    "swanlab",
+    "wandb",
+    "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
 LENT = {("prep/hub/huggingface_session.py", "httpx")}

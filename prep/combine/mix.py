@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prep.choices import ShareOf
+from prep.choices import Dedup, ShareOf
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
 from prep.inputs.formats import read_values
-from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.kinds import Form
 from prep.rows.origins import explain_broken_way
@@ -242,16 +242,17 @@ def _drop_duplicates(
     """Take the copies of earlier rows, in this part or one before it, out of `indices`, and tell of them."""
     kind = options.dedup or ""
     finder = CopyFinder(kind)
+    wanted = {name: measured[name].indices for name in files}
+    if kind == Dedup.NEAR:
+        found = [finder.find_in_rows(file.read_rows(wanted[name])) for name, file in files.items()]
+    else:
+        found = finder.find_in_files(files, wanted)
     # The place of each row that was looked at, over all parts.
     looked_at = array("Q")
     start = 0
-    for name, file in files.items():
-        places = measured[name].indices
+    for (name, file), copied in zip(files.items(), found, strict=True):
+        places = wanted[name]
         looked_at.extend(start + place for place in places)
-        if kind in KEYS:
-            copied = finder.find_in_index(file.index, places)
-        else:
-            copied = finder.find_in_rows(file.read_rows(places))
         copies = {place: first for place, first in zip(places, copied, strict=True) if first is not None}
         measured[name].indices = array("Q", (place for place in places if place not in copies))
         for row, first in zip(file.read_rows(copies), copies.values(), strict=True):

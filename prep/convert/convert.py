@@ -215,14 +215,14 @@ class _Run:
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
-        facts = None
+        described = None
         for name, (gone_path, row_filter) in self._filters.items() if lines else ():
-            lines, facts, gone, lost = row_filter.filter_lines(lines)
+            lines, described, gone, lost = row_filter.filter_lines(lines)
             self._counts[name] += gone.count(b"\n")
             self._counts.subtract(lost)
             self._files[gone_path].write(gone)
         if lines:
-            self._rows[path].write(lines, facts)
+            self._rows[path].write(lines, described)
 
     def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
         names = ", ".join(entry["path"] for entry in inputs)

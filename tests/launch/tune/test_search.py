@@ -241,7 +241,8 @@ def test_real_trials_measure_crash_and_run_out_of_memory(tmp_path: Path, full: b
     crashed = measure(Candidate("crash", {"lora_target": "no_such_layer"}), values, bench, 2, stops)
     assert crashed.end is End.FAILED
     assert "no_such_layer" in crashed.reason
-    small = measure(Candidate("small"), values, replace(bench, max_bytes=8 << 20), 3, stops)
+    large = {"per_device_train_batch_size": 2_048, "gradient_accumulation_steps": 1}
+    small = measure(Candidate("small", large), values, replace(bench, max_bytes=400 << 20), 3, stops)
     assert small.end is End.OUT_OF_MEMORY
     late = measure(Candidate("late"), values, bench, 4, Stops(0.0, 0.0))
     assert late.end is End.NO_TIME

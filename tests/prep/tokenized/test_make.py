@@ -19,7 +19,7 @@ from prep.tokenized.make import make_tokens
 from prep.tokenized.note import read_note
 from prep.tokenized.packing import fill_knapsacks
 from prep.tokenized.settings import UnsupportedError, read_settings
-from prep.tokenized.shard import Shard, ShardResult
+from prep.tokenized.shard import Shard, ShardResult, make_shard_writer
 from tests.support.token_rows import register_kind, register_rows
 
 
@@ -63,7 +63,7 @@ def test_what_a_killed_process_finished_is_not_made_again(
     cut_small(monkeypatch)
     whole = make_tokens(read_settings(values), Path("whole"))
     written: list[str] = []
-    make_writer = make.make_shard_writer
+    make_writer = make_shard_writer
 
     def make_dying(settings: Any, files: Any) -> Any:
         write = make_writer(settings, files)
@@ -87,7 +87,12 @@ def test_what_a_killed_process_finished_is_not_made_again(
 
         def make_counting(settings: Any, files: Any) -> Any:
             write = make_writer(settings, files)
-            return lambda shard: (again.append(shard), write(shard))[1]
+
+            def count(shard: Shard) -> ShardResult:
+                again.append(shard)
+                return write(shard)
+
+            return count
 
         counting.setattr(make, "make_shard_writer", make_counting)
         made = make_tokens(read_settings(values), Path("made"), on_rows=seen.append)

@@ -85,7 +85,8 @@ def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
     module = load_tokenizer(values["model_name_or_path"])
     with pytest.MonkeyPatch.context() as patched:
         # The name of a cache file: `datasets` takes most of a test to make it of the tokenizer.
-        patched.setattr("datasets.fingerprint.update_fingerprint", lambda *_: token_hex(8))
+        for name in ("fingerprint", "arrow_dataset"):
+            patched.setattr(f"datasets.{name}.update_fingerprint", lambda *_: token_hex(8))
         if data_args.template is not None:
             # LLaMA-Factory changes its own table by some keys.
             patched.setitem(TEMPLATES, data_args.template, deepcopy(TEMPLATES[data_args.template]))
