@@ -16,10 +16,10 @@ AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
 
 # What the package is built from, besides Python.
-BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c)
+BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/tokens/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format facts clean
+.PHONY: help demo test lint format docs facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -39,11 +39,14 @@ format: $(VENV)/.dev ## Sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.dev ## Build the documentation into site/; broken links fail
+	$(BIN)/mkdocs build --strict
+
 facts: $(VENV)/.dev ## Write the installed LLaMA-Factory's schemas, templates and models anew (ARGS=FOLDER: an unpacked one's)
 	$(BIN)/python scripts/write_facts.py $(ARGS)
 
 clean: ## Remove the venv and the caches
-	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VENV)-uv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(UV):
 	$(PYTHON) -m pip install --quiet --root-user-action=ignore --target $(VENV)-uv uv

@@ -29,7 +29,7 @@ grid:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the runs are made")
-    parser.add_argument("--to", type=Path, default=ROOT / "docs", help="where the pictures go")
+    parser.add_argument("--to", type=Path, default=ROOT / "docs" / "img", help="where the pictures go")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
     options.to.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Make docs/webui.png: LlamaBoard as `lfc launch webui` opens it, on the sample and a tiny Qwen3.
+"""Make docs/img/webui.png: LlamaBoard as `lfc launch webui` opens it, on the sample and a tiny Qwen3.
 
 Needs chromium and chromedriver. Run from the repository's root: python -m scripts.make_webui_picture
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.cli.test_webui import prepare_folder, start_webui
 from tests.support.llamaboard_page import open_page
 
-PICTURE = Path(__file__).parent.parent / "docs" / "webui.png"
+PICTURE = Path(__file__).parent.parent / "docs" / "img" / "webui.png"
 
 
 def make_picture() -> None:

@@ -7,8 +7,9 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from launch.batches.retry import plan_retry, resume
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
+from launch.runs.backends.backend import choose_backend
+from launch.runs.backends.job import TIME_LIMIT_CODE, Job, JobState
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
-from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
-from launch.runs.folder import Run, RunFolder, RunState, describe_broken, is_run, read_run
-from launch.runs.run import build_command, prepare_llamafactory, start_supervisor, stop_run
+from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
+from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
+from launch.runs.gpu_use import VARIABLE
+from launch.runs.run import build_command, prepare_llamafactory, stop_run
+from launch.runs.tokens import use_tokens
 from prep.errors import ChildFailedError, StoppedError, UserError
 from prep.storage.atomic import write_text
 from prep.storage.locks import is_locked, lock_file
@@ -67,7 +72,7 @@ def run_batch(plan: BatchPlan, cli: Path, on_poll: Callable[[list[QueuedRun]], N
                 return queue
             if plan.stop_request.exists():
                 raise StoppedError("a stop request", signal.SIGINT)
-            _fill_slots(plan, queue, cli)
+            _start_more(plan, queue, cli)
             time.sleep(_POLL_S)
 
 
@@ -82,20 +87,19 @@ def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
     return replace(plan, taken_up_at=time.time())
 
 
-def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
+def refuse_taken(plan: BatchPlan, *, shared: bool = False) -> None:
     """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
     claims = list_claims(ignored=plan.folder)
     for run in read_queue(plan):
         # A run of its own has its folder by right, once it is written down: it may begin at any moment.
         if run.last is None or run.last.state not in _HAS_ITS_FOLDER:
             refuse_taken_folders(run.planned.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus([slot for slot in plan.slots if slot != "cpu"], claims)
+    refuse_shared_gpus(plan.gpus, claims, {VARIABLE: ",".join(plan.gpus)} | share_gpus(shared))
 
 
 def read_queue(plan: BatchPlan) -> list[QueuedRun]:
     """Return where every run of a batch stands, as its folders tell."""
-    return [_read_queued(plan, planned) for planned in plan.runs]
+    return [read_queued(plan, planned) for planned in plan.runs]
 
 
 def preview_commands(plan: BatchPlan, cli: Path) -> list[tuple[str, dict[str, Any], str]]:
@@ -133,14 +137,20 @@ def stop_batch(plan: BatchPlan) -> None:
 
 
 def _stop_runs(plan: BatchPlan) -> None:
-    running = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.RUNNING]
-    for run in running:
-        write_text(run.folder.stop_request, "")
-    for run in running:
-        stop_run(run.folder)
+    live = [run.last.folder for run in read_queue(plan) if run.last and _is_to_stop(run.last)]
+    for folder in live:
+        write_text(folder.stop_request, "")
+    for folder in live:
+        stop_run(folder)
 
 
-def _read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
+def _is_to_stop(run: Run) -> bool:
+    """Tell whether a run lives, or a cluster will begin it, or go on with it."""
+    return run.state is RunState.RUNNING or find_job_state(run.folder) in (JobState.WAITING, JobState.RUNNING)
+
+
+def read_queued(plan: BatchPlan, planned: PlannedRun) -> QueuedRun:
+    """Return where one run of a batch stands."""
     attempts: list[Run] = []
     for number in itertools.count(1):
         folder = _attempt_folder(plan, planned, number)
@@ -166,19 +176,80 @@ def _plan_next(
 ) -> dict[str, Any] | None:
     """Return the config of a run's next attempt, None when there is to be none.
 
-    What was stopped or killed before the batch was taken up goes on, and does not count as an attempt.
+    What was stopped or killed before the batch was taken up goes on, and does not count as an attempt; nor does
+    what a cluster took its machine from.
     """
     last = attempts[-1]
     values = restore_secrets(last.values, planned.values)
     is_earlier = _ended_at(last) < plan.taken_up_at
     if last.state is RunState.STOPPED and is_earlier:
         return resume(values)
-    ended = (RunState.STOPPED, RunState.LOST)
-    spent = [run for run in attempts if run.state not in ended or _ended_at(run) >= plan.taken_up_at]
+    reached = resume(values).get("resume_from_checkpoint")
+    spent = [run for run in attempts if _is_spent(plan, run, reached)]
     return plan_retry(values, cause) if len(spent) < plan.max_attempts else None
 
 
-def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
+def _is_spent(plan: BatchPlan, run: Run, reached: object) -> bool:
+    """Tell whether an attempt counts against `max_attempts`; `reached` is the last checkpoint by now, if any."""
+    if run.state in (RunState.STOPPED, RunState.LOST) and _ended_at(run) < plan.taken_up_at:
+        return False
+    if not plan.placement.is_cluster or find_cause(run) is not Cause.PREEMPTED:
+        return True
+    # At its time limit again and again, without a checkpoint further on, it would never end.
+    return run.exit_code == TIME_LIMIT_CODE and run.values.get("resume_from_checkpoint") == reached
+
+
+def _start_more(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
+    """Start what can start now: on a cluster all at once, here as many as there are free slots."""
+    backend = choose_backend(plan.placement, plan.folder)
+    if plan.placement.is_cluster:
+        backend.start(
+            [_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(plan, queue)]
+        )
+        return
+    for folder in _fill_slots(plan, queue, cli):
+        backend.start([Job(folder.path, _do_nothing)])
+
+
+def _list_due(plan: BatchPlan, queue: Sequence[QueuedRun]) -> list[QueuedRun]:
+    """Return the runs of a cluster's batch that have no job, and are to have one now."""
+    # Read again once no job is left that could write to their folders: what the queue said may be old by now.
+    idle = [read_queued(plan, run.planned) for run in queue if not run.is_done and not _has_job(run)]
+    return [
+        run
+        for run in idle
+        if _is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time())
+    ]
+
+
+def _has_job(run: QueuedRun) -> bool:
+    """Tell whether a cluster has a job of a run, or cannot be asked; the latest attempt may not name it yet."""
+    return any(find_job_state(attempt.folder) is not JobState.GONE for attempt in reversed(run.attempts))
+
+
+def _is_written_down(run: QueuedRun) -> bool:
+    """Tell whether a launcher was killed between writing a run down and handing it on."""
+    return run.last is not None and run.last.state is RunState.QUEUED
+
+
+def _prepare_due(plan: BatchPlan, run: QueuedRun, cli: Path) -> RunFolder:
+    if run.last is not None and _is_written_down(run):
+        return run.last.folder
+    return prepare_attempt(plan, run, plan.placement.backend, cli)
+
+
+def _make_job(plan: BatchPlan, planned: PlannedRun, folder: RunFolder, cli: Path) -> Job:
+    from launch.batches.cluster_job import work_off
+
+    return Job(folder.path, partial(work_off, plan.folder.name, planned.name, str(cli), plan.taken_up_at))
+
+
+def _do_nothing() -> None:
+    """Stand for the work of a run that a supervisor of this machine does."""
+
+
+def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> Iterator[RunFolder]:
+    """Yield the runs that are to start on the free slots, each written down."""
     free = list(plan.slots)
     for run in queue:
         if run.last and run.last.state is RunState.RUNNING:
@@ -187,9 +258,9 @@ def _fill_slots(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
         if run.last and run.last.state is RunState.QUEUED:
             # Written down by a launcher that was killed before it could start it, or just after.
             if _take(free, run.last.plan.get("slot")):
-                start_supervisor(run.last.folder)
+                yield run.last.folder
         elif free and run.next_values is not None and run.ready_at <= time.time():
-            _start(plan, run, free.pop(0), cli)
+            yield prepare_attempt(plan, run, free.pop(0), cli)
 
 
 def _take(free: list[str], slot: str | None) -> bool:
@@ -200,21 +271,26 @@ def _take(free: list[str], slot: str | None) -> bool:
     return True
 
 
-def _start(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> None:
+def prepare_attempt(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> RunFolder:
+    """Write a run's next attempt down for a slot and return its folder: it is then a queued run."""
     values = run.next_values or {}
     number = len(run.attempts) + 1
     header = f"{run.planned.name} of {plan.folder.as_posix()}, attempt {number}"
     config = RunConfig(values, format_config(values, header=header))
+    if plan.tokenize:
+        # The first run that wants them makes them, before it takes anything.
+        config, _ = use_tokens(config)
     place = _attempt_folder(plan, run.planned, number)
     with starting():
-        folder = prepare_llamafactory(cli, "train", config, place, run_environment(plan, slot), slot)
-    start_supervisor(folder)
+        return prepare_llamafactory(cli, "train", config, place, run_environment(plan, slot), slot)
 
 
 def run_environment(plan: BatchPlan, slot: str) -> dict[str, str]:
     """Return the variables of a batch's run on one of its slots."""
     boost = {BOOST_VARIABLE: "1"} if plan.boost else {}
-    return slot_environment(slot, len(plan.slots)) | boost
+    # On a cluster the scheduler says which devices a run sees.
+    own = {} if plan.placement.is_cluster else slot_environment(slot, len(plan.slots))
+    return own | boost
 
 
 def slot_environment(slot: str, slots: int) -> dict[str, str]:

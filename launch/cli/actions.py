@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     cli_option,
     dry_run_option,
@@ -18,7 +19,7 @@ from launch.cli.options import (
 from launch.cli.show import print_dry_run, show_prediction
 from launch.runs.folder import choose_run_folder
 from prep.cli.options import OUTPUT_FILE, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_json, print_table
 from prep.errors import OutputError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @no_check_option
 @dry_run_option
@@ -67,7 +68,7 @@ def predict(
 
 @click.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @name_option
 @no_check_option
 @dry_run_option
@@ -105,7 +106,7 @@ def export(
 
 @click.command("chat")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @no_check_option
 @dry_run_option
 @cli_option
@@ -129,7 +130,7 @@ def chat(
 
 @click.command("api")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs("infer"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the API to the network.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Where it listens.")
 @no_check_option
@@ -187,7 +188,8 @@ def launch_action(
     """Run an action other than training to its end, with its progress bar; only a config of its kind is taken."""
     from launch.configs.actions import refuse_other_purpose
     from launch.configs.config import read_run_config
-    from launch.runs.run import run_llamafactory
+    from launch.runs.claims import share_gpus
+    from launch.runs.run import check_start, run_llamafactory
 
     config = read_run_config(config_path, pairs)
     refuse_other_purpose(action, config_path, config.values)
@@ -195,21 +197,24 @@ def launch_action(
     if not no_check:
         refuse_faults(ctx, config_path, config, action=action)
     theirs = "train" if action == "predict" else action
+    env = share_gpus(no_check)
     folder = choose_run_folder(name, config_path)
     if dry_run:
         if (folder / "run.json").is_file():
             raise OutputError(f"run folder {folder} exists already", hint="--name ANOTHER_NAME")
+        check_start(cli, theirs, config.values, folder, env)
         print_dry_run(cli, theirs, config_path, pairs, config)
         return
     with show_prediction(action, folder / "log.txt") as on_poll:
-        seconds = run_llamafactory(cli, theirs, config, folder, on_poll)
+        seconds = run_llamafactory(cli, theirs, config, folder, on_poll, env)
     made = str(config.values.get("export_dir") or config.values.get("output_dir"))
-    print_result(
-        {"run": folder.as_posix(), "made": made, "seconds": seconds},
-        [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
-        as_json=as_json,
-        title=f"{config_path} done",
-    )
+    if as_json:
+        print_json({"run": folder.as_posix(), "made": made, "seconds": seconds})
+    else:
+        print_table(
+            [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
+            title=f"{config_path} done",
+        )
 
 
 def run_in_terminal(

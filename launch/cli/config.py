@@ -1,21 +1,24 @@
 """`lfc launch config …`: write, check, compare and carry over YAML configs."""
 
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from launch.choices import OTHER_SCHEMAS, JudgedFor, Kind
+from launch.cli.completion import complete_pairs, complete_preset, complete_preset_or_file
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
-from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, force_option, json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
+from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.configs.config import Check
-    from launch.configs.schema import Kind
 
 
 @click.group("config")
@@ -41,16 +44,19 @@ def config_ls(as_json: bool) -> None:
     from launch.configs.presets import list_presets
 
     presets = list_presets()
-    print_result(
-        {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]},
-        [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
-        as_json=as_json,
-        title=f"{len(presets)} presets",
-    )
+    if as_json:
+        print_json(
+            {"presets": [{"name": preset.name, "title": preset.title, "needs": preset.needs} for preset in presets]}
+        )
+    else:
+        print_table(
+            [(preset.name, preset.title, f"needs {preset.needs}") for preset in presets],
+            title=count_of(len(presets), "preset"),
+        )
 
 
 @config.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_preset)
 @json_option
 def config_show(name: str, as_json: bool) -> None:
     """Print a shipped preset as it stands.
@@ -63,14 +69,14 @@ def config_show(name: str, as_json: bool) -> None:
 
     preset = find_preset(name)
     if as_json:
-        print_result({"name": preset.name, "values": preset.values}, [], as_json=True, title="")
+        print_json({"name": preset.name, "values": preset.values})
     else:
         echo(preset.text, nl=False)
 
 
 @config.command("new")
-@click.argument("preset_name", metavar="PRESET")
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("preset_name", metavar="PRESET", shell_complete=complete_preset)
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The YAML to write.")
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the preset's own, data, if not given.")
 @version_option
@@ -101,17 +107,20 @@ def config_new(
         echo(f"Note: {note}", err=True)
     print_findings(written.findings, err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
-    print_result(
-        {
-            "config": output.as_posix(),
-            "values": mask_values(written.values),
-            "notes": written.notes,
-            "findings": [finding.as_dict() for finding in written.findings],
-        },
-        [(key, format_setting(written.values[key])) for key in told if key in written.values],
-        as_json=as_json,
-        title=f"{output} from preset {preset.name}",
-    )
+    if as_json:
+        print_json(
+            {
+                "config": output.as_posix(),
+                "values": mask_values(written.values),
+                "notes": written.notes,
+                "findings": [finding.as_dict() for finding in written.findings],
+            }
+        )
+    else:
+        print_table(
+            [(key, format_setting(written.values[key])) for key in told if key in written.values],
+            title=f"{output} from preset {preset.name}",
+        )
 
 
 def refuse_recipe(name: str) -> None:
@@ -130,15 +139,15 @@ def refuse_recipe(name: str) -> None:
 @click.option(
     "--for",
     "target",
-    type=click.Choice(["here", "gpu", "cpu", "any"]),
-    default="here",
+    type=choice_of(JudgedFor),
+    default=JudgedFor.HERE.value,
     show_default=True,
     help="The machine to judge for: this one, one with a single bf16 GPU, one without, or leave devices out.",
 )
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer"]),
+    type=click.Choice(get_args(Kind)),
     help="What reads it: train, or export, chat and api; told by its keys if not given.",
 )
 @click.option(
@@ -166,14 +175,17 @@ def config_check(
     from launch.configs.config import check_config
     from launch.configs.rules import choose_machine
 
-    check = check_config(path, choose_machine(target, gpus), kind, measure=measure)
+    machine = choose_machine(target, gpus)
+    check = check_config(path, machine, kind, measure=measure)
     refused = check.has_errors or (strict and bool(check.findings))
     if as_json:
         findings = [finding.as_dict() for finding in check.findings]
         result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "findings": findings}
-        print_result(result, [], as_json=True, title="")
+        print_json(result)
     else:
         print_check(path, check, target)
+        if check.has_errors and target == JudgedFor.HERE and machine.gpus == ():
+            suggest_other_machine(path, check, kind)
     if refused:
         click.get_current_context().exit(1)
 
@@ -183,14 +195,25 @@ def print_check(path: Path, check: "Check", target: str) -> None:
     errors = sum(finding.is_error for finding in check.findings)
     warnings = len(check.findings) - errors
     print_findings(check.findings)
-    where = {"here": "this machine", "gpu": "a GPU", "cpu": "a CPU", "any": "any machine"}[target]
-    verdict = f"{errors} errors, {warnings} warnings" if check.findings else "nothing wrong"
-    echo(f"{path}: {verdict} ({check.kind} config, judged for {where})")
+    verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
+    echo(f"{path}: {verdict} ({check.kind} config, judged for {JudgedFor(target).machine})")
+
+
+def suggest_other_machine(path: Path, check: "Check", kind: "Kind | None") -> None:
+    """Say how to judge for a machine with a GPU, when faults of a config are none there."""
+    from launch.configs.config import check_config
+    from launch.configs.rules import choose_machine
+
+    there = check_config(path, choose_machine(JudgedFor.GPU), kind)
+    here, gone = (sum(finding.is_error for finding in found.findings) for found in (check, there))
+    if gone < here:
+        what = count_of(gone, "error") if gone else "no error"
+        echo(f"  Try: lfc launch config check {shlex.quote(str(path))} --for gpu, which finds {what}")
 
 
 @config.command("diff")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_preset_or_file)
+@click.argument("second", metavar="B", shell_complete=complete_preset_or_file)
 @json_option
 def config_diff(first: str, second: str, as_json: bool) -> None:
     """Show the keys on which two configs differ: presets by name, or files.
@@ -211,17 +234,18 @@ def config_diff(first: str, second: str, as_json: bool) -> None:
         name: [key for key, pair in differing.items() if pair[1 - side] is ...]
         for side, name in enumerate(("only_in_a", "only_in_b"))
     }
-    print_result(
-        {"a": first, "b": second, "differing": pairs, **only},
-        [("key", first, second), *rows] if rows else [("no key differs",)],
-        as_json=as_json,
-        title=f"{first} and {second}: {len(rows)} keys differ",
-    )
+    if as_json:
+        print_json({"a": first, "b": second, "differing": pairs, **only})
+    else:
+        print_table(
+            [("key", first, second), *rows] if rows else [("no key differs",)],
+            title=f"{first} and {second}: {count_of(len(rows), 'key')} differ",
+        )
 
 
 @config.command("import")
 @click.argument("saved", metavar="SAVED.yaml", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The training YAML to write.")
 @click.option("--keep-secrets", is_flag=True, help="Write API keys and tokens too, in clear text.")
 @force_option
@@ -240,7 +264,7 @@ def config_import(
       lfc launch config import saves/Qwen3-4B/lora/run1/llamaboard_config.yaml -o configs/run1.yaml
     """
     from launch.configs.config import parse_overrides, write_config
-    from launch.webui.start import import_settings
+    from launch.llamaboard.convert import import_settings
     from prep.storage.atomic import refuse_existing
 
     refuse_existing(output, force=force)
@@ -249,17 +273,18 @@ def config_import(
     for note in imported.notes:
         echo(f"Note: {note}", err=True)
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
-    print_result(
-        {"config": output.as_posix(), "values": mask_values(imported.values), "notes": imported.notes},
-        [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
-        as_json=as_json,
-        title=f"{output} from {saved}",
-    )
+    if as_json:
+        print_json({"config": output.as_posix(), "values": mask_values(imported.values), "notes": imported.notes})
+    else:
+        print_table(
+            [(key, format_setting(imported.values[key])) for key in told if key in imported.values],
+            title=f"{output} from {saved}",
+        )
 
 
 @config.command("export")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The file to write in llamaboard_config/.")
 @force_option
 @json_option
@@ -272,25 +297,26 @@ def config_export(config_path: Path, pairs: tuple[str, ...], output: Path, force
     Example:
       lfc launch config export configs/medical.yaml -o llamaboard_config/medical.yaml
     """
-    from launch.webui.start import export_settings, read_request
+    from launch.llamaboard.convert import export_settings
+    from launch.webui.start import read_request
 
     exported = export_settings(output, config_path, read_request(config_path, pairs, None), force=force)
     for note in exported.notes:
         echo(f"Note: {note}", err=True)
     told = ("top.model_name", "top.model_path", "top.template", "train.dataset", "train.extra_args")
-    print_result(
-        {"settings": output.as_posix(), "values": mask_values(exported.values), "notes": exported.notes},
-        [(key, format_setting(exported.values[key])) for key in told],
-        as_json=as_json,
-        title=f"{output} from {config_path}",
-    )
+    if as_json:
+        print_json({"settings": output.as_posix(), "values": mask_values(exported.values), "notes": exported.notes})
+    else:
+        print_table(
+            [(key, format_setting(exported.values[key])) for key in told], title=f"{output} from {config_path}"
+        )
 
 
 @config.command("schema")
 @click.option(
     "--as",
     "kind",
-    type=click.Choice(["train", "infer", "recipe", "sweep", "dataset_info"]),
+    type=click.Choice([*get_args(Kind), *OTHER_SCHEMAS]),
     default="train",
     show_default=True,
     help="Which one is printed: of a YAML that trains or infers, a recipe, a sweep, or dataset_info.json.",

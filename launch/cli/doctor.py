@@ -3,7 +3,7 @@
 import click
 
 from prep.cli.options import json_option
-from prep.cli.output import echo, print_findings, print_result
+from prep.cli.output import echo, print_findings, print_json
 
 
 @click.command("doctor")
@@ -31,7 +31,7 @@ def doctor(given_cli: str | None, quick: bool, as_json: bool) -> None:
     broken = any(finding.is_error for finding in findings)
     if as_json:
         result = {"can_train": not broken, "findings": [finding.as_dict() for finding in findings]}
-        print_result(result, [], as_json=True, title="")
+        print_json(result)
     else:
         print_findings(findings)
         echo("training cannot work here yet" if broken else "training can work here")

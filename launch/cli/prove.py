@@ -8,8 +8,9 @@ import click
 
 from launch.cli.options import version_option
 from launch.cli.show import format_setting
+from prep.cli.completion import complete_dataset, complete_template
 from prep.cli.options import FOLDER, INPUT_FILE, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from launch.configs.prove import Answer
@@ -22,8 +23,16 @@ _SHOWN_ROWS = 20
 @click.command("prove")
 @click.argument("model")
 @click.option("--config", "config_path", type=INPUT_FILE, help="A training YAML: its template, keys and datasets.")
-@click.option("--template", help="LLaMA-Factory's template; that of the model if not given.")
-@click.option("--dataset", "datasets", multiple=True, help="Compare these registered rows, too. May be repeated.")
+@click.option(
+    "--template", help="LLaMA-Factory's template; that of the model if not given.", shell_complete=complete_template
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="Compare these registered rows, too. May be repeated.",
+    shell_complete=complete_dataset,
+)
 @click.option("--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json.")
 @click.option("--rows", "most_rows", type=click.IntRange(1), default=200, show_default=True, help="Rows of each.")
 @version_option
@@ -58,7 +67,7 @@ def prove(
     asked = Asked(model, template, config_path, datasets, dataset_dir, most_rows)
     result = answer(asked)
     if as_json:
-        print_result(describe_answer(result), [], as_json=True, title="")
+        print_json(describe_answer(result))
     else:
         print_answer(result)
     if result.refused:
@@ -99,16 +108,16 @@ def print_answer(result: "Answer") -> None:
     title = f"template {proof.template} of LLaMA-Factory {proof.version} and the model's own, {unit}"
     equal = sum(verdict.difference is None for verdict in proof.cases)
     rows = [("conversation", "trained and served", "to make it equal"), *map(format_verdict, proof.cases)]
-    print_result({}, rows, as_json=False, title=f"{title}: {equal} of {len(proof.cases)} equal")
+    print_table(rows, title=f"{title}: {equal} of {len(proof.cases)} equal")
     if proof.rows:
         differing = proof.differing_rows
         shown = [format_verdict(verdict) for verdict in differing[:_SHOWN_ROWS]]
         told = f"your rows: {len(proof.rows) - len(differing)} of {len(proof.rows)} equal"
         echo()
-        print_result({}, shown, as_json=False, title=told) if shown else echo(told)
+        print_table(shown, title=told) if shown else echo(told)
     print_differences([*proof.rows, *proof.cases])
     echo()
-    print_result({}, format_served(result.served), as_json=False, title="the prompts that will be served")
+    print_table(format_served(result.served), title="the prompts that will be served")
 
 
 def format_verdict(verdict: "Verdict") -> tuple[str, str, str]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from launch.cli.completion import complete_recipe_or_file, complete_step
 from launch.cli.options import cli_option, dry_run_option, fresh_option
 from launch.cli.root import lfc
 from launch.cli.show import print_comparison, show_status
 from prep.cli.options import FOLDER, OUTPUT_FILE, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, echo_error, print_json, print_table
 from prep.errors import ChildFailedError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ and then: lfc launch train configs/mine.yaml"""
 def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -> None:
     """Make a tiny Qwen3 with random weights, to try a dataset and a config on a CPU in a minute.
 
-    Its tokenizer is trained on DATA, an Alpaca JSONL that `lfc prep` wrote.
+    Its tokenizer is trained on DATA, a JSONL of any kind that `lfc prep` wrote.
 
     \b
     Example:
@@ -47,12 +48,10 @@ def tiny_model(data: Path, folder: Path, given_cli: str | None, as_json: bool) -
     with show_status(lambda: "making the model") as on_poll:
         make_tiny_model(find_llamafactory_cli(given_cli), data, folder, on_poll)
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print_result(
-        {"model": folder.as_posix(), "bytes": size},
-        [("model", str(folder)), ("bytes", f"{size:,}")],
-        as_json=as_json,
-        title="tiny Qwen3 with random weights",
-    )
+    if as_json:
+        print_json({"model": folder.as_posix(), "bytes": size})
+    else:
+        print_table([("model", str(folder)), ("bytes", f"{size:,}")], title="tiny Qwen3 with random weights")
 
 
 @click.command()
@@ -91,11 +90,19 @@ def quickstart(
 
 
 @click.command("run")
-@click.argument("recipe_name", metavar="RECIPE")
+@click.argument("recipe_name", metavar="RECIPE", shell_complete=complete_recipe_or_file)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--to", "folder", type=FOLDER, help="What all lies in; from the recipe's name if not given.")
-@click.option("--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.")
-@click.option("--from", "start", metavar="STEP", help="Do this step and all after it again; not with --only.")
+@click.option(
+    "--only", multiple=True, metavar="STEP", help="Do this step alone; repeatable.", shell_complete=complete_step
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="STEP",
+    help="Do this step and all after it again; not with --only.",
+    shell_complete=complete_step,
+)
 @fresh_option
 @dry_run_option
 @cli_option
@@ -155,7 +162,7 @@ def run_steps(ctx: click.Context, plan: Plan, folder: Path, *, fresh: bool, give
     from launch.machine.command import CLI_VARIABLE
     from launch.recipes.preflight import check_plan
     from launch.recipes.steps_folder import open_folder
-    from launch.results.evaluate import read_comparison
+    from launch.results.comparison import read_comparison
 
     # Resolved before the folder changes: every step's command then finds the same program.
     cli = check_plan(plan.recipe, plan.chosen, folder, given_cli)
@@ -191,7 +198,7 @@ def run_command(step: "Step") -> None:
     try:
         ended = lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False)
     except click.ClickException as error:
-        echo(f"Error: {error.format_message()}", err=True)
+        echo_error(f"Error: {error.format_message()}")
         ended = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         ended = 130

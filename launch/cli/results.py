@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_run, complete_run_or_batch
 from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 from prep.errors import InputError
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +36,15 @@ def runs_table(as_json: bool) -> None:
 
     summaries = summarise_all()
     rows = [describe_run(summary) for summary in summaries]
-    print_result(
-        {"runs": [summary.as_dict() for summary in summaries]},
-        [("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
-        if rows
-        else [("no run yet",)],
-        as_json=as_json,
-        title=describe_count([summary.run.name for summary in summaries]),
-    )
+    if as_json:
+        print_json({"runs": [summary.as_dict() for summary in summaries]})
+    else:
+        print_table(
+            [("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+            if rows
+            else [("no run yet",)],
+            title=describe_count([summary.run.name for summary in summaries]),
+        )
 
 
 def describe_count(names: "Sequence[str]") -> str:
@@ -49,8 +52,8 @@ def describe_count(names: "Sequence[str]") -> str:
     known = set(names)
     again = [name for name in names if name.rpartition(".")[2].isdecimal() and name.rpartition(".")[0] in known]
     runs = len(names) - len(again)
-    text = "1 run" if runs == 1 else f"{runs} runs"
-    return f"{text}, {len(names)} attempts" if again else text
+    text = count_of(runs, "run")
+    return f"{text}, {count_of(len(names), 'attempt')}" if again else text
 
 
 def describe_run(summary: "RunSummary") -> tuple[str, ...]:
@@ -67,7 +70,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         summary.score.format() if summary.score else "",
         format_seconds(summary.run.seconds),
         ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
-        "; ".join(summary.flags),
+        "; ".join([*summary.flags, *summary.tracking]),
     )
 
 
@@ -77,8 +80,8 @@ def format_loss(loss: float | None) -> str:
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=complete_run)
+@click.argument("second", metavar="B", shell_complete=complete_run)
 @json_option
 def compare(first: str, second: str, as_json: bool) -> None:
     """Compare two runs: losses and scores side by side, and the config keys on which they differ.
@@ -108,12 +111,10 @@ def compare(first: str, second: str, as_json: bool) -> None:
         ),
     ]
     settings = {key: [None if side is ... else side for side in sides] for key, sides in differing.items()}
-    print_result(
-        {"a": pair[0].as_dict(), "b": pair[1].as_dict(), "config": settings},
-        rows,
-        as_json=as_json,
-        title=f"{first} and {second}: {len(differing)} config keys differ",
-    )
+    if as_json:
+        print_json({"a": pair[0].as_dict(), "b": pair[1].as_dict(), "config": settings})
+    else:
+        print_table(rows, title=f"{first} and {second}: {len(differing)} config keys differ")
 
 
 def refuse_batch(name: str) -> None:
@@ -137,7 +138,7 @@ def format_figure(summary: "RunSummary", name: str) -> str:
 
 
 @click.command("report")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_run_or_batch)
 @click.option("-o", "--output", type=OUTPUT_FILE, help="The page to write; runs/NAME.html if not given.")
 @json_option
 def report(name: str, output: Path | None, as_json: bool) -> None:
@@ -153,9 +154,9 @@ def report(name: str, output: Path | None, as_json: bool) -> None:
     from launch.results.report import write_report
 
     path = write_report(name, output)
-    print_result(
-        {"report": path.as_posix(), "bytes": path.stat().st_size},
-        [("open", path.absolute().as_uri()), ("bytes", f"{path.stat().st_size:,}")],
-        as_json=as_json,
-        title=f"report of {name}",
-    )
+    if as_json:
+        print_json({"report": path.as_posix(), "bytes": path.stat().st_size})
+    else:
+        print_table(
+            [("open", path.absolute().as_uri()), ("bytes", f"{path.stat().st_size:,}")], title=f"report of {name}"
+        )

@@ -1,6 +1,7 @@
 """The root `lfc` command, its two halves, and how a fault ends."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ LFC_COMMANDS = {
 }
 LAUNCH_COMMANDS = {
     "config": CommandEntry("launch.cli.config:config", "Write, check and compare YAML configs."),
+    "tune": CommandEntry("launch.cli.tune:tune", "Find the fastest schedule of the same training."),
     "train": CommandEntry("launch.cli.train:train", "Train with one config."),
     "batch": CommandEntry("launch.cli.batch:batch", "Train with several configs, or a sweep, one after the other."),
     "attach": CommandEntry("launch.cli.runs:attach", "Watch a run that goes on in the background."),
@@ -41,6 +43,8 @@ LAUNCH_COMMANDS = {
     "tiny-model": CommandEntry("launch.cli.recipe:tiny_model", "Make a tiny model, to try things on a CPU."),
 }
 _INTERRUPTED = 130
+# What a shell sets when it asks what could follow.
+_COMPLETE = "_LFC_COMPLETE"
 
 
 class RootGroup(LazyGroup):
@@ -59,6 +63,10 @@ class RootGroup(LazyGroup):
         A wrong call is told by us: click would show its arguments as they stand.
         """
         try:
+            if _COMPLETE in os.environ:
+                from prep.cli.completion import install_completion
+
+                install_completion()
             check_surroundings(sys.argv[1:] if args is None else args)
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except UserError as error:

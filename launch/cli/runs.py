@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_run, complete_run_or_batch
 from launch.cli.show import print_trained, show_training
 from launch.runs.folder import RunState, read_run
-from prep.cli.output import echo
+from prep.cli.output import echo, echo_error
 from prep.errors import UserError
 from prep.secrets import mask_text
 from prep.terminal import neutralise_log
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("attach")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_run)
 def attach(name: str) -> None:
     """Watch a run that goes on in the background; Ctrl-C ends the watching, not the run.
 
@@ -41,7 +42,7 @@ def attach(name: str) -> None:
 
 
 @click.command("logs")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_run)
 @click.option("-n", "--lines", type=click.IntRange(1), help="The last lines alone.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the run ends.")
 def logs(name: str, lines: int | None, follow: bool) -> None:
@@ -76,7 +77,7 @@ def join_lines(blocks: Iterable[str]) -> Iterator[str]:
 
 
 @click.command("stop")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_run_or_batch)
 @click.pass_context
 def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Stop runs as Ctrl-C would, and wait until nothing of them is left.
@@ -94,9 +95,7 @@ def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
             echo(f"{name}: {stop_one(name)}")
         except UserError as error:
             exit_code = error.exit_code
-            echo(f"Error: {error}", err=True)
-            if error.hint:
-                echo(f"  Try: {error.hint}", err=True)
+            echo_error(f"Error: {error}", error.hint)
     ctx.exit(exit_code)
 
 

@@ -7,47 +7,66 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.runs.folder import RUNS, Run, RunFolder
-from prep.cli.output import echo, open_console, print_result
+from prep.cli.output import echo, open_console, print_json, print_table
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
-    from launch.results.evaluate import Comparison
+    from launch.results.comparison import Comparison, Side
 
 
 def print_comparison(comparison: "Comparison") -> None:
-    """Print the sides' figures, and how each moved from the base's with its 95 % interval."""
+    """Print the sides' figures, and how each moved from the first's with its 95 % interval."""
+    print_comparisons({"": comparison}, comparison.folder)
+
+
+def print_comparisons(comparisons: "Mapping[str, Comparison]", folder: Path) -> None:
+    """Print the figures of one comparison, or of one a mode side by side, and the losses of the held-out rows."""
     from launch.results.scores import FIGURES
 
+    columns = [(mode, comparison, side) for mode, comparison in comparisons.items() for side in comparison.sides]
     heads = [
-        part for side in comparison.sides for part in ((side.name, "change") if side.changes else (side.name,))
+        part
+        for mode, _, side in columns
+        for part in (f"{mode}: {side.name}" if mode else side.name, *(["change"] if side.changes else []))
     ]
     rows = [
         (
             figure.name,
-            *(
-                part
-                for side in comparison.sides
-                for part in (
-                    f"{side.figures[figure.name]:.2f}",
-                    *([side.changes[figure.name].format()] if side.changes else []),
-                )
-            ),
+            *(part for _, _, side in columns for part in format_figure(side, figure.name)),
             figure.meaning,
         )
         for figure in FIGURES
-        if figure.name in comparison.sides[0].figures
+        if any(figure.name in side.figures for _, _, side in columns)
     ]
-    print_result(
-        {},
-        [("", *heads, ""), *rows],
-        as_json=False,
-        title=f"{comparison.rows} held-out rows, 0 to 100, after </think> ({comparison.folder})",
-    )
-    echo(
-        "* the 95 % interval of the change excludes 0; rows that changed most: "
-        f"{(comparison.folder / 'changed_rows.md').as_posix()}"
-    )
+    datasets = dict.fromkeys(name for comparison in comparisons.values() for name in comparison.losses)
+    for name in datasets:
+        losses = [
+            part
+            for _, comparison, side in columns
+            for part in (
+                format_loss(comparison.losses.get(name, {}).get(side.name)),
+                *([""] if side.changes else []),
+            )
+        ]
+        rows.append((f"loss of {name}", *losses, "mean a token of the wanted answers; not 0 to 100"))
+    count = next(iter(comparisons.values())).rows
+    print_table([("", *heads, ""), *rows], title=f"{count} held-out rows, 0 to 100, after </think> ({folder})")
+    kept = "/".join((folder.as_posix(), *(["MODE"] if "" not in comparisons else [])))
+    ranked = f"; rows by loss: {kept}/row_losses.jsonl" if datasets else ""
+    echo(f"* the 95 % interval of the change excludes 0; rows that changed most: {kept}/changed_rows.md{ranked}")
+
+
+def format_figure(side: "Side", name: str) -> list[str]:
+    """Return a side's figure, and its change where the side has changes; empty where it has no such figure."""
+    figure = f"{side.figures[name]:.2f}" if name in side.figures else ""
+    change = side.changes[name].format() if name in side.changes else ""
+    return [figure, change] if side.changes else [figure]
+
+
+def format_loss(loss: float | None) -> str:
+    """Return a mean loss, empty for none."""
+    return "" if loss is None else f"{loss:.4f}"
 
 
 @contextlib.contextmanager
@@ -113,11 +132,10 @@ def print_dry_run(
 ) -> None:
     """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
     from launch.machine.command import boost_command, build_llamafactory_command, is_boosted
-    from launch.machine.gpus import read_gpus
+    from launch.runs.claims import list_claims, rank_gpus
 
-    gpus = read_gpus().gpus or ()
     environ = {**os.environ, **(env or {})}
-    command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
+    command = build_llamafactory_command(cli, action, path, config.values, environ, rank_gpus(list_claims()))
     if is_boosted(action, config.values, environ):
         command = boost_command(command)
     echo(command.with_env(env or {}).with_arguments(pairs).format())
@@ -126,16 +144,17 @@ def print_dry_run(
 def print_detached(run: RunFolder, *, as_json: bool) -> None:
     """Say how to get back to a run that goes on in the background."""
     name = run.path.relative_to(RUNS).as_posix()
-    print_result(
-        {"run": run.path.as_posix()},
-        [
-            ("watch", f"lfc launch attach {name}"),
-            ("log", f"lfc launch logs {name}"),
-            ("stop", f"lfc launch stop {name}"),
-        ],
-        as_json=as_json,
-        title=f"{run.path} runs in the background",
-    )
+    if as_json:
+        print_json({"run": run.path.as_posix()})
+    else:
+        print_table(
+            [
+                ("watch", f"lfc launch attach {name}"),
+                ("log", f"lfc launch logs {name}"),
+                ("stop", f"lfc launch stop {name}"),
+            ],
+            title=f"{run.path} runs in the background",
+        )
 
 
 def print_trained(run: Run, *, as_json: bool) -> None:
@@ -161,4 +180,7 @@ def print_trained(run: Run, *, as_json: bool) -> None:
         "last_loss": last,
         "flags": run.flags,
     }
-    print_result(result, rows, as_json=as_json, title=f"{run.path} {run.state.value}")
+    if as_json:
+        print_json(result)
+    else:
+        print_table(rows, title=f"{run.path} {run.state.value}")

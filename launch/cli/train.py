@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.cli.completion import complete_pairs
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -17,6 +18,8 @@ from launch.cli.options import (
     refuse_faults,
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
+from launch.cli.tokens import make_once, tell_tokens, tokenize_option
+from launch.cli.track import add_tracking, list_tracking_variables
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
@@ -30,11 +33,12 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("config_path", metavar="CONFIG", type=OUTPUT_FILE)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @name_option
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
 @boost_option
+@tokenize_option
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
 @click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
 @click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
@@ -55,6 +59,7 @@ def train(
     resume: bool,
     fresh: bool,
     boost: bool,
+    tokenize: bool,
     detach: bool,
     no_check: bool,
     dry_run: bool,
@@ -84,9 +89,10 @@ def train(
     from launch.configs.config import read_run_config
     from launch.machine.command import Cluster
     from launch.machine.network import find_free_port
-    from launch.runs.claims import starting
+    from launch.runs.backends.local import start_supervisor
+    from launch.runs.claims import share_gpus, starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run, start_supervisor
+    from launch.runs.run import check_start, next_attempt_folder, prepare_llamafactory, refuse_taken_run
 
     if resume and fresh:
         raise click.UsageError("--resume and --fresh exclude each other")
@@ -96,12 +102,13 @@ def train(
     output_dir = Path(str(config.values.get("output_dir") or ""))
     folder = choose_run_folder(name, config_path)
     cli = find_cli(given_cli)
-    taken = read_gpu_option(gpus, any_number=no_check)
-    env = cluster.build_environment(find_free_port()) | read_boost_option(boost)
+    read_gpu_option(gpus, any_number=no_check)
+    env = cluster.build_environment(find_free_port()) | read_boost_option(boost) | share_gpus(no_check)
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
+    config = add_tracking(config, cli, folder.name)
     if resume or fresh:
         folder = next_attempt_folder(folder)
     refuse_taken_run(folder)
@@ -109,13 +116,16 @@ def train(
         refuse_working_folder(output_dir)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    refuse_taken(config, taken, share_gpus=no_check)
+    check_start(cli, "train", config.values, folder, env)
     if dry_run:
-        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
+        tell_tokens([config.values], wanted=tokenize, machines=nnodes)
+        shown = (*pairs, *list_changes(pairs, config_path, config))
+        print_dry_run(cli, "train", config_path, shown, config, env | list_tracking_variables())
         return
     with stop_signals_raise():
+        config = make_once(config, wanted=tokenize, machines=nnodes)
         with starting():
-            refuse_taken(config, taken, share_gpus=no_check)
+            check_start(cli, "train", config.values, folder, env)
             if fresh and config.values.get("output_dir"):
                 move_aside(output_dir)
             run = prepare_llamafactory(cli, "train", config, folder, env)
@@ -143,16 +153,6 @@ def refuse_other_rank(cluster: "Cluster") -> None:
             f"--node-rank {cluster.node_rank} is outside --nnodes {cluster.nnodes}",
             hint=f"--node-rank 0 to {cluster.nnodes - 1}, or a larger --nnodes",
         )
-
-
-def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
-    """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
-    from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
-
-    claims = list_claims()
-    refuse_taken_folders(config.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(gpus, claims)
 
 
 def move_aside(output_dir: Path) -> None:

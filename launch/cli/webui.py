@@ -7,22 +7,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launch.choices import Language
+from launch.cli.completion import complete_pairs
 from launch.cli.options import cli_option, dry_run_option, find_cli
-from prep.cli.options import FOLDER, OUTPUT_FILE, force_option
+from prep.cli.options import FOLDER, OUTPUT_FILE, choice_of, force_option
 from prep.cli.output import echo
 
 if TYPE_CHECKING:
-    from launch.webui.start import Opened, Plan
+    from launch.webui.serve import Opened
+    from launch.webui.start import Plan
 
 
 @click.command("webui")
 @click.argument("config_path", metavar="[CONFIG]", type=OUTPUT_FILE, required=False)
-@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the config's own if not given.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to the network.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="The first free one from 7860 on if not given.")
 @click.option("--share", is_flag=True, help="Have gradio make a public link.")
-@click.option("--lang", type=click.Choice(["en", "zh", "ru", "ko", "ja"]), help="The locale's if not given.")
+@click.option("--lang", type=choice_of(Language), help="The locale's if not given.")
 @click.option("--name", help="The saved settings' name in llamaboard_config/; the config's if not given.")
 @click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
 @click.option("--scrub", is_flag=True, help="Empty API keys and tokens in saved settings first.")
@@ -56,7 +59,8 @@ def webui(
       lfc launch webui configs/medical.yaml --dry-run
     """
     from launch.llamaboard.files import find_secrets, scrub_secrets
-    from launch.webui.start import Address, Request, plan_webui, read_request, serve_webui, write_plan
+    from launch.webui.serve import serve_webui
+    from launch.webui.start import Address, Request, plan_webui, read_request, write_plan
 
     if scrub and not dry_run:
         for path, keys in find_secrets(Path()).items():
@@ -94,7 +98,7 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     """Print the address of a page that answers, and open it."""
     import webbrowser
 
-    from launch.webui.start import LOAD_BUTTONS, can_open_browser
+    from launch.webui.serve import can_open_browser
 
     echo(f"WebUI: {opened.url}")
     if opened.public_url:
@@ -102,7 +106,7 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     if plan.settings is not None and opened.is_filled:
         echo(f"Everything of {plan.settings.as_posix()} is filled in.")
     elif plan.settings is not None:
-        button = LOAD_BUTTONS[plan.language]
+        button = Language(plan.language).load_button
         echo(f"Choose {plan.settings.name} as its config path and press [{button}]: {opened.reason}.")
     echo("Ctrl-C ends it; a running training saves first.", err=True)
     if browser and can_open_browser(os.environ):

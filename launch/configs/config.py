@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.configs.bounded_yaml import read_text
+from launch.choices import Kind
 from launch.configs.document import (
     Document,
     Place,
@@ -24,7 +24,6 @@ from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
 from launch.configs.rules.data.mixing import SFT_ONLY
 from launch.configs.schema import (
-    Kind,
     find_foreign_fault,
     find_schema_faults,
     guess_kind,
@@ -33,12 +32,13 @@ from launch.configs.schema import (
     schema_name,
 )
 from launch.machine.variables import is_enabled
+from prep.choices import ThinkPolicy
 from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding
-from prep.rows.thinking import ThinkPolicy
 from prep.secrets import list_secrets, mask_known, mask_values
 from prep.storage.atomic import refuse_existing, write_text
+from prep.storage.bounded_yaml import read_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:

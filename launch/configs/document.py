@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from launch.configs.bounded_yaml import BoundedLoader, compose, construct, open_loader, read_text
 from prep.errors import ConfigError
 from prep.quality.findings import Finding, at_key
+from prep.storage.bounded_yaml import BoundedLoader, compose, construct, open_loader, read_text
 from prep.terminal import neutralise_line
 
 _STRING_TAG = "tag:yaml.org,2002:str"
@@ -85,7 +85,7 @@ def load_document(path: Path) -> Document:
     """Read a YAML config file with the place of every key.
 
     Raises: ConfigError when it is missing, is not one YAML mapping, or passes a limit of
-    `launch.configs.bounded_yaml`.
+    `prep.storage.bounded_yaml`.
     """
     return parse_document(read_text(path, "lfc launch config new PRESET -o FILE"), str(path))
 

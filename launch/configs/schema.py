@@ -10,21 +10,15 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from launch.choices import OTHER_SCHEMAS, Kind
 from launch.configs.document import format_value, show_value, suggest_names
 from prep.errors import StackError
 from prep.llamafactory import KEPT, find_release, find_version_facts
 from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import encode_json, open_atomic
 
-Kind = Literal["train", "infer"]
-# What --as takes: kind → file, of those that do not depend on LLaMA-Factory's arguments.
-OTHER_SCHEMAS = {
-    "dataset_info": "dataset_info.schema.json",
-    "recipe": "recipe.schema.json",
-    "sweep": "sweep.schema.json",
-}
 _INTROSPECT_TIMEOUT_S = 300
 
 _LISTS = {"strings": "string", "numbers": "number"}
@@ -212,7 +206,7 @@ def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> 
     properties = schema["properties"]
     for key, value in values.items():
         if key not in properties:
-            yield at_key(key, "LLaMA-Factory knows no such key", _find_key(key, properties))
+            yield at_key(key, "is no key of LLaMA-Factory", _find_key(key, properties))
         elif not accepts(value, properties[key]):
             yield _explain_value(key, value, properties[key])
         elif problem := _find_number_problem(key, value):

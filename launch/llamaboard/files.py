@@ -1,15 +1,13 @@
-"""LlamaBoard's files: saved settings, its memory of the user, the runs that it made, and secrets in any of them."""
+"""LlamaBoard's files: saved settings, its memory of the user, and secrets in any of them."""
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from launch.configs.bounded_yaml import load_plain, read_text
 from launch.configs.document import load_document
-from launch.llamaboard.page import (
+from launch.llamaboard.fields import (
     BY_HAND,
     CACHE_DIR,
     CONFIG_DIR,
@@ -20,15 +18,14 @@ from launch.llamaboard.page import (
     PLAIN_MODEL,
     RUN_SETTINGS,
     SAVES,
-    fill_page,
-    find_page_faults,
-    read_extra_args,
 )
-from launch.runs.folder import Run, RunState
+from launch.llamaboard.filling import fill_page
+from launch.llamaboard.forms import find_page_faults, read_extra_args
 from prep.errors import ConfigError, OutputError
 from prep.quality.findings import format_finding
-from prep.secrets import holds_secret, mask_values
+from prep.secrets import holds_secret
 from prep.storage.atomic import write_text
+from prep.storage.bounded_yaml import load_plain, read_text
 from prep.storage.locks import lock_file
 
 USER_CONFIG = "user_config.yaml"
@@ -43,8 +40,6 @@ _FRESH_USER: dict[str, Any] = {
 }
 _LOCK_TIMEOUT_S = 30
 _MOST_CHARACTERS = 4_000_000
-_QUIET_S = 600
-_WEBUI_FLAG = "started in the WebUI"
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -135,17 +130,11 @@ def merge_user_config(folder: Path, language: str | None, page: Mapping[str, Any
         write_text(path, yaml.safe_dump(plan_user_config(folder, language, page)))
 
 
-def list_webui_runs(saves: Path = SAVES) -> list[Run]:
-    """Return the runs that were started on the page, the newest first; other folders under saves/ are left out."""
-    runs = [_read_run(path.parent, saves) for path in saves.glob(f"*/*/*/{RUN_ARGUMENTS}")]
-    return sorted(runs, key=lambda run: run.started_at or "", reverse=True)
-
-
 def find_secrets(root: Path) -> dict[Path, list[str]]:
     """Return the saved settings under a working folder that hold a secret in clear text, with its keys."""
     found = {}
     for path in _list_saved(root):
-        keys = _list_secrets(_read_quietly(path))
+        keys = _list_secrets(read_quietly(path))
         if keys:
             found[path] = keys
     return found
@@ -176,46 +165,13 @@ def find_model_path(path: Path, page: Mapping[str, Any]) -> str | None:
         return str(page[MODEL_PATH])
     beside = path.with_name(RUN_ARGUMENTS)
     if path.name == RUN_SETTINGS and beside.exists():
-        model = _read_quietly(beside).get("model_name_or_path")
+        model = read_quietly(beside).get("model_name_or_path")
         return str(model) if model else None
     folder = path.resolve().parent
     root = folder.parent if folder.name == CONFIG_DIR.name else Path()
-    paths = _read_quietly(root / CACHE_DIR / USER_CONFIG).get("path_dict") or {}
+    paths = read_quietly(root / CACHE_DIR / USER_CONFIG).get("path_dict") or {}
     model = paths.get(page.get(MODEL_NAME))
     return str(model) if model else None
-
-
-def _read_run(folder: Path, saves: Path) -> Run:
-    values = _read_quietly(folder / RUN_ARGUMENTS)
-    results = _read_quietly(folder / "all_results.json")
-    seconds = results.get("train_runtime") or results.get("predict_runtime")
-    started = datetime.fromtimestamp((folder / RUN_ARGUMENTS).stat().st_mtime, UTC)
-    return Run(
-        name=folder.relative_to(saves).as_posix(),
-        path=folder,
-        action="train",
-        state=_tell_state(folder, is_done=bool(results)),
-        values=mask_values(values),
-        plan={},
-        started_at=started.isoformat(timespec="seconds"),
-        seconds=float(seconds) if seconds else None,
-        exit_code=None,
-        flags=[_WEBUI_FLAG],
-    )
-
-
-def _tell_state(folder: Path, *, is_done: bool) -> RunState:
-    from launch.runs.progress import read_trainer_log
-
-    entries = read_trainer_log(folder / "trainer_log.jsonl")
-    if is_done:
-        steps = [entry for entry in entries if "current_steps" in entry and "total_steps" in entry]
-        is_whole = not steps or steps[-1]["current_steps"] >= steps[-1]["total_steps"]
-        return RunState.FINISHED if is_whole else RunState.STOPPED
-    # Nothing but the age of what it wrote last tells a run that goes on from one whose process is gone.
-    newest = max(path.stat().st_mtime for path in folder.iterdir())
-    is_recent = datetime.now(UTC).timestamp() - newest < _QUIET_S
-    return RunState.RUNNING if is_recent else RunState.LOST
 
 
 def _list_saved(root: Path) -> Iterator[Path]:
@@ -246,7 +202,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_quietly(path: Path) -> dict[str, Any]:
+def read_quietly(path: Path) -> dict[str, Any]:
     """Return a YAML or JSON mapping that somebody else wrote, {} when there is none or it cannot be read."""
     try:
         return _read_mapping(path)

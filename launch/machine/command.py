@@ -17,12 +17,16 @@ from prep.secrets import mask_text, mask_values
 CLI_VARIABLE = "LFC_LLAMAFACTORY_CLI"
 # Set to 1 it boosts every training that is started, as --boost does.
 BOOST_VARIABLE = "LFC_BOOST"
+# Names the file that keeps a prediction's answers by row (launch/guest/answers.py).
+ANSWERS_VARIABLE = "LFC_ANSWERS"
+_ANSWERS_PROGRAM = Path(__file__).parent.parent / "guest" / "answers.py"
 _BOOST_PROGRAM = Path(__file__).parent.parent / "guest" / "boost.py"
 # What of the user's environment changes how LLaMA-Factory runs, and so belongs into a run's record.
 _TELLING_PREFIXES = (
-    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "HF_", BOOST_VARIABLE,
-    "LLAMABOARD_", "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "OMP_", "PYTORCH_",
-    "RAY_", "RECORD_VRAM", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_", "USE_", "WANDB_",
+    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "GRADIO_", "HF_",
+    BOOST_VARIABLE, "LLAMABOARD_", "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE",
+    "OMP_", "PYTORCH_", "RAY_", "RECORD_VRAM", "SWANLAB_", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_",
+    "USE_", "WANDB_",
 )  # fmt: skip
 
 
@@ -123,7 +127,8 @@ def build_llamafactory_command(
     driver's order, the one with the most free memory, unless the user has chosen.
     """
     env = _child_environment(cli.parent, environ)
-    needs_one_gpu = config.get("use_unsloth") or is_boosted(action, config, environ)
+    is_ours = is_boosted(action, config, environ) or is_answered_by_row(action, config, environ)
+    needs_one_gpu = config.get("use_unsloth") or is_ours
     if needs_one_gpu and "CUDA_VISIBLE_DEVICES" not in environ:
         emptiest = max(range(len(gpus)), key=lambda number: gpus[number].free_bytes, default=0)
         # CUDA's own order is by speed, the driver's by bus.
@@ -150,6 +155,21 @@ def boost_command(command: Command, report: Path | None = None) -> Command:
     cli, _, *training = command.argv
     told = ("--report", str(report)) if report else ()
     return Command((str(find_stack_python(Path(cli))), str(_BOOST_PROGRAM), *told, *training), command.env)
+
+
+def is_answered_by_row(action: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
+    """Whether an action is a prediction whose answers are kept by row: the variable LFC_ANSWERS names where."""
+    return action == "train" and bool(config.get("do_predict")) and bool(environ.get(ANSWERS_VARIABLE))
+
+
+def answer_command(
+    command: Command, config: Mapping[str, Any], environ: Mapping[str, str], report: Path
+) -> Command:
+    """Return the command that answers by row: in batches as large as fit, or as large as the config says."""
+    cli, _, *prediction = command.argv
+    batch = str(config.get("per_device_eval_batch_size") or "auto")
+    told = ("--answers", environ[ANSWERS_VARIABLE], "--batch", batch, "--report", str(report))
+    return Command((str(find_stack_python(Path(cli))), str(_ANSWERS_PROGRAM), *told, *prediction), command.env)
 
 
 @dataclass(frozen=True)
@@ -195,9 +215,13 @@ def build_python_command(
 
 def record_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that matter to a run, secrets masked, for the run's folder."""
-    telling = {name: value for name, value in environ.items() if name.startswith(_TELLING_PREFIXES)}
-    masked: dict[str, str] = mask_values({**telling, **command.env})
+    masked: dict[str, str] = mask_values({**list_telling(environ), **command.env})
     return dict(sorted(masked.items()))
+
+
+def list_telling(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables that change how LLaMA-Factory runs."""
+    return {name: value for name, value in environ.items() if name.startswith(_TELLING_PREFIXES)}
 
 
 def _child_environment(bin_folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -121,9 +121,9 @@ def _measure(path: Path) -> int:
 
 
 def _convert(recipe: Mapping[str, Any], label: str, path: Path, work: Path, *, whole: bool) -> None:
+    from prep.choices import ThinkPolicy
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
-    from prep.rows.thinking import ThinkPolicy
 
     source = recipe["sources"][label]
     conditions = source.get("where") or []

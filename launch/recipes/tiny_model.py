@@ -111,7 +111,16 @@ def _read_texts(data: Path) -> Iterator[str]:
     with data.open(encoding="utf-8") as stream:
         for line in stream:
             row = json.loads(line)
-            yield from (row["system"], row["instruction"], row["output"])
+            row.pop("origin", None)
+            yield from _list_texts(row)
+
+
+def _list_texts(value: object) -> Iterator[str]:
+    """Yield every text of a row of any kind: pairs have no output, conversations have turns."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _list_texts(inner)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from launch.results.scores import Prediction, RowScores
 from prep.errors import InputError
 from prep.storage.atomic import write_text
 from prep.terminal import escape_json, neutralise
+from prep.wording import count_of
 
 CHANGED_ROWS = "changed_rows.jsonl"
 CHANGED_ROWS_TO_READ = "changed_rows.md"
@@ -127,7 +128,7 @@ def format_changes(changes: Sequence[Mapping[str, Any]]) -> str:
 
     Control characters are spelled out, as on a terminal, on which it will be read.
     """
-    lines = [f"# The {len(changes)} rows that changed most", ""]
+    lines = [f"# The {count_of(len(changes), 'row')} that changed most", ""]
     for row in changes:
         lines += [f"## Row {row['row']}: {row['change']:+.1f}", "", "**Question**", "", *_fence(row["question"])]
         lines += ["**Held-out row**", "", *_fence(row["wanted"])]

@@ -4,10 +4,9 @@
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,16 @@ from launch.configs.config import RunConfig, check_values, format_config
 from launch.configs.document import show_value
 from launch.configs.model_keys import FREE_KEYS, carry_model_keys, set_trained
 from launch.configs.rules import Machine
+from launch.evaluation.answer_cache import find_answers
+from launch.evaluation.endpoints import Endpoint, find_model
+from launch.evaluation.held_out_rows import locate_rows
+from launch.machine.command import ANSWERS_VARIABLE
 from launch.results.changed_rows import write_changed_rows
+from launch.results.comparison import COMPARISON_FILE, Comparison, Side, is_finished
+from launch.results.endpoint_sides import DEFAULT_ASKING, Asking, ask_side, write_endpoint_config
 from launch.results.held_out import check_held_out
+from launch.results.row_losses import average_losses, rank_rows, read_row_losses, write_ranked_rows
 from launch.results.scores import (
-    Change,
     Prediction,
     RowScores,
     average_scores,
@@ -26,7 +31,7 @@ from launch.results.scores import (
     load_similarity,
     score_row,
 )
-from launch.results.taken_up import note_side, take_up
+from launch.results.taken_up import identify, note_side, take_up
 from launch.runs.figures import fingerprint_weights
 from launch.runs.process import Poll
 from launch.runs.run import run_llamafactory
@@ -35,7 +40,6 @@ from prep.quality.findings import Finding, at_key
 from prep.storage.atomic import write_json, write_text
 from prep.tokens.templates import look_up_template
 
-COMPARISON_FILE = "comparison.json"
 # No answer is longer: LLaMA-Factory's own limit of new tokens is far below.
 _MAX_LINE_BYTES = 16 << 20
 SCORES_FILE = "scores.jsonl"
@@ -47,43 +51,15 @@ _NOT_THINKING = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 2
 
 @dataclass(frozen=True)
 class Entrant:
-    """One model that is going to answer: its name, what was trained ("" for the base), its prediction config."""
+    """One model that is going to answer: its name, what was trained ("" for the base), its prediction config.
 
-    name: str
-    source: str
-    config: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One model's figures, from 0 to 100, and how they moved from the base's; the base's own `changes` are none.
-
-    `fingerprint` tells the weights that answered from those that stand in `source` later.
+    A server's `source` is its URL.
     """
 
     name: str
     source: str
-    figures: Mapping[str, float]
-    changes: Mapping[str, Change]
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The base, then each adapter, on the same rows; `folder` holds the runs and the scores row by row."""
-
-    eval_dataset: str
-    rows: int
-    sides: tuple[Side, ...]
-    folder: Path
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `comparison.json` holds."""
-        sides = [
-            {**asdict(side), "changes": {name: _describe_change(change) for name, change in side.changes.items()}}
-            for side in self.sides
-        ]
-        return {"eval_dataset": self.eval_dataset, "rows": self.rows, "sides": sides}
+    config: dict[str, Any]
+    endpoint: Endpoint | None = None
 
 
 def write_prediction_config(
@@ -105,7 +81,6 @@ def write_prediction_config(
         "predict_with_generate": True,
         "eval_dataset": eval_dataset,
         "output_dir": output_dir,
-        "per_device_eval_batch_size": 8,
         "max_new_tokens": 2048,
         **(_THINKING if _thinks(training) else _NOT_THINKING),
     }
@@ -178,11 +153,41 @@ def plan_entrants(
     return [base, *(plan(name, source) for name, source in trained.items())]
 
 
+def plan_endpoints(
+    endpoints: Sequence[Endpoint], settings: Mapping[str, Any], folder: Path, think: bool | None
+) -> list[Entrant]:
+    """Return each server as a side; `settings` are eval_dataset, dataset_dir and what a request takes.
+
+    Raises: ConfigError or InputError when a server does not say which model it serves.
+    """
+    sampling = {**(_NOT_THINKING if think is False else _THINKING), **settings}
+    entrants = []
+    for endpoint in map(find_model, endpoints):
+        rows = {key: settings[key] for key in ("eval_dataset", "dataset_dir", "max_samples") if key in settings}
+        rows["output_dir"] = (folder / endpoint.name / "predictions").as_posix()
+        config = write_endpoint_config(endpoint, rows, sampling, think)
+        entrants.append(Entrant(endpoint.name, endpoint.url, config, endpoint))
+    return entrants
+
+
+def set_mode(configs: Mapping[str, Mapping[str, Any]], *, think: bool) -> dict[str, dict[str, Any]]:
+    """Return training configs that ask for a thought, or for none; raises ConfigError where a template cannot."""
+    for name, training in configs.items():
+        template = look_up_template(training.get("template"))
+        if template is not None and not template.thinks:
+            raise ConfigError(
+                f"config {name} has the template {training['template']}, which never asks for thoughts",
+                hint="leave --modes out",
+            )
+    return {name: {**training, "enable_thinking": think} for name, training in configs.items()}
+
+
 def find_entrant_faults(entrants: Sequence[Entrant], machine: Machine) -> dict[str, list[Finding]]:
     """Return what is wrong with each side's prediction, by the side's name, before a row is asked of any."""
     return {
         entrant.name: _find_missing(entrant) or check_values(entrant.config, "train", machine)
         for entrant in entrants
+        if entrant.endpoint is None
     }
 
 
@@ -202,17 +207,20 @@ def evaluate(
     folder: Path,
     on_side: Callable[[str, Path], AbstractContextManager[Poll]],
     on_note: Callable[[str], None] = lambda note: None,
+    asking: Asking = DEFAULT_ASKING,
 ) -> Comparison:
     """Let each entrant answer the held-out rows, one after the other, and score all alike.
 
     What an evaluation that broke off has answered already, by the same model from the same rows under the same
     config, is taken; `on_note` hears that, and why something is answered again.
-    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
+    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll; `env` adds
+    variables to each run's.
     Raises: StackError, OutputError when `folder` holds another evaluation, ChildFailedError.
     """
     load_similarity()  # Missing packages are to be known before the hours of generation.
-    answered = take_up(entrants, folder, on_note, is_finished=is_finished(folder))
-    for entrant in entrants:
+    local = [entrant for entrant in entrants if entrant.endpoint is None]
+    answered = take_up(local, folder, on_note, is_finished=is_finished(folder))
+    for entrant in local:
         if entrant.name in answered:
             continue
         run = folder / entrant.name
@@ -220,53 +228,67 @@ def evaluate(
             entrant.config, header=f"Prediction of {entrant.name} on {entrant.config['eval_dataset']}"
         )
         note_side(folder, entrant.name, entrant.config)
+        config = RunConfig(entrant.config, text)
         with on_side(entrant.name, run / "log.txt") as on_poll:
-            run_llamafactory(cli, "train", RunConfig(entrant.config, text), run, on_poll)
-    return score_entrants(entrants, folder)
+            run_llamafactory(cli, "train", config, run, on_poll, keep_answers(entrant, asking))
+    for entrant in entrants:
+        if entrant.endpoint:
+            base = read_predictions(Path(local[0].config["output_dir"])) if local else None
+            with on_side(entrant.name, folder / entrant.name / "log.txt") as on_poll:
+                ask_side(entrant.endpoint, entrant.config, base, asking, on_poll)
+    return score_entrants(entrants, folder, asks_to_think=asking.for_thoughts)
 
 
-def score_entrants(entrants: Sequence[Entrant], folder: Path) -> Comparison:
-    """Score finished predictions: `comparison.json`, `scores.jsonl` and the rows that changed most.
+def keep_answers(entrant: Entrant, asking: Asking) -> dict[str, str]:
+    """Return a side's variables: one lets its answers be kept by row, unless LLaMA-Factory is to ask alone."""
+    if asking.root is None or entrant.config.get("deepspeed") or entrant.config.get("fsdp"):
+        return dict(asking.env)
+    return {
+        **asking.env,
+        ANSWERS_VARIABLE: find_answers(asking.root, identify(entrant.config)).absolute().as_posix(),
+    }
+
+
+def score_entrants(entrants: Sequence[Entrant], folder: Path, *, asks_to_think: bool = False) -> Comparison:
+    """Score finished predictions: `comparison.json`, `scores.jsonl`, rows that changed most, rows by their loss.
 
     Raises: InputError when a side's predictions are missing or are of other rows than the base's.
     """
     predictions = {entrant.name: read_predictions(Path(entrant.config["output_dir"])) for entrant in entrants}
-    _check_same_rows(predictions)
+    first = entrants[0].name
+    _check_same_rows(predictions, first)
     measure = load_similarity()
-    scores = {name: [score_row(row, measure) for row in rows] for name, rows in predictions.items()}
+    scores = {
+        entrant.name: [score_row(row, measure, asks_to_think=asks_to_think) for row in predictions[entrant.name]]
+        for entrant in entrants
+    }
     sides = tuple(
         Side(
             entrant.name,
             entrant.source,
             average_scores(scores[entrant.name]),
-            compare_scores(scores[BASE], scores[entrant.name]) if entrant.source else {},
-            fingerprint_weights(Path(entrant.source)) if entrant.source else "",
+            compare_scores(scores[first], scores[entrant.name]) if entrant.name != first else {},
+            fingerprint_weights(Path(entrant.source)) if entrant.source and not entrant.endpoint else "",
         )
         for entrant in entrants
     )
-    comparison = Comparison(str(entrants[0].config["eval_dataset"]), len(scores[BASE]), sides, folder)
+    losses = _keep_losses(entrants, len(scores[first]), folder)
+    comparison = Comparison(str(entrants[0].config["eval_dataset"]), len(scores[first]), sides, folder, losses)
     write_text(folder / SCORES_FILE, _format_rows(scores))
-    write_changed_rows(folder, BASE, predictions, scores)
+    write_changed_rows(folder, first, predictions, scores)
     write_json(folder / COMPARISON_FILE, comparison.as_dict())
     return comparison
 
 
-def is_finished(folder: Path) -> bool:
-    """Tell whether an evaluation was scored to its end there."""
-    return (folder / COMPARISON_FILE).is_file()
-
-
-def read_comparison(folder: Path) -> Comparison:
-    """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
-    path = folder / COMPARISON_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        sides = tuple(_read_side(side) for side in content["sides"])
-        return Comparison(str(content["eval_dataset"]), int(content["rows"]), sides, folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(
-            f"{path} holds no comparison: {error}", hint=f"remove {folder.as_posix()} and evaluate again"
-        ) from error
+def _keep_losses(entrants: Sequence[Entrant], count: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Write the rows ranked by loss, and return each dataset's mean losses; {} when no side has any."""
+    found = {entrant.name: read_row_losses(Path(entrant.config["output_dir"]), count) for entrant in entrants}
+    losses = {name: values for name, values in found.items() if values is not None}
+    if not losses:
+        return {}
+    rows = locate_rows(entrants[0].config, count)
+    write_ranked_rows(folder, rank_rows(losses, rows))
+    return average_losses(losses, rows, str(entrants[0].config["eval_dataset"]))
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
@@ -311,11 +333,11 @@ def check_shared_base(configs: Mapping[str, Mapping[str, Any]], overrides: Mappi
             )
 
 
-def _check_same_rows(predictions: Mapping[str, Sequence[Prediction]]) -> None:
+def _check_same_rows(predictions: Mapping[str, Sequence[Prediction]], first: str) -> None:
     asked = {name: [(row.prompt, row.label) for row in rows] for name, rows in predictions.items()}
     for name, rows in asked.items():
-        if rows != asked[BASE]:
-            raise InputError(f"{name} answered other rows than {BASE}: they cannot be compared row by row")
+        if rows != asked[first]:
+            raise InputError(f"{name} answered other rows than {first}: they cannot be compared row by row")
 
 
 def _format_rows(scores: Mapping[str, Sequence[RowScores]]) -> str:
@@ -324,26 +346,3 @@ def _format_rows(scores: Mapping[str, Sequence[RowScores]]) -> str:
         for number, row in enumerate(zip(*scores.values(), strict=True), 1)
     ]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _describe_change(change: Change) -> dict[str, Any]:
-    return {**asdict(change), "is_clear": change.is_clear}
-
-
-def _read_side(content: Mapping[str, Any]) -> Side:
-    figures = {str(name): _read_figure(value) for name, value in content["figures"].items()}
-    changes = {str(name): _read_change(change) for name, change in content["changes"].items()}
-    # An evaluation of an earlier lfc has none.
-    fingerprint = str(content.get("fingerprint", ""))
-    return Side(str(content["name"]), str(content["source"]), figures, changes, fingerprint)
-
-
-def _read_change(content: Mapping[str, Any]) -> Change:
-    value, low, high = (_read_figure(content[name]) for name in ("value", "low", "high"))
-    return Change(value, low, high, int(content["rows"]))
-
-
-def _read_figure(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:60]} is no figure")
-    return value

@@ -14,7 +14,7 @@ from launch.batches.batch import read_queue
 from launch.configs.document import format_value
 from launch.results.changed_rows import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.results.chart import Curve, draw_chart
-from launch.results.evaluate import Side
+from launch.results.comparison import Side
 from launch.results.scores import FIGURES, Figure
 from launch.results.summary import (
     DataSummary,
@@ -34,6 +34,7 @@ from prep.errors import InputError
 from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
 from prep.storage.atomic import write_text
+from prep.wording import count_of
 
 _EXAMPLES_OPEN = 3
 
@@ -93,7 +94,7 @@ def build_batch_page(name: str, summaries: Sequence[RunSummary]) -> str:
     return _build_page(
         name,
         tag("h1", name),
-        tag("p", f"{done} of {len(summaries)} runs finished", class_="quiet"),
+        tag("p", f"{done} of {count_of(len(summaries), 'run')} finished", class_="quiet"),
         _build_flags(flags),
         _section("Runs", _build_batch_table(summaries)),
         _section("Training loss", draw_chart(curves, f"Training loss of the runs of {name}")),

@@ -49,6 +49,7 @@ FIGURES = (
     Figure("think_format", "think blocks formed as in the held-out row"),
     Figure("cut_off", "cut off before </think>", more_is_better=False),
     Figure("unasked", "thoughts where none was asked", more_is_better=False),
+    Figure("unthought", "asked to think and did not", more_is_better=False),
 )
 
 
@@ -79,11 +80,12 @@ class Change:
         return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]{'*' if self.is_clear else ''}"
 
 
-def score_row(row: Prediction, measure: Similarity) -> RowScores:
+def score_row(row: Prediction, measure: Similarity, *, asks_to_think: bool = False) -> RowScores:
     r"""Return the figures that apply to a row.
 
     `maths` applies where the held-out answer has a `\boxed{}`, `unasked` where the held-out row has no thought:
-    LLaMA-Factory removes it from the row under `enable_thinking: false`.
+    LLaMA-Factory removes it from the row under `enable_thinking: false`. `unthought` applies where the held-out row
+    has a thought, and to every row where `asks_to_think` says so.
     """
     output, label = _with_opening(row.output, row.prompt), _with_opening(row.label, row.prompt)
     answer, wanted = read_answer(output), read_answer(label)
@@ -93,7 +95,9 @@ def score_row(row: Prediction, measure: Similarity) -> RowScores:
         scores["maths"] = _percent(match_results(find_boxed(answer), result))
     scores["think_format"] = _percent(is_formed_alike(output, label))
     scores["cut_off"] = _percent(OPEN_TAG in output and CLOSE_TAG not in output)
-    if not has_thought(label):
+    if asks_to_think or has_thought(label):
+        scores["unthought"] = _percent(not has_thought(output))
+    else:
         scores["unasked"] = _percent(has_thought(output))
     return scores
 

@@ -11,10 +11,11 @@ from launch.configs.config import diff_values
 from launch.configs.presets import Preset, list_presets
 from launch.configs.private import read_known_secrets
 from launch.configs.rules import read_dataset_manifest, split_names
-from launch.llamaboard.files import list_webui_runs
-from launch.llamaboard.page import SAVES
-from launch.results.evaluate import COMPARISON_FILE, Comparison, Side, read_comparison
+from launch.configs.tracking import format_tracking
+from launch.llamaboard.fields import SAVES
+from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
+from launch.results.webui_runs import list_webui_runs
 from launch.runs.causes import Cause, find_cause, find_telling_lines
 from launch.runs.figures import find_own_log, find_owner, read_own_log
 from launch.runs.folder import RUNS, Run, RunState, describe_broken, list_runs
@@ -95,6 +96,11 @@ class RunSummary:
         """The training loss logged last."""
         return self.losses[-1][1] if self.losses else None
 
+    @property
+    def tracking(self) -> list[str]:
+        """Where SwanLab or W&B shows it: tool, id and link."""
+        return format_tracking(self.run.result.get("tracking"))
+
     def as_dict(self) -> dict[str, Any]:
         """Return what `lfc launch runs --json` shows of it."""
         return {
@@ -110,6 +116,7 @@ class RunSummary:
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
             "flags": list(self.flags),
+            "tracking": list(self.tracking),
             "output_dir": self.run.values.get("output_dir"),
         }
 

@@ -3,11 +3,12 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from launch.configs.private import read_secrets, restore_secrets, split_secrets, write_secrets
+from launch.runs.backends.job import LOCAL, Placement, check_placement
 from launch.runs.folder import RUNS
 from launch.runs.identity import describe_process, is_another_process
 from prep.errors import InputError, OutputError, UserError
@@ -35,7 +36,8 @@ class BatchPlan:
     """What a batch is to do; `slots` are GPU numbers, or "cpu" for a share of the CPU.
 
     Runs that were stopped before `taken_up_at`, in seconds of the epoch, are taken up again. With `boost` each
-    run is boosted. `launcher` is the process that wrote the plan.
+    run is boosted, with `tokenize` they share tokens that are made once. `launcher` is the process that wrote the
+    plan. On a cluster the slots are the backend's name.
     """
 
     folder: Path
@@ -44,7 +46,14 @@ class BatchPlan:
     max_attempts: int
     taken_up_at: float = 0.0
     boost: bool = False
+    tokenize: bool = True
     launcher: object = None
+    placement: Placement = field(default_factory=Placement)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs of this machine that it was given."""
+        return () if self.placement.is_cluster else tuple(slot for slot in self.slots if slot != "cpu")
 
     @property
     def stop_request(self) -> Path:
@@ -64,9 +73,14 @@ def plan_batch(
     max_attempts: int,
     *,
     boost: bool = False,
+    placement: Placement | None = None,
 ) -> BatchPlan:
     """Write a new batch's folder and plan; raises OutputError when something of that name stands there."""
-    plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
+    return write_plan(draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement))
+
+
+def write_plan(plan: BatchPlan) -> BatchPlan:
+    """Write a drafted batch's folder and plan; raises OutputError when something of that name stands there."""
     refuse_taken_name(plan.folder)
     with explain_os_error(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -76,9 +90,12 @@ def plan_batch(
     content = {
         "runs": [{**run.__dict__, "values": mask_values(run.values)} for run in plan.runs],
         "slots": plan.slots,
-        "max_attempts": max_attempts,
-        "boost": boost,
+        "max_attempts": plan.max_attempts,
+        "boost": plan.boost,
+        "tokenize": plan.tokenize,
         "launcher": describe_process(os.getpid()),
+        "backend": plan.placement.backend,
+        "backend_options": dict(plan.placement.options),
     }
     write_json(path, content)
     return plan
@@ -91,11 +108,13 @@ def draft_batch(
     max_attempts: int,
     *,
     boost: bool = False,
+    placement: Placement | None = None,
 ) -> BatchPlan:
     """Return a new batch's plan, the largest run first, and write nothing."""
     runs = [PlannedRun(run, values, estimate_cost(values)) for run, values in configs.items()]
     runs.sort(key=lambda run: -run.cost)
-    return BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts, boost=boost)
+    plan = BatchPlan(RUNS / name, tuple(runs), tuple(slots), max_attempts, boost=boost)
+    return replace(plan, placement=placement) if placement else plan
 
 
 def refuse_taken_name(folder: Path) -> None:
@@ -135,8 +154,14 @@ def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
         tuple(content["slots"]),
         content["max_attempts"],
         boost=content.get("boost", False),
+        tokenize=content.get("tokenize", True),
         launcher=content.get("launcher"),
+        placement=_read_placement(content),
     )
+
+
+def _read_placement(content: Mapping[str, Any]) -> Placement:
+    return Placement(content.get("backend", LOCAL), content.get("backend_options") or {})
 
 
 def list_live_batches(root: Path = RUNS) -> list[BatchPlan]:
@@ -204,4 +229,19 @@ def _find_fault(content: object) -> str | None:
         return "`max_attempts` is no whole number from 1 on"
     if not isinstance(content.get("boost", False), bool):
         return "`boost` is neither true nor false"
+    if not isinstance(content.get("tokenize", True), bool):
+        return "`tokenize` is neither true nor false"
+    return _find_placement_fault(content)
+
+
+def _find_placement_fault(content: Mapping[str, Any]) -> str | None:
+    options = content.get("backend_options") or {}
+    if not isinstance(content.get("backend", LOCAL), str) or not isinstance(options, dict):
+        return "`backend` is no text, or `backend_options` no mapping"
+    if not all(isinstance(value, str) for value in options.values()):
+        return "one of its `backend_options` is no text"
+    try:
+        check_placement(_read_placement(content))
+    except UserError as error:
+        return str(error)
     return None

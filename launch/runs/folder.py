@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from launch.runs.backends.job import JobState
+from launch.runs.backends.scheduler import ask_scheduler
 from prep.errors import InputError, UserError
 from prep.names import check_name, make_name
 from prep.secrets import mask_values
@@ -24,12 +26,13 @@ _NAMED_RUNS = 20
 # What a run's files hold; a file of somebody else, or of a later version, may hold anything.
 _PLAN_TYPES: dict[str, tuple[type, ...]] = {
     "action": (str,), "values": (dict,), "argv": (list,), "env": (dict,), "slot": (str, type(None)),
-    "datasets": (dict,), "versions": (dict,),
+    "datasets": (dict,), "versions": (dict,), "gpus": (list,),
 }  # fmt: skip
 _PROCESS_TYPES: dict[str, tuple[type, ...]] = {"started_at": (str,)}
 _RESULT_TYPES: dict[str, tuple[type, ...]] = {
     "exit_code": (int,), "stopped": (bool,), "seconds": (int, float), "flags": (list,), "cause": (str, type(None)),
 }  # fmt: skip
+_JOB_TYPES: dict[str, tuple[type, ...]] = {"backend": (str,), "id": (str,), "address": (str, type(None))}
 _MOVED_TYPES: dict[str, tuple[type, ...]] = {"output_dir": (str,), "at": (int, float)}
 _WORDS = {
     str: "a text", dict: "a mapping", list: "a list", int: "a whole number", float: "a number",
@@ -87,6 +90,11 @@ class RunFolder:
     def log(self) -> Path:
         """Everything that the child printed."""
         return self.path / "log.txt"
+
+    @property
+    def job(self) -> Path:
+        """What a cluster knows the run by; not there for one of this machine."""
+        return self.path / "job.json"
 
     @property
     def result(self) -> Path:
@@ -298,8 +306,23 @@ def _tell_state(folder: RunFolder, process: dict[str, Any], result: dict[str, An
 
 
 def is_alive(folder: RunFolder) -> bool:
-    """Tell whether a run's supervisor or child lives: no process ids, which systems use again."""
-    return is_locked(folder.lock)
+    """Tell whether a run's supervisor or child lives: no process ids, which systems use again.
+
+    Of a run on a cluster, whose file system may keep locks to one machine, the scheduler is asked too.
+    """
+    return is_locked(folder.lock) or (
+        folder.process.exists() and not folder.result.exists() and find_job_state(folder) is JobState.RUNNING
+    )
+
+
+def read_job(folder: RunFolder) -> dict[str, Any]:
+    """Return what a cluster knows a run by, {} for a run of this machine; raises InputError when it is broken."""
+    return _read_json(folder.job, _JOB_TYPES)
+
+
+def find_job_state(folder: RunFolder) -> JobState:
+    """Return what a run's cluster says of its job; a run of this machine has none."""
+    return ask_scheduler(read_job(folder))
 
 
 def is_supervised(folder: RunFolder) -> bool:

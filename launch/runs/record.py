@@ -10,16 +10,17 @@ from typing import Any
 from launch.configs.rules import read_dataset_manifest, split_names
 from launch.runs.folder import RunFolder
 from prep.errors import UserError
+from prep.wording import count_of
 
 _RECORDED = (
     "llamafactory", "unsloth", "unsloth_zoo", "torch", "transformers", "datasets", "accelerate", "peft", "trl",
-    "torchao", "bitsandbytes", "xformers", "tokenizers", "deepspeed", "liger-kernel",
+    "torchao", "bitsandbytes", "xformers", "tokenizers", "deepspeed", "liger-kernel", "swanlab", "wandb",
 )  # fmt: skip
 _UNSLOTH_OFF = re.compile(r"Unsloth does not support model type (\S{1,80})\.")
 _DROPPED = {
-    "rows longer than cutoff_len were dropped": "Dropped lengthy example",
-    "invalid rows were dropped": "Dropped invalid example",
-    "rows that LLaMA-Factory calls abnormal were skipped": "Skipping this abnormal example",
+    "dropped, longer than cutoff_len": "Dropped lengthy example",
+    "dropped as invalid": "Dropped invalid example",
+    "skipped, which LLaMA-Factory calls abnormal": "Skipping this abnormal example",
 }
 _MAX_BOOST_BYTES = 1 << 20
 _SHOWN_REASON = 300
@@ -62,7 +63,7 @@ def find_flags(log: Iterable[str], values: Mapping[str, Any], manifests: Mapping
         for what, sign in _DROPPED.items():
             dropped[what] += block.count(sign)
     flags = [f"Unsloth does not know {fallback[1]} and was not used"] if fallback else []
-    flags += [f"{count:,} {what}" for what, count in dropped.items() if count]
+    flags += [f"{count_of(count, 'row')} {what}" for what, count in dropped.items() if count]
     return [*flags, *_find_other_count(int(examples[1].replace(",", "")) if examples else None, values, manifests)]
 
 
@@ -94,7 +95,7 @@ def _find_other_count(seen: int | None, values: Mapping[str, Any], manifests: Ma
     limit = values.get("max_samples")
     expected = sum(min(count, limit) if isinstance(limit, int) and limit else count for count in known)
     if values.get("do_train") and seen != expected:
-        yield f"trained on {seen:,} rows; the data holds {expected:,}"
+        yield f"trained on {count_of(seen, 'row')}; the data holds {expected:,}"
 
 
 def _count_records(manifest: object) -> int | None:

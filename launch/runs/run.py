@@ -6,7 +6,6 @@ So a run goes on when the terminal that started it is closed or killed, and its 
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,27 +16,30 @@ from launch.configs.config import RunConfig
 from launch.configs.private import read_known_secrets, write_config_text, write_private
 from launch.machine.command import (
     Command,
+    answer_command,
     boost_command,
     build_llamafactory_command,
+    is_answered_by_row,
     is_boosted,
     record_environment,
 )
-from launch.machine.gpus import read_gpus
+from launch.runs.backends.backend import find_backend
+from launch.runs.backends.local import start_supervisor
 from launch.runs.causes import HINTS, Cause, find_cause
-from launch.runs.claims import list_claims, refuse_taken_folders, starting
-from launch.runs.figures import seal_earlier
-from launch.runs.folder import Run, RunFolder, RunState, is_alive, is_supervised, list_runs, read_run
-from launch.runs.identity import describe_process, is_our_group, is_same_process
-from launch.runs.logs import iter_blocks, read_last_lines, read_tail
-from launch.runs.process import (
-    GRACE_S,
-    POLL_S,
-    Poll,
-    describe_failure,
-    kill_group,
-    start_detached,
-    stop_signals_raise,
+from launch.runs.claims import (
+    find_command_gpus,
+    list_claims,
+    list_slot_gpus,
+    rank_gpus,
+    refuse_shared_gpus,
+    refuse_taken_folders,
+    starting,
 )
+from launch.runs.figures import seal_earlier
+from launch.runs.folder import Run, RunFolder, RunState, is_alive, list_runs, read_run
+from launch.runs.identity import describe_process, is_same_process
+from launch.runs.logs import iter_blocks, read_last_lines
+from launch.runs.process import POLL_S, Poll, describe_failure, stop_signals_raise
 from launch.runs.record import read_dataset_manifests, read_versions
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.secrets import holds_secret, mask_text, mask_values
@@ -45,12 +47,8 @@ from prep.storage.atomic import write_json, write_text
 from prep.storage.os_errors import explain_os_error
 from prep.storage.paths import find_free_path
 
-_START_S = 60.0
-_GRACE_BEFORE_START_S = 5.0
 _JUST_MADE_S = 10.0
-_WORDS_BYTES = 4_096
 _BLOCK_CHARACTERS = 1 << 20
-_PROGRAM = Path(__file__).with_name("start_supervisor.py")
 
 
 def run_llamafactory(
@@ -111,13 +109,33 @@ def prepare_llamafactory(
     Raises: OutputError when the folder is taken, or a live run writes where this one will.
     """
     added = dict(env or {})
-    refuse_taken_folders(config.values, list_claims(ignored=folder.parent if slot else None))
+    command = check_start(cli, action, config.values, folder, added, slot)
     run = create_run_folder(folder)
     if config.values.get("output_dir"):
         seal_earlier(Path(str(config.values["output_dir"])), list_runs())
-    command = build_command(cli, action, run.config, config.values, added)
     prepare_run(run, action, command, config, slot, program=cli)
     return run
+
+
+def check_start(
+    cli: Path,
+    action: str,
+    values: Mapping[str, Any],
+    folder: Path,
+    env: Mapping[str, str],
+    slot: str | None = None,
+) -> Command:
+    """Return the command of one action in a run folder that is still to be made; writes nothing.
+
+    Raises: OutputError when a live run or batch writes where this one will, or has a GPU that it will work on. A
+    batch has its slots by right, and so its runs.
+    """
+    claims = list_claims(ignored=folder.parent if slot else None)
+    refuse_taken_folders(values, claims)
+    command = build_command(cli, action, RunFolder(folder).config, values, env)
+    if slot is None:
+        refuse_shared_gpus(find_command_gpus(action, values, command), claims, env)
+    return command
 
 
 def build_command(
@@ -125,9 +143,11 @@ def build_command(
 ) -> Command:
     """Return the command of one action on a run's config at `path`, with the variables beside the user's."""
     environ = {**os.environ, **(env or {})}
-    command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
+    command = build_llamafactory_command(cli, action, path, values, environ, rank_gpus(list_claims()))
     if is_boosted(action, values, environ):
         command = boost_command(command, RunFolder(path.parent).boost)
+    elif is_answered_by_row(action, values, environ):
+        command = answer_command(command, values, environ, path.with_name("answers.json"))
     return command.with_env(env or {})
 
 
@@ -152,6 +172,7 @@ def prepare_run(
         "env": dict(command.env),
         "values": mask_values(config.values),
         "slot": slot,
+        "gpus": find_command_gpus(action, config.values, command) if slot is None else list_slot_gpus(slot),
         "launcher": describe_process(os.getpid()),
         "versions": read_versions(program or Path(command.argv[0])),
         "datasets": mask_values(read_dataset_manifests(config.values)),
@@ -233,31 +254,6 @@ def next_attempt_folder(folder: Path) -> Path:
     return find_free_path(folder, ".")
 
 
-def start_supervisor(run: RunFolder) -> None:
-    """Start the process that runs a prepared run, and wait until it has begun.
-
-    Raises: ChildFailedError when it ends without having begun.
-    """
-    words = run.path / "supervisor.txt"
-    deadline = time.monotonic() + _START_S
-    try:
-        process = start_detached([sys.executable, "-P", str(_PROGRAM), str(run.path)], words)
-        while not run.process.exists() and not run.result.exists():
-            # It also ends when the supervisor of a launcher that was killed is at work on this run already.
-            ended = process.poll() is not None and not is_alive(run)
-            if (ended and not run.process.exists() and not run.result.exists()) or time.monotonic() > deadline:
-                said = read_tail(words, _WORDS_BYTES).strip() or "its supervisor said nothing"
-                raise ChildFailedError(f"{run.path}: the run did not start: {said}", exit_code=1)
-            time.sleep(0.02)
-    except (KeyboardInterrupt, StoppedError):
-        # The supervisor may be anywhere between its first instruction and its child's: it finds the request.
-        write_text(run.stop_request, "")
-        patience = time.monotonic() + _GRACE_BEFORE_START_S
-        while not run.result.exists() and (is_alive(run) or time.monotonic() < patience):
-            time.sleep(POLL_S)
-        raise
-
-
 def finish_run(run: RunFolder, on_poll: Poll = lambda: None) -> float:
     """Wait for a started run's end and return its seconds; Ctrl-C, SIGTERM and SIGHUP stop it first.
 
@@ -324,34 +320,4 @@ def stop_run(run: RunFolder) -> None:
 
     Raises: ChildFailedError when it does not stop, or what is left of it cannot be proved to be its own.
     """
-    if not is_alive(run):
-        return
-    write_text(run.stop_request, "")
-    deadline = time.monotonic() + 3 * GRACE_S
-    while is_alive(run):
-        if time.monotonic() > deadline:
-            raise ChildFailedError(f"{run.path} does not stop; see {run.process} for its processes", exit_code=1)
-        if not is_supervised(run):
-            _kill_orphan(run)
-        time.sleep(POLL_S)
-
-
-def _kill_orphan(run: RunFolder) -> None:
-    """End the child of a supervisor that was killed, when it is proved to be that child."""
-    try:
-        note: Any = json.loads(run.process.read_text(encoding="utf-8"))
-        child, identity = note["child"], note.get("child_identity")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{run.path}: {run.process} does not tell its process: {error}"
-        raise ChildFailedError(message, exit_code=1) from error
-    if is_our_group(child, identity, run.lock):
-        try:
-            kill_group(child)
-        except ProcessLookupError:
-            return
-    elif is_alive(run) and not is_supervised(run):
-        raise ChildFailedError(
-            f"{run.path} is held by a process that cannot be proved to be its own: {child} is another one by now",
-            exit_code=1,
-            hint=f"fuser {run.lock} names it; end it yourself",
-        )
+    find_backend(run).stop(run)

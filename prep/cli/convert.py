@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prep.choices import MissingMedia, OnLong, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
     INPUT_FILE,
     OUTPUT_FILE,
+    choice_of,
     decontaminate_option,
     dedup_option,
     force_option,
@@ -16,7 +19,8 @@ from prep.cli.options import (
     parse_pairs,
     seed_option,
 )
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
+from prep.rows.kinds import MEDIA
 from prep.rows.line_blocks import MAX_LINE_BYTES, MIN_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -52,21 +56,22 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--format",
     "format_name",
+    shell_complete=complete_format,
     help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
     "the columns if not given.",
 )
 @click.option(
     "--think-policy",
-    type=click.Choice(["tagged", "masked", "strip"]),
-    default="tagged",
+    type=choice_of(ThinkPolicy),
+    default=ThinkPolicy.TAGGED.value,
     show_default=True,
     help="tagged: every output begins with a think block. masked: rows without a thought carry none. "
     "strip: thoughts are removed.",
 )
 @click.option(
     "--turns",
-    type=click.Choice(["expand", "all", "first", "last"]),
-    default="expand",
+    type=choice_of(Turns),
+    default=Turns.EXPAND.value,
     show_default=True,
     help="expand: one row for each answer, the turns before it as history. all: one row a conversation, its "
     "last answer trained. first, last: that exchange alone.",
@@ -84,8 +89,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--think-open",
-    type=click.Choice(["needed", "missing"]),
-    default="needed",
+    type=choice_of(ThinkOpen),
+    default=ThinkOpen.NEEDED.value,
     show_default=True,
     help="missing: a closing tag without its opening one ends a thought that begins where the answer does.",
 )
@@ -94,10 +99,14 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     "column_map",
     multiple=True,
     metavar="OURS=THEIRS",
-    help='Use another column, or a text of several: question="{question} {options}".',
+    help='Use another column, or a text of several: question="{question} {options}". Of turns: role, content and '
+    "thinking name their fields.",
 )
 @click.option(
-    "--drop", multiple=True, metavar="COLUMN", help="Leave out a column that is not used, and may carry meaning."
+    "--drop",
+    multiple=True,
+    metavar="COLUMN",
+    help="Leave out a column, or a field of turns, that is not used and may carry meaning.",
 )
 @click.option(
     "--label-is",
@@ -108,7 +117,7 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--media",
     multiple=True,
-    type=click.Choice(["images", "videos", "audios"]),
+    type=click.Choice(MEDIA),
     help="Rows after the first may have them; found in the first rows if not given.",
 )
 @click.option(
@@ -116,8 +125,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--missing-media",
-    type=click.Choice(["reject", "keep"]),
-    default="reject",
+    type=choice_of(MissingMedia),
+    default=MissingMedia.REJECT.value,
     show_default=True,
     help="reject: a row whose file is not there cannot be used. keep: its path is written as it stands.",
 )
@@ -133,11 +142,15 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     type=click.IntRange(min=1),
     help="The most tokens of a row as LLaMA-Factory's template writes it; needs --model.",
 )
-@click.option("--template", help="LLaMA-Factory's template for --max-tokens; the model's own if not given.")
+@click.option(
+    "--template",
+    help="LLaMA-Factory's template for --max-tokens; the model's own if not given.",
+    shell_complete=complete_template,
+)
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
 @click.option(
     "--on-long",
-    type=click.Choice(["drop", "reject", "keep"]),
+    type=choice_of(OnLong),
     help="What becomes of a row above --max-tokens: drop writes it to OUTPUT.too-long.jsonl, reject (the default) "
     "counts it among the rejects, keep only counts it.",
 )
@@ -168,8 +181,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--split-text",
-    type=click.Choice(["line", "blank-line", "file"]),
-    default="line",
+    type=choice_of(TextRow),
+    default=TextRow.LINE.value,
     show_default=True,
     help="What a row of a .txt is; LLaMA-Factory takes each line for one.",
 )
@@ -239,7 +252,6 @@ def convert(
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
     from prep.inputs.reader import ReadOptions
-    from prep.rows.thinking import ThinkPolicy
     from prep.tokens.models import choose_template
     from prep.tokens.templates import DEFAULT_TEMPLATE
 
@@ -304,17 +316,18 @@ def _print_converted(result: "ConvertResult", options: "ConvertOptions", *, as_j
     ]
     if result.tools_output:
         rows.append(("register tools as", "formatting sharegpt, beside the Alpaca rows"))
-    print_result(
-        {
-            "format": result.format,
-            "kind": result.kind.value,
-            "counts": result.counts,
-            "unused_columns": result.unused_columns,
-            "left_out": [path.as_posix() for path in result.left_out],
-            "notes": result.notes,
-            **{name: path.as_posix() if path else None for name, path in outputs.items()},
-        },
-        rows,
-        as_json=as_json,
-        title=f"{result.output or result.tools_output} from {result.format} rows, think policy {options.policy}",
-    )
+    if as_json:
+        print_json(
+            {
+                "format": result.format,
+                "kind": result.kind.value,
+                "counts": result.counts,
+                "unused_columns": result.unused_columns,
+                "left_out": [path.as_posix() for path in result.left_out],
+                "notes": result.notes,
+                **{name: path.as_posix() if path else None for name, path in outputs.items()},
+            }
+        )
+    else:
+        path = result.output or result.tools_output
+        print_table(rows, title=f"{path} from {result.format} rows, think policy {options.policy}")

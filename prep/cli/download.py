@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prep.cli.completion import complete_public_set
 from prep.cli.options import FOLDER, json_option
-from prep.cli.output import open_console, print_result
+from prep.cli.output import open_console, print_json, print_table
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _DOWNLOAD_STATES = {
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=complete_public_set)
 @click.option("--model", "is_model", is_flag=True, help="The names are models, not datasets.")
 @click.option(
     "--to", "folder", type=FOLDER, help="Each repository becomes a folder in it.  [default: data/raw, or models]"
@@ -156,12 +157,10 @@ def print_downloads(results: Sequence["DownloadResult"], free_bytes: int, *, dry
             rows.append(("", "", "", f"known by size alone: {', '.join(result.unhashed)}"))
     if dry_run:
         rows.append(("free disk", f"{free_bytes:,} bytes"))
-    print_result(
-        {"repositories": repositories, "free_bytes": free_bytes},
-        rows,
-        as_json=as_json,
-        title="would be downloaded" if dry_run else "downloads",
-    )
+    if as_json:
+        print_json({"repositories": repositories, "free_bytes": free_bytes})
+    else:
+        print_table(rows, title="would be downloaded" if dry_run else "downloads")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from prep.cli.options import json_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 
 
 @click.command()
@@ -31,16 +31,16 @@ def explain(target: str, as_json: bool) -> None:
     if result.state:
         rows.append(("source file", result.state))
     rows += [(f"step {number}", step) for number, step in enumerate(result.steps, 1)]
-    print_result(
-        {
-            "record": result.record,
-            "origin": result.origin._asdict() if result.origin else None,
-            "source_path": result.source_path,
-            "state": result.state,
-            "steps": result.steps,
-            "source_row": result.source_row,
-        },
-        rows,
-        as_json=as_json,
-        title=target,
-    )
+    if as_json:
+        print_json(
+            {
+                "record": result.record,
+                "origin": result.origin._asdict() if result.origin else None,
+                "source_path": result.source_path,
+                "state": result.state,
+                "steps": result.steps,
+                "source_row": result.source_row,
+            }
+        )
+    else:
+        print_table(rows, title=target)

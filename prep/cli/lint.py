@@ -4,14 +4,22 @@ from pathlib import Path
 
 import click
 
+from prep.cli.completion import complete_dataset_or_file, complete_lint_rule
 from prep.cli.options import dataset_dir_option, json_option, moved_option
-from prep.cli.output import echo, print_findings, print_result, show_progress
+from prep.cli.output import echo, print_findings, print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.argument("targets", nargs=-1, required=True, metavar="FILE|NAME...", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
-@click.option("--ignore", multiple=True, metavar="RULE", help="Leave out findings of this rule; repeatable.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="RULE",
+    shell_complete=complete_lint_rule,
+    help="Leave out findings of this rule; repeatable.",
+)
 @click.option("--show", "most_shown", default=50, show_default=True, help="Findings to print; all are counted.")
 @moved_option("--fix", to="lfc prep repair FILE -o NEW", is_flag=True)
 @moved_option("-o", "--output", to="lfc prep repair FILE -o NEW")
@@ -78,16 +86,19 @@ def _report_findings(
                 rows += lint_dataset(dataset, take, ignore=ignore, on_rows=on_rows).rows
     if counts.total() > most_shown and not as_json:
         echo(f"… and {counts.total() - most_shown:,} more; --show {counts.total()} prints all")
-    print_result(
-        {
-            "rows": rows,
-            "total": counts.total(),
-            "counts": dict(sorted(counts.items())),
-            "findings": [finding.as_dict() for finding in shown],
-        },
-        [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
-        as_json=as_json,
-        title=f"{counts.total():,} findings" if counts else "no fault found",
-    )
+    if as_json:
+        print_json(
+            {
+                "rows": rows,
+                "total": counts.total(),
+                "counts": dict(sorted(counts.items())),
+                "findings": [finding.as_dict() for finding in shown],
+            }
+        )
+    else:
+        print_table(
+            [("rows read", f"{rows:,}"), *((kind, f"{count:,}") for kind, count in sorted(counts.items()))],
+            title=count_of(counts.total(), "finding") if counts else "no fault found",
+        )
     if counts:
         click.get_current_context().exit(1)

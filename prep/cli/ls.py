@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from prep.cli.options import dataset_dir_option, json_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 
 
 @click.command("ls")
@@ -34,9 +34,10 @@ def list_registered(dataset_dir: Path, as_json: bool) -> None:
         )
         for dataset in datasets
     ]
-    print_result(
-        {"datasets": [dataset.as_dict() for dataset in datasets]},
-        [head, *rows] if rows else [("none yet: lfc prep register FILE --name NAME",)],
-        as_json=as_json,
-        title=f"{len(rows)} registered in {dataset_dir / FILE_NAME}",
-    )
+    if as_json:
+        print_json({"datasets": [dataset.as_dict() for dataset in datasets]})
+    else:
+        print_table(
+            [head, *rows] if rows else [("none yet: lfc prep register FILE --name NAME",)],
+            title=f"{len(rows)} registered in {dataset_dir / FILE_NAME}",
+        )

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from prep.choices import ShareOf
 from prep.cli.options import (
     OUTPUT_FILE,
+    choice_of,
     decontaminate_option,
     dedup_option,
     force_option,
@@ -13,7 +15,8 @@ from prep.cli.options import (
     parse_pairs,
     seed_option,
 )
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
@@ -22,8 +25,8 @@ from prep.cli.output import print_result, show_progress
 @click.option("--ratio", metavar="NAME=SHARE,...", help="True shares of the result; every row without it.")
 @click.option(
     "--by",
-    type=click.Choice(["rows", "characters", "tokens"]),
-    default="rows",
+    type=choice_of(ShareOf),
+    default=ShareOf.ROWS.value,
     show_default=True,
     help="What the shares are of.",
 )
@@ -93,22 +96,22 @@ def mix(
     ]
     for what, count in (("contaminated", result.contaminated), ("duplicates", result.duplicates)):
         if count:
-            rows.append((what, f"{count:,} rows dropped"))
-    print_result(
-        {
-            "taken": result.taken,
-            "available": result.available,
-            "rows": result.rows,
-            "by": result.by,
-            "sizes": result.sizes,
-            "duplicates": result.duplicates,
-            "contaminated": result.contaminated,
-            "output": output.as_posix(),
-        },
-        rows,
-        as_json=as_json,
-        title=f"{output}: {result.rows:,} rows",
-    )
+            rows.append((what, f"{count_of(count, 'row')} dropped"))
+    if as_json:
+        print_json(
+            {
+                "taken": result.taken,
+                "available": result.available,
+                "rows": result.rows,
+                "by": result.by,
+                "sizes": result.sizes,
+                "duplicates": result.duplicates,
+                "contaminated": result.contaminated,
+                "output": output.as_posix(),
+            }
+        )
+    else:
+        print_table(rows, title=f"{output}: {count_of(result.rows, 'row')}")
 
 
 def parse_shares(text: str) -> dict[str, float]:

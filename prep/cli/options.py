@@ -1,10 +1,13 @@
 """The types and options that several commands take, and how their values are read."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from prep.choices import Dedup
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -32,6 +35,12 @@ class SizeType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 SIZE = SizeType()
 
+
+def choice_of(members: type[StrEnum]) -> click.Choice:  # type: ignore[type-arg,unused-ignore]
+    """Return the type of an option that is one of an enum's values, as text: click would show their names."""
+    return click.Choice([member.value for member in members])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to stdout.")
 dataset_dir_option = click.option(
     "--dataset-dir", type=FOLDER, default="data", show_default=True, help="Holds dataset_info.json."
@@ -40,7 +49,7 @@ force_option = click.option("--force", is_flag=True, help="Replace an output tha
 seed_option = click.option("--seed", default=42, show_default=True, help="Same seed, same bytes on any machine.")
 dedup_option = click.option(
     "--dedup",
-    type=click.Choice(["exact", "question", "near"]),
+    type=choice_of(Dedup),
     help="Drop copies of earlier rows. exact: equal in all. question: the same normalised question, system prompt, "
     "tools, history and images. near: four in five of their pieces of five characters are equal, in the same "
     "context and with the same numbers, units and negations.",

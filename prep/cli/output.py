@@ -83,15 +83,53 @@ def is_reader_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
-    """Print a command's result to stdout: JSON for scripts, a table for people."""
-    if as_json:
-        echo(format_json(result))
-    elif is_terminal(sys.stdout):
+def print_json(result: Any) -> None:
+    """Print a command's result to stdout as JSON, for scripts."""
+    echo(format_json(result))
+
+
+def print_table(rows: Sequence[tuple[str, ...]], *, title: str) -> None:
+    """Print a command's result to stdout as a title and lines of cells, for people."""
+    if is_terminal(sys.stdout):
         open_console().print(build_table(rows, title), soft_wrap=True)
     else:
         # A pipe has no width to fit cells into; rich would take longer to load than a small dataset to convert.
         echo("\n".join([title, *align_rows(rows)]))
+
+
+def print_pages(lines: Iterable[Sequence[tuple[str, str]]]) -> None:
+    """Print lines of (text, style) pieces to stdout; on a terminal in colour, and page by page when they are many.
+
+    Styles are rich's names; a pipe gets the texts alone, so what a style says must stand in the text too.
+    """
+    if not is_terminal(sys.stdout):
+        for line in lines:
+            echo("".join(text for text, _ in line))
+        return
+    from rich.text import Text
+
+    console = open_console()
+    with console.capture() as captured:
+        for line in lines:
+            text = Text.assemble(*((neutralise(piece), style) for piece, style in line))
+            text.expand_tabs(8)
+            indent = len(text.plain) - len(text.plain.lstrip(" "))
+            wrapped = text[indent:].wrap(console, max(console.width - indent, 20)) if text.plain.strip() else [text]
+            for part in wrapped:
+                console.print(Text(" " * indent) + part if part.plain.strip() else part, soft_wrap=True)
+    shown = captured.get()
+    if shown.count("\n") >= console.height:
+        click.echo_via_pager(shown, color=True)
+    else:
+        click.echo(shown, nl=False, color=True)
+
+
+def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
+    """Print a result in one of both ways; only until every command calls the fitting one."""
+    if as_json:
+        print_json(result)
+    else:
+        print_table(rows, title=title)
 
 
 def format_json(value: Any) -> str:

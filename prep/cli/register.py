@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.options import INPUT_FILE, dataset_dir_option, json_option, moved_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from prep.registry.dataset_info import Registration
@@ -40,14 +40,14 @@ def print_registration(result: "Registration", verb: str, *, as_json: bool) -> N
     rows = [("name", result.name), ("file", str(result.entry.get("file_name", "")))]
     rows += [("formatting", str(result.entry["formatting"]))] if "formatting" in result.entry else []
     rows += [("backup", str(result.backup))] if result.backup else []
-    print_result(
-        {
-            "name": result.name,
-            "entry": result.entry,
-            "changed": result.changed,
-            "backup": result.backup.as_posix() if result.backup else None,
-        },
-        rows,
-        as_json=as_json,
-        title=f"{verb} {result.registry}",
-    )
+    if as_json:
+        print_json(
+            {
+                "name": result.name,
+                "entry": result.entry,
+                "changed": result.changed,
+                "backup": result.backup.as_posix() if result.backup else None,
+            }
+        )
+    else:
+        print_table(rows, title=f"{verb} {result.registry}")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from prep.cli.options import INPUT_FILE, OUTPUT_FILE, force_option, json_option
-from prep.cli.output import print_result, show_progress
+from prep.choices import ThinkPolicy
+from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, force_option, json_option
+from prep.cli.output import print_json, print_table, show_progress
 
 
 @click.command()
@@ -13,7 +14,7 @@ from prep.cli.output import print_result, show_progress
 @click.option("-o", "--output", type=OUTPUT_FILE, required=True, help="The JSONL to write.")
 @click.option(
     "--think-policy",
-    type=click.Choice(["tagged", "masked", "strip"]),
+    type=choice_of(ThinkPolicy),
     help="How to write thoughts; the manifest's policy, or tagged, if not given.",
 )
 @click.option("--max-rejects", default=0, show_default=True, help="Rows that may be beyond repair.")
@@ -32,7 +33,6 @@ def repair(
       lfc prep repair spoiled.jsonl -o data/medical.jsonl
     """
     from prep.quality.repair import RepairOptions, repair_file
-    from prep.rows.thinking import ThinkPolicy
 
     policy = ThinkPolicy(think_policy) if think_policy else None
     with show_progress("repairing", "rows") as on_rows:
@@ -40,15 +40,15 @@ def repair(
     rows = [(name.replace("_", " "), f"{count:,}") for name, count in result.counts.items()]
     if result.unused_columns:
         rows.append(("columns not used", ", ".join(result.unused_columns)))
-    print_result(
-        {
-            "think_policy": result.policy.value,
-            "counts": result.counts,
-            "unused_columns": result.unused_columns,
-            "output": result.output.as_posix(),
-            "rejects": result.rejects.as_posix() if result.rejects else None,
-        },
-        rows,
-        as_json=as_json,
-        title=f"{output} repaired from {path}, think policy {result.policy.value}",
-    )
+    if as_json:
+        print_json(
+            {
+                "think_policy": result.policy.value,
+                "counts": result.counts,
+                "unused_columns": result.unused_columns,
+                "output": result.output.as_posix(),
+                "rejects": result.rejects.as_posix() if result.rejects else None,
+            }
+        )
+    else:
+        print_table(rows, title=f"{output} repaired from {path}, think policy {result.policy.value}")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from prep.cli.options import FOLDER, force_option, json_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 
 
 @click.command()
@@ -25,9 +25,9 @@ def sample(folder: Path, force: bool, as_json: bool) -> None:
     from prep.hub.samples import copy_samples
 
     paths = copy_samples(folder, force=force)
-    print_result(
-        {"files": [path.as_posix() for path in paths]},
-        [(path.name, f"{path.stat().st_size:,} bytes") for path in paths],
-        as_json=as_json,
-        title=f"sample files in {folder}",
-    )
+    if as_json:
+        print_json({"files": [path.as_posix() for path in paths]})
+    else:
+        print_table(
+            [(path.name, f"{path.stat().st_size:,} bytes") for path in paths], title=f"sample files in {folder}"
+        )

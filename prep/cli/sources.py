@@ -3,7 +3,7 @@
 import click
 
 from prep.cli.options import json_option
-from prep.cli.output import print_result
+from prep.cli.output import print_json, print_table
 
 
 @click.command("sources")
@@ -21,9 +21,10 @@ def list_sources(as_json: bool) -> None:
     from prep.hub.catalog import read_catalog
 
     catalog = read_catalog()
-    print_result(
-        {name: entry._asdict() for name, entry in catalog.items()},
-        [(name, entry.repository, entry.format, entry.size, entry.licence) for name, entry in catalog.items()],
-        as_json=as_json,
-        title="named sets: name, repository, format, size, licence",
-    )
+    if as_json:
+        print_json({name: entry._asdict() for name, entry in catalog.items()})
+    else:
+        print_table(
+            [(name, entry.repository, entry.format, entry.size, entry.licence) for name, entry in catalog.items()],
+            title="named sets: name, repository, format, size, licence",
+        )

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, SIZE, force_option, json_option, seed_option
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
+from prep.wording import count_of
 
 
 @click.command()
@@ -54,20 +55,20 @@ def split(
     with show_progress("splitting", "rows") as on_rows:
         result = split_file(path, prefix, options, on_rows)
     rows: list[tuple[str, ...]] = [
-        (side, f"{result.rows[side]:,} rows", str(target)) for side, target in result.outputs.items()
+        (side, count_of(result.rows[side], "row"), str(target)) for side, target in result.outputs.items()
     ]
     if result.dropped:
-        rows.append(("dropped", f"{result.dropped:,} rows", "a registered test set asks them too"))
+        rows.append(("dropped", count_of(result.dropped, "row"), "a registered test set asks them too"))
     if result.checked_against:
         rows.append(("apart from", ", ".join(result.checked_against), "registered test sets"))
-    print_result(
-        {
-            "rows": result.rows,
-            "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
-            "dropped": result.dropped,
-            "checked_against": result.checked_against,
-        },
-        rows,
-        as_json=as_json,
-        title=f"{path} split",
-    )
+    if as_json:
+        print_json(
+            {
+                "rows": result.rows,
+                "outputs": {side: target.as_posix() for side, target in result.outputs.items()},
+                "dropped": result.dropped,
+                "checked_against": result.checked_against,
+            }
+        )
+    else:
+        print_table(rows, title=f"{path} split")

@@ -6,24 +6,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.options import INPUT_FILE, OUTPUT_FILE, dataset_dir_option, force_option, json_option
-from prep.cli.output import echo, print_result, show_progress
+from prep.choices import Thinking
+from prep.cli.completion import complete_dataset_or_file, complete_template
+from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, dataset_dir_option, force_option, json_option
+from prep.cli.output import echo, print_json, print_table, show_progress
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from prep.quality.stats import DatasetStats
 
 
 @click.command()
-@click.argument("target", metavar="FILE|NAME")
+@click.argument("target", metavar="FILE|NAME", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", help="LLaMA-Factory's template; the model's own if not given.")
+@click.option(
+    "--template", help="LLaMA-Factory's template; the model's own if not given.", shell_complete=complete_template
+)
 @click.option(
     "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
 )
 @click.option(
     "--enable-thinking",
-    type=click.Choice(["true", "false", "null"]),
+    type=choice_of(Thinking),
     help="As in the YAML; what the file's think policy needs if not given.",
 )
 @click.option("--mask-history", is_flag=True, help="As in the YAML: train on the last answer alone.")
@@ -71,15 +76,13 @@ def stats(
     if template is None:
         # Characters are counted under none.
         template = choose_template(model, dataset.policy) if model else DEFAULT_TEMPLATE
-    modes = {
-        "true": True,
-        "false": False,
-        "null": None,
-        None: dataset.policy.enable_thinking if dataset.policy else True,
-    }
+    if enable_thinking is not None:
+        thinks = Thinking(enable_thinking).value_in_yaml
+    else:
+        thinks = dataset.policy.enable_thinking if dataset.policy else True
     options = StatsOptions(
         model=model,
-        template=TemplateOptions(template, modes[enable_thinking], mask_history, version=version),
+        template=TemplateOptions(template, thinks, mask_history, version=version),
         cutoff_lens=cutoff_lens,
         packing=packing,
     )
@@ -90,7 +93,7 @@ def stats(
     with show_progress("measuring", "rows") as on_rows:
         result = collect_stats(dataset, options, on_rows)
     measure = (
-        f"tokens under template {template}, enable_thinking {json.dumps(modes[enable_thinking])}, "
+        f"tokens under template {template}, enable_thinking {json.dumps(thinks)}, "
         f"mask_history {json.dumps(mask_history)}"
         if model
         else "characters, because no --model was given: tokens differ"
@@ -100,7 +103,7 @@ def stats(
 
         write_text(page, render_page(result, target, f"Measured in {measure}."))
     if as_json:
-        print_result({**result.as_dict(), "measure": measure}, [], as_json=True, title="")
+        print_json({**result.as_dict(), "measure": measure})
     else:
         _print_stats(result, target, measure)
     if page:
@@ -109,12 +112,12 @@ def stats(
 
 def _print_stats(result: "DatasetStats", target: str, measure: str) -> None:
     kinds = [(kind, f"{count:,}", f"{count / result.rows:.1%}") for kind, count in result.kinds.items()]
-    print_result({}, kinds, as_json=False, title=f"{target}: {result.rows:,} rows")
+    print_table(kinds, title=f"{target}: {count_of(result.rows, 'row')}")
     lengths = [(name, f"{value:,}") for name, value in result.lengths.items()]
-    print_result({}, lengths, as_json=False, title=f"length in {measure}")
+    print_table(lengths, title=f"length in {measure}")
     highest = max(bar.rows for bar in result.histogram)
     bars = [(f"{bar.low:,}", f"{bar.rows:,}", "█" * round(40 * bar.rows / highest)) for bar in result.histogram]
-    print_result({}, bars, as_json=False, title=f"rows by length, from … {result.unit}")
+    print_table(bars, title=f"rows by length, from … {result.unit}")
     if result.advice:
         _print_cutoffs(result)
 
@@ -137,15 +140,13 @@ def _print_cutoffs(result: "DatasetStats") -> None:
         )
         for replay in result.replays
     ]
-    print_result(
-        {}, [head, *rows], as_json=False, title="rows that a cutoff_len cuts, and how many lose the end of what"
-    )
+    print_table([head, *rows], title="rows that a cutoff_len cuts, and how many lose the end of what")
     if result.advice:
         advice = [
             ("cuts no row", f"{result.advice.lossless:,}"),
             ("cuts at most 1 %", f"{result.advice.one_percent:,}"),
         ]
-        print_result({}, advice, as_json=False, title="the smallest cutoff_len that")
+        print_table(advice, title="the smallest cutoff_len that")
     if result.cut_lines:
         lines = ", ".join(str(line) for line in result.cut_lines[:20])
         echo(f"lines cut: {lines}{' …' if len(result.cut_lines) > 20 else ''}")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from prep.cli.completion import complete_dataset
 from prep.cli.options import dataset_dir_option, json_option
 from prep.cli.register import print_registration
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @dataset_dir_option
 @json_option
 def unregister(name: str, dataset_dir: Path, as_json: bool) -> None:

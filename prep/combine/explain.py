@@ -13,6 +13,7 @@ from prep.rows.row_file import RowFile
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
 from prep.storage.manifests import LineageStep, Manifest, read_manifest
 from prep.storage.os_errors import describe_os_error
+from prep.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def explain_row(path: Path, row: int) -> Explanation:
     """
     with RowFile(path) as file:
         if not 1 <= row <= len(file):
-            raise InputError(f"{path} has {len(file):,} rows; there is no row {row}")
+            raise InputError(f"{path} has {count_of(len(file), 'row')}; there is no row {row}")
         found = file.read_row(row - 1)
     origin = Origin.parse(found.origin)
     manifest = read_manifest(path)

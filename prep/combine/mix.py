@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from prep.choices import Dedup, ShareOf
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
 from prep.inputs.formats import read_values
-from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, KEYS, CopyFinder, describe_copy
+from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.kinds import Form
 from prep.rows.origins import explain_broken_way
@@ -40,7 +41,7 @@ class MixOptions:
     """
 
     ratio: Mapping[str, float] | None = None
-    by: str = "rows"
+    by: str = ShareOf.ROWS
     model: Path | None = None
     oversample: bool = False
     tolerance: float = 2.0
@@ -61,7 +62,7 @@ class MixResult:
     taken: dict[str, int]
     available: dict[str, int]
     output: Path
-    by: str = "rows"
+    by: str = ShareOf.ROWS
     sizes: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     contaminated: int = 0
@@ -157,7 +158,7 @@ class _Measured(PartRows):
 def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
     ratio = options.ratio
     if ratio is None:
-        if options.oversample or options.by != "rows":
+        if options.oversample or options.by != ShareOf.ROWS:
             raise UserError("--oversample and --by need a --ratio")
         return
     if set(ratio) != set(parts):
@@ -173,7 +174,7 @@ def _check_ratio(parts: Mapping[str, Path], options: MixOptions) -> None:
         raise UserError("the shares of the ratio are too large or too small to be added up")
     if not 0 <= options.tolerance <= _ALL_POINTS:
         raise UserError(f"--tolerance {options.tolerance:g} is not from 0 to {_ALL_POINTS} percentage points")
-    if options.by == "tokens" and options.model is None:
+    if options.by == ShareOf.TOKENS and options.model is None:
         raise UserError(
             "--by tokens needs the model whose tokenizer counts", hint="--model PATH, or --by characters"
         )
@@ -186,7 +187,7 @@ def _share_out(ratio: Mapping[str, float]) -> dict[str, float]:
 
 
 def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured:
-    if options.by == "tokens" and options.model is not None:
+    if options.by == ShareOf.TOKENS and options.model is not None:
         from prep.tokens.encoder import count_tokens
 
         def read_texts() -> Iterator[str]:
@@ -195,7 +196,7 @@ def _measure(file: RowFile, options: MixOptions, on_rows: Progress) -> _Measured
                 yield "\n".join(row.texts)
 
         sizes = array("Q", count_tokens(read_texts(), options.model))
-    elif options.by == "characters":
+    elif options.by == ShareOf.CHARACTERS:
         sizes = array("Q", file.index.column("characters").tolist())
     else:
         sizes = array("Q", [1]) * len(file)
@@ -241,16 +242,17 @@ def _drop_duplicates(
     """Take the copies of earlier rows, in this part or one before it, out of `indices`, and tell of them."""
     kind = options.dedup or ""
     finder = CopyFinder(kind)
+    wanted = {name: measured[name].indices for name in files}
+    if kind == Dedup.NEAR:
+        found = [finder.find_in_rows(file.read_rows(wanted[name])) for name, file in files.items()]
+    else:
+        found = finder.find_in_files(files, wanted)
     # The place of each row that was looked at, over all parts.
     looked_at = array("Q")
     start = 0
-    for name, file in files.items():
-        places = measured[name].indices
+    for (name, file), copied in zip(files.items(), found, strict=True):
+        places = wanted[name]
         looked_at.extend(start + place for place in places)
-        if kind in KEYS:
-            copied = finder.find_in_index(file.index, places)
-        else:
-            copied = finder.find_in_rows(file.read_rows(places))
         copies = {place: first for place, first in zip(places, copied, strict=True) if first is not None}
         measured[name].indices = array("Q", (place for place in places if place not in copies))
         for row, first in zip(file.read_rows(copies), copies.values(), strict=True):
@@ -275,7 +277,7 @@ def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tupl
     else:
         wish = Wish(
             shares={name: _share_out(options.ratio)[name] for name in measured},
-            by_rows=options.by == "rows",
+            by_rows=options.by == ShareOf.ROWS,
             oversample=options.oversample,
             tolerance=options.tolerance / _ALL_POINTS,
         )

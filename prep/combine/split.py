@@ -24,6 +24,7 @@ from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_name
 from prep.storage.row_index import RowIndex
+from prep.wording import count_of
 
 Progress = Callable[[int], None]
 _TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
@@ -154,13 +155,13 @@ def _count_wanted(sizes: SplitSizes, total: int) -> dict[str, int]:
 def _refuse_size(side: str, rows: int, nearest: list[int]) -> UserError:
     if not nearest:
         return UserError(
-            f"{rows:,} rows for {side} leave none for the other sides, because rows of one conversation or of one "
-            "question stay together",
+            f"{side} of {count_of(rows, 'row')} leaves none for the other sides, because rows of one conversation "
+            "or of one question stay together",
             hint="hold out less, or split a file with more questions",
         )
     sizes = " and ".join(f"{size:,}" for size in sorted(nearest))
     return UserError(
-        f"{side} cannot be {rows:,} rows: rows of one conversation or of one question stay together; "
+        f"{side} cannot be {count_of(rows, 'row')}: rows of one conversation or of one question stay together; "
         f"the nearest sizes that can be held out are {sizes}",
         hint=f"--{side} {nearest[0]}",
     )
@@ -220,7 +221,7 @@ def _find_overlap(path: Path, rows: _Rows, test_sets: Mapping[str, set[bytes]], 
         found = [index for index, question in enumerate(asked) if question in questions]
         if found and not drop:
             raise UserError(
-                f"{len(found):,} rows of {path} ask what the registered test set '{name}' asks; "
+                f"{path}: the registered test set '{name}' asks the same as {count_of(len(found), 'row')} of it; "
                 f"the first is row {found[0] + 1}",
                 hint="--drop-overlap to leave them out",
             )

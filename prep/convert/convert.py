@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from prep.choices import MissingMedia, OnLong, ThinkOpen
 from prep.convert.inputs import (
     InputHashes,
     InputWatch,
@@ -100,7 +101,7 @@ def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options
         dropped=frozenset(options.drop),
         label_is=options.label_is,
         media=options.media,
-        media_folders=MediaFolders(tuple(folders), output.parent, options.missing_media == "keep"),
+        media_folders=MediaFolders(tuple(folders), output.parent, options.missing_media == MissingMedia.KEEP),
         system=options.system,
         where=tuple(parse_condition(text) for text in options.where),
         length_limit=_make_length_limit(options),
@@ -151,7 +152,7 @@ class _Run:
         self._options = options
         self._columns = set(columns)
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
-        if options.max_tokens is not None and options.on_long != "reject":
+        if options.max_tokens is not None and options.on_long != OnLong.REJECT:
             self._counts["too_long"] = 0
         self._first_reject = self._first_hint = ""
         self._filters: dict[str, tuple[Path, DuplicateFilter | ContaminationFilter]] = {}
@@ -214,14 +215,14 @@ class _Run:
         )
 
     def _write(self, path: Path, lines: bytes) -> None:
-        facts = None
+        described = None
         for name, (gone_path, row_filter) in self._filters.items() if lines else ():
-            lines, facts, gone, lost = row_filter.filter_lines(lines)
+            lines, described, gone, lost = row_filter.filter_lines(lines)
             self._counts[name] += gone.count(b"\n")
             self._counts.subtract(lost)
             self._files[gone_path].write(gone)
         if lines:
-            self._rows[path].write(lines, facts)
+            self._rows[path].write(lines, described)
 
     def _explain_no_rows(self, inputs: list[dict[str, Any]]) -> str:
         names = ", ".join(entry["path"] for entry in inputs)
@@ -248,7 +249,7 @@ class _Run:
             if value := getattr(self._options, name):
                 options[name] = value
         if self._options.may_lack_open:
-            options["think_open"] = "missing"
+            options["think_open"] = ThinkOpen.MISSING.value
         options |= self._options.reading.describe()
         if self._options.decontaminate:
             options["decontaminate"] = [

@@ -92,7 +92,8 @@ def recognise_inputs(
             raise InputError(f"{reader.file.name}: {error}", hint=hint) from error
         seen |= set(columns)
     absent = sorted(set(dropped) - there)
-    if absent and there:
+    # A turn's field that is not dropped is told of by the turn itself.
+    if absent and there and not (source is not None and source.holds_turns):
         raise InputError(f"column '{absent[0]}' of --drop not found; {list_columns(sorted(there))}")
     if source is None:
         # Not one row can be read: any source rejects them all, each with its own reason.

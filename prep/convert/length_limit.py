@@ -1,15 +1,15 @@
 """Rows that are longer than a model is to read: measured in its own tokens, as they will be trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from prep.choices import OnLong, ThinkPolicy
 from prep.errors import InputError, RecordError, UserError
 from prep.registry.dataset import Dataset, align_row
 from prep.rows.kinds import Form, Kind, get_form
 from prep.rows.records import AlpacaRecord, FormRecord, Record
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
 from prep.tokens.encoder import RowEncoder, TurnLengths
 from prep.tokens.templates import DEFAULT_TEMPLATE, find_template
@@ -17,14 +17,13 @@ from prep.tokens.tokenizer import find_tokenizer_file
 from prep.tokens.turns import TemplateOptions
 
 _ALPACA = Dataset(())
-CHOICES = ("drop", "reject", "keep")
 
 
 @dataclass(frozen=True)
 class LengthLimit:
     """The most tokens that a row may have, and what becomes of a longer one.
 
-    `tokenizer` is a tokenizer.json, whose content `sha256` pins; `on_long` is one of CHOICES.
+    `tokenizer` is a tokenizer.json, whose content `sha256` pins; `on_long` is an OnLong.
     """
 
     max_tokens: int
@@ -43,8 +42,8 @@ class LengthLimit:
         """
         if model is None:
             raise UserError("--max-tokens needs the model whose tokenizer counts", hint="--model PATH")
-        if on_long not in CHOICES:
-            raise UserError(f"--on-long {on_long} is not known; known are {', '.join(CHOICES)}")
+        if on_long not in tuple(OnLong):
+            raise UserError(f"--on-long {on_long} is not known; known are {', '.join(OnLong)}")
         file = find_tokenizer_file(model)
         return cls(max_tokens, on_long, file.as_posix(), hash_file(file), find_template(template).name)
 
@@ -75,11 +74,7 @@ class LengthMeter:
 
     def _measure_one(self, record: Record) -> int:
         row = align_row(record.as_dict(), _describe(_find_form(record)))
-        ways = [row]
-        if row.rejected is not None:
-            ways.append(replace(row, messages=[*row.messages[:-1], (row.messages[-1][0], row.rejected)]))
-        measured = self._encoder.measure_rows(ways)
-        return max(map(_add_turns, measured)) + self._row_tokens
+        return _add_turns(next(self._encoder.measure_rows([row]))) + self._row_tokens
 
 
 def _add_turns(turns: Sequence[TurnLengths]) -> int:

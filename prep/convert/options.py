@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prep.choices import MissingMedia, OnLong, ThinkPolicy, Turns
 from prep.inputs.reader import ReadOptions
 from prep.rows.kinds import Kind
-from prep.rows.thinking import ThinkPolicy
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ConvertOptions:
     format: str | None = None
     policy: ThinkPolicy = ThinkPolicy.TAGGED
     column_map: dict[str, str] = field(default_factory=dict)
-    turns: str = "expand"
+    turns: str = Turns.EXPAND
     fix_turns: tuple[str, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
     may_lack_open: bool = False
@@ -31,7 +31,7 @@ class ConvertOptions:
     label_is: bool | None = None
     media: tuple[str, ...] = ()
     media_dir: Path | None = None
-    missing_media: str = "reject"
+    missing_media: str = MissingMedia.REJECT
     where: tuple[str, ...] = ()
     limit: int | None = None
     sample: int | None = None
@@ -40,7 +40,7 @@ class ConvertOptions:
     decontaminate: tuple[Path, ...] = ()
     max_tokens: int | None = None
     model: Path | None = None
-    on_long: str = "reject"
+    on_long: str = OnLong.REJECT
     template: str = "qwen3"
     max_rejects: int = 0
     reading: ReadOptions = field(default_factory=ReadOptions)

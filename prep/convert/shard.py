@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from prep.choices import OnLong, ThinkPolicy
 from prep.convert.media import MediaFolders
 from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
-from prep.formats.columns import fill_template, is_template, refuse_lost_columns
-from prep.formats.reading import Reading
+from prep.formats.columns import fill_template, is_template, list_used, refuse_lost_columns
+from prep.formats.reading import TURN_FIELDS, Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
 from prep.rows.row_writer import find_kind, write_row
-from prep.rows.thinking import ThinkPolicy
 
 if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit, LengthMeter
@@ -61,14 +61,10 @@ class ConvertPlan:
     @property
     def reading(self) -> Reading:
         """How the formats read a row."""
-        return Reading(self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the compiled half of conversion, which knows texts alone, may take rows."""
-        has_template = any("{" in theirs for theirs in self.column_map.values())
-        asks_more = bool(self.where) or self.length_limit is not None or bool(self.dropped)
-        return self.kind is Kind.SFT and not self.media and not asks_more and not has_template
+        fields = {ours: theirs for ours, theirs in self.column_map.items() if ours in TURN_FIELDS}
+        return Reading(
+            self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open, fields, self.dropped
+        )
 
     def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns that rows with these would lose, of those that may carry meaning."""
@@ -130,7 +126,7 @@ class ShardBuilder:
         self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
-        self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._lost: dict[tuple[str, ...], tuple[tuple[str, ...], set[str]]] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
         self._too_long: list[bytes] = []
@@ -157,10 +153,12 @@ class ShardBuilder:
             self._reject(row, str(error))
 
     def count_plain(
-        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
+        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int, filtered: int
     ) -> None:
         """Count rows whose lines were put into `records` without `add`."""
         self._rows += rows
+        if filtered:
+            self.result.counts["filtered"] += filtered
         self._records += records
         self._reasoning += reasoning
         self._with_system += with_system
@@ -259,12 +257,12 @@ class ShardBuilder:
         is_long = [length > limit.max_tokens for length in lengths]
         if not any(is_long):
             return written
-        if limit.on_long == "reject":
+        if limit.on_long == OnLong.REJECT:
             index = is_long.index(True)
             answer = f"answer {index + 1} has " if len(written) > 1 else ""
             raise RecordError(f"{answer}{lengths[index]:,} tokens, above --max-tokens {limit.max_tokens:,}")
         self.result.counts["too_long"] += sum(is_long)
-        if limit.on_long == "keep":
+        if limit.on_long == OnLong.KEEP:
             return written
         for record, length in zip(written, lengths, strict=True):
             if length > limit.max_tokens:
@@ -300,9 +298,9 @@ class ShardBuilder:
             same = len(kept) == len(keys) and all(ours == theirs for ours, theirs in mapping.items())
             self._mappings[keys] = None if same else mapping
             if lost := self._plan.find_lost(keys):
-                self._lost[keys] = lost
+                self._lost[keys] = lost, list_used(mapping, keys)
         if keys in self._lost:
-            refuse_lost_columns(self._source.name, self._source.question, self._lost[keys], values)
+            refuse_lost_columns(self._source.name, self._source.question, *self._lost[keys], values)
         mapping_of_row = self._mappings[keys]
         if mapping_of_row is None:
             return values

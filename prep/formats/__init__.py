@@ -5,7 +5,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
+from prep.formats import (
+    alpaca,
+    extras,
+    glaive,
+    input_output,
+    medical_cot,
+    messages,
+    openmath,
+    preference,
+    sharegpt,
+    text,
+    xlam,
+)
 from prep.formats.columns import (
     find_near,
     is_metadata,
@@ -16,7 +28,7 @@ from prep.formats.columns import (
     simplify_name,
 )
 from prep.formats.extras import read_with_extras
-from prep.formats.reading import Reading
+from prep.formats.reading import TURN_FIELDS, Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
@@ -33,7 +45,8 @@ class Source(NamedTuple):
 
     Shape: `metadata` are groups of columns that a known set has beside these: a group counts where all of it is
     there, and holds nothing to train on; `answer` is the column that ends in the answer;
-    `read_row` takes a row under our column names and how to read it.
+    `plain` says what the compiled half of conversion makes of each column that it knows: {ours: a word of
+    prep/convert/plain.py}; `read_row` takes a row under our column names and how to read it.
     """
 
     name: str
@@ -42,12 +55,23 @@ class Source(NamedTuple):
     synonyms: Mapping[str, tuple[str, ...]]
     metadata: tuple[tuple[str, ...], ...]
     answer: str
+    plain: Mapping[str, str]
     read_row: Callable[[Row, Reading], Exchanges]
 
     @property
     def question(self) -> str:
         """The column that a template can write more into: the question, or the first that is needed."""
         return "question" if "question" in self.columns else self.required[0]
+
+    @property
+    def holds_turns(self) -> bool:
+        """Whether a column holds turns, whose fields `--map` and `--drop` may name too."""
+        return not {"conversations", "messages", "chat"}.isdisjoint(self.columns)
+
+    @property
+    def mappable(self) -> tuple[str, ...]:
+        """Every name of ours that `--map` can give to something of the file's."""
+        return (*self.columns, *TURN_FIELDS) if self.holds_turns else self.columns
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,13 +87,14 @@ class Source(NamedTuple):
 
 
 def _make_source(name: str, module: ModuleType, answer: str) -> Source:
-    """Return a format by its module's REQUIRED, OPTIONAL, SYNONYMS, METADATA and read_exchanges."""
+    """Return a format by its module's REQUIRED, OPTIONAL, SYNONYMS, METADATA, PLAIN and read_exchanges."""
     optional = tuple(getattr(module, "OPTIONAL", ()))
     required = tuple(module.REQUIRED)
     optional += tuple(extra for extra in extras.EXTRAS if extra not in required)
     synonyms = {**extras.SYNONYMS, **getattr(module, "SYNONYMS", {})}
     metadata = tuple(getattr(module, "METADATA", ()))
-    return Source(name, required, optional, synonyms, metadata, answer, module.read_exchanges)
+    plain = getattr(module, "PLAIN", {})
+    return Source(name, required, optional, synonyms, metadata, answer, plain, module.read_exchanges)
 
 
 # In the order in which they are tried: the most particular first.
@@ -80,9 +105,11 @@ SOURCES = {
         ("alpaca", alpaca, "output"),
         ("openmath", openmath, "generated_solution"),
         ("sharegpt", sharegpt, "conversations"),
+        ("glaive", glaive, "chat"),
         ("messages", messages, "messages"),
         ("xlam", xlam, "answers"),
         ("medical-cot", medical_cot, "answer"),
+        ("input-output", input_output, "output"),
         ("text", text, "text"),
     )
 }
@@ -95,7 +122,7 @@ def recognise_source(columns: Collection[str], column_map: Mapping[str, str]) ->
     """
     _check_mapped(columns, column_map)
     for source in SOURCES.values():
-        if set(column_map) <= set(source.columns) and not _missing(source, columns, column_map):
+        if set(column_map) <= set(source.mappable) and not _missing(source, columns, column_map):
             return source
     known = "; ".join(f"{source.name} needs {', '.join(source.required)}" for source in SOURCES.values())
     raise UnknownFormatError(
@@ -151,14 +178,17 @@ def _refuse_one_column_twice(mapping: Mapping[str, str], column_map: Mapping[str
 def check_column_map(source: Source, columns: Collection[str], column_map: Mapping[str, str]) -> None:
     """Raise InputError when the user maps a column that the source or the file does not have, or one twice."""
     for ours in column_map:
-        if ours not in source.columns:
-            raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.columns)}")
+        if ours not in source.mappable:
+            raise InputError(f"{source.name} has no column '{ours}' to map; it has {', '.join(source.mappable)}")
     _check_mapped(columns, column_map)
     map_columns(source, columns, column_map)
 
 
 def _check_mapped(columns: Collection[str], column_map: Mapping[str, str]) -> None:
     for ours, theirs in column_map.items():
+        if ours in TURN_FIELDS:
+            # A field of turns, which no list of columns tells of.
+            continue
         named = list_slots(theirs) if is_template(theirs, columns) else [theirs]
         missing = [name for name in named if name not in columns]
         if missing:

@@ -6,6 +6,7 @@ A label (KTO), a second answer that is not preferred, and the files of images, v
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from prep.choices import Turns
 from prep.errors import RecordError
 from prep.formats.fields import describe_type, parse_json
 from prep.formats.preference import Answered, pair_answers
@@ -36,6 +37,8 @@ _PARTS = {
     "audio_url": "audios",
     "input_audio": "audios",
 }
+# A turn's own fields for files, as Ollama and some vision sets write them.
+_TURN_MEDIA = {word: name for name in MEDIA for word in (name, *SYNONYMS[name])}
 _TURN_COLUMNS = ("conversations", "messages", "rejected")
 _PATH_KEYS = ("url", "path", "data")
 
@@ -53,7 +56,7 @@ def read_with_extras(read: Reader, answer: str, row: Row, reading: Reading) -> S
     files = _read_files(row, parts)
     if "kto_tag" in row or "rejected" in row or two:
         # An earlier answer has no label, and no second answer.
-        reading = reading.of_turns("last" if reading.turns == "last" else "all")
+        reading = reading.of_turns(Turns.LAST if reading.turns == Turns.LAST else Turns.ALL)
     if two:
         row = {**row, answer: two[0], "rejected": two[1]}
     exchanges = read(row, reading)
@@ -149,9 +152,9 @@ def _give_files(exchange: Answered, files: dict[str, tuple[str, ...]], turns: st
     texts, media = list_texts(exchange), []
     for name, paths in files.items():
         wanted = sum(text.count(PLACEHOLDERS[name]) for text in texts)
-        if turns not in ("expand", "first", "last") or not wanted or wanted > len(paths):
+        if turns not in (Turns.EXPAND, Turns.FIRST, Turns.LAST) or not wanted or wanted > len(paths):
             wanted = len(paths)
-        media.append((name, paths[-wanted:] if turns == "last" else paths[:wanted]))
+        media.append((name, paths[-wanted:] if turns == Turns.LAST else paths[:wanted]))
     found: MediaFiles = tuple(media)
     return exchange._replace(media=found)
 
@@ -159,7 +162,7 @@ def _give_files(exchange: Answered, files: dict[str, tuple[str, ...]], turns: st
 def _flatten_parts(row: Row, answer: str) -> tuple[Row, dict[str, list[str | None]]]:
     """Write the parts of a row's messages as one text each, with a placeholder for a file; return the paths too."""
     found: dict[str, list[str | None]] = {}
-    for column in dict.fromkeys((answer, *_TURN_COLUMNS)):
+    for column in dict.fromkeys(("question", "input", answer, *_TURN_COLUMNS)):
         turns = row.get(column)
         if not isinstance(turns, list) or not any(_holds_files(turn) for turn in turns):
             continue
@@ -171,7 +174,21 @@ def _flatten_parts(row: Row, answer: str) -> tuple[Row, dict[str, list[str | Non
 
 def _flatten_turn(turn: Any, found: dict[str, list[str | None]]) -> Any:
     key = _content_key(turn)
-    return {**turn, key: _join_parts(turn[key], found)} if key and isinstance(turn[key], list) else turn
+    if not key:
+        return turn
+    turn = {**turn, key: _join_parts(turn[key], found)} if isinstance(turn[key], list) else dict(turn)
+    for field in _list_media_fields(turn):
+        name = _TURN_MEDIA[field]
+        paths = _read_paths(field, turn.pop(field))
+        found.setdefault(name, []).extend(paths)
+        if isinstance(turn[key], str) and PLACEHOLDERS[name] not in turn[key]:
+            # Who names files beside a text, and no place in it, means them to stand before it.
+            turn[key] = PLACEHOLDERS[name] * len(paths) + turn[key]
+    return turn
+
+
+def _list_media_fields(turn: Mapping[str, Any]) -> list[str]:
+    return [field for field in turn if field in _TURN_MEDIA and turn[field] not in (None, "", [])]
 
 
 def _content_key(turn: object) -> str:
@@ -180,8 +197,11 @@ def _content_key(turn: object) -> str:
 
 def _holds_files(turn: object) -> bool:
     key = _content_key(turn)
-    parts = turn[key] if key and isinstance(turn, dict) else None
-    return isinstance(parts, list) and any(_name_part(part) in _PARTS for part in parts)
+    if not key or not isinstance(turn, dict):
+        return False
+    parts = turn[key]
+    has_parts = isinstance(parts, list) and any(_name_part(part) in _PARTS for part in parts)
+    return has_parts or bool(_list_media_fields(turn))
 
 
 def _name_part(part: object) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from prep.choices import Turns
 from prep.rows.thinking import Split, find_thought, merge_thought
 
 USER, ASSISTANT, SYSTEM, CALL, OBSERVATION = "human", "gpt", "system", "function_call", "observation"
-TURN_CHOICES = ("expand", "all", "first", "last")
 # What `--fix-turns` can do to turns that are no question and answer in turn, and what is counted then.
 TURN_FIXES = {
     "join": "turns_joined",
@@ -26,24 +26,27 @@ _ROLE_NAMES = {
 }
 # {a role's name, without case, '_' for '-' and spaces: ours}.
 ROLES = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
-# What the compiled half compares, byte by byte.
-PLAIN_ROLES = {name: ROLES[name] for name in ("human", "user", "gpt", "assistant", "chatgpt", "system")}
-ROLE_FIELDS = ("role", "from", "speaker", "sender", "author", "角色", "说话人", "发言人")
-TEXT_FIELDS = ("content", "value", "text", "message", "utterance", "内容", "文本", "发言内容")
+ROLE_FIELDS = ("role", "from", "speaker", "sender", "author", "角色", "说话人", "发言人", "发送者")
+TEXT_FIELDS = ("content", "value", "text", "message", "utterance", "内容", "文本", "发言内容", "消息内容")
+# Our names of a turn's fields, for `--map` and `--drop`: no format has a column of these names.
+TURN_FIELDS = ("role", "content", "thinking")
 
 
 @dataclass(frozen=True)
 class Reading:
     """How rows are read: which answers are trained, and what may be done to rows that are nearly right.
 
-    Shape: `turns` is one of TURN_CHOICES, `fixes` are words of TURN_FIXES, `roles` {the file's name: one of ROLES}.
-    `may_lack_open` takes what stands before a closing tag alone for the thought.
+    Shape: `turns` is one of Turns, `fixes` are words of TURN_FIXES, `roles` {the file's name: one of ROLES}.
+    `may_lack_open` takes what stands before a closing tag alone for the thought. `fields` is {one of TURN_FIELDS:
+    the file's name}, `dropped` are fields of turns that are left out although they may carry meaning.
     """
 
-    turns: str = "expand"
+    turns: str = Turns.EXPAND
     fixes: frozenset[str] = frozenset()
     roles: Mapping[str, str] = field(default_factory=dict)
     may_lack_open: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
 
     def of_turns(self, turns: str) -> "Reading":
         """Return this reading with another choice of turns."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prep.formats.chats.tool_calls import read_calls, read_tools, write_calls
+from prep.formats.chats.turns import Turn, read_conversation
 from prep.formats.fields import parse_json, read_optional_text, read_text
 from prep.formats.reading import CALL, USER, Reading
-from prep.formats.tool_calls import read_calls, read_tools, write_calls
-from prep.formats.turns import Turn, read_conversation
 from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("query", "answers", "tools")

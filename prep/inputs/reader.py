@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.choices import TextRow
 from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import check_weight
 from prep.rows.line_blocks import MAX_LINE_BYTES, split_lines
@@ -90,7 +91,7 @@ class ReadOptions:
     sheet: str = ""
     split: str = ""
     subset: str = ""
-    split_text: str = "line"
+    split_text: str = TextRow.LINE
     max_line_bytes: int = MAX_LINE_BYTES
 
     def describe(self) -> dict[str, str]:

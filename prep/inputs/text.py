@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 
+from prep.choices import TextRow
 from prep.errors import InputError
 from prep.inputs.encodings import find_encoding
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow
@@ -11,7 +12,6 @@ from prep.storage.os_errors import explain_read_error
 from prep.storage.packed import open_unpacked
 
 COLUMN = "text"
-SPLITS = ("line", "blank-line", "file")
 
 
 class TextReader(Reader):
@@ -19,16 +19,18 @@ class TextReader(Reader):
 
     def __init__(self, file: InputFile, options: ReadOptions) -> None:
         super().__init__(file)
-        self._split = options.split_text
+        if options.split_text not in tuple(TextRow):
+            raise InputError(f"--split-text {options.split_text} is not known; known are {', '.join(TextRow)}")
+        self._split = TextRow(options.split_text)
         with explain_read_error(file.path), open_unpacked(file.path) as stream:
             self._encoding, note = find_encoding(file.name, stream, options.encoding)
         if note:
             self.notes.append(note)
         self.notes.append(
             {
-                "line": "each line is a row, as LLaMA-Factory reads a .txt (--split-text blank-line, file)",
-                "blank-line": "the text between blank lines is a row",
-                "file": "the file is one row",
+                TextRow.LINE: "each line is a row, as LLaMA-Factory reads a .txt (--split-text blank-line, file)",
+                TextRow.BLANK_LINE: "the text between blank lines is a row",
+                TextRow.FILE: "the file is one row",
             }[self._split]
         )
 
@@ -37,13 +39,13 @@ class TextReader(Reader):
         lines: list[str] = []
         first, size = 1, 0
         for number, line in enumerate(self._read_lines(), 1):
-            is_end = self._split == "line" or (self._split == "blank-line" and not line.strip())
+            is_end = self._split == TextRow.LINE or (self._split == TextRow.BLANK_LINE and not line.strip())
             size += len(line)
             if size > self.file.max_line_bytes:
                 raise InputError(
                     f"{self.file.path}: the row from line {first:,} on is longer than "
                     f"{self.file.max_line_bytes:,} bytes",
-                    hint="--split-text blank-line or line" if self._split == "file" else MAX_LINE_HINT,
+                    hint="--split-text blank-line or line" if self._split == TextRow.FILE else MAX_LINE_HINT,
                 )
             lines.append(line)
             if is_end:

@@ -5,20 +5,21 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError
+from prep.quality.column_types import ColumnTypes
 from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
-from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES
+from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES, ONE_TYPE
 from prep.quality.lint_kinds import (
     answer_column,
+    find_missing_columns,
     find_switch_fault,
     has_thought_on_one_side,
     is_plainly_sound,
     list_conversation_faults,
     list_label_faults,
     list_media_faults,
-    list_needed_columns,
     list_pair_faults,
-    list_read_columns,
     list_text_faults,
     read_answer,
 )
@@ -27,7 +28,7 @@ from prep.quality.repair import repair_row
 from prep.registry.dataset import Dataset, align_row, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
-from prep.rows.kinds import MEDIA, Kind, get_form
+from prep.rows.kinds import MEDIA, Kind
 from prep.rows.line_blocks import BOM, read_blocks
 from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
@@ -35,7 +36,6 @@ from prep.rows.thinking import (
     CLOSE_TAG,
     EMPTY_THOUGHT,
     OPEN_TAG,
-    ThinkPolicy,
     find_chat_markup,
     find_output_fault,
     may_hold_markup,
@@ -103,6 +103,9 @@ class _FileLinter:
         columns, answer = dataset.columns, answer_column(dataset)
         self._names = tuple(columns.get(name, "") for name in ("prompt", "query", answer, "system", "history"))
         self._labels = Counter[bool]()
+        # Rows that are just as convert wrote them have one type a column.
+        self._types = ColumnTypes() if index is None else None
+        self._last_told = -1
         self._keys: Collection[str] = ()
         self._first_empty_thought = self._first_untagged = 0
         self._empty_thoughts = self._untagged = 0
@@ -194,6 +197,16 @@ class _FileLinter:
             else:
                 self._check_row(number, row)
                 self._check_kind(number, row)
+        if self._types is not None and type(row) is dict:
+            self._check_types(number, row, self._types)
+
+    def _check_types(self, number: int, row: dict[str, Any], types: ColumnTypes) -> None:
+        """Report a column of another type than before, unless this row has been told of already."""
+        changes = list(types.learn(number, row))
+        if changes and self._last_told != number:
+            change = changes[0]
+            seen = f"column '{change.column}' is {change.now}, and in line {change.first} {change.before}"
+            self._add(number, LintRule.TYPE, f"{seen}: pyarrow stops the training", fix=ONE_TYPE)
 
     def _report_broken_line(self, number: int, line: bytes, error: Exception) -> None:
         self.rows += 1
@@ -210,7 +223,7 @@ class _FileLinter:
         if row.keys() == self._keys:
             return True
         if not self._keys:
-            missing = self._find_missing_columns(row)
+            missing = find_missing_columns(row, self._dataset)
             if missing:
                 seen = ", ".join(f"'{name}'" for name in row) or "none"
                 self._add(
@@ -226,18 +239,7 @@ class _FileLinter:
         extra = sorted(row.keys() - self._keys)
         parts = [f"without {', '.join(missing)}"] * bool(missing) + [f"with also {', '.join(extra)}"] * bool(extra)
         self._add(number, LintRule.COLUMNS, f"not the columns of the first row: {' and '.join(parts)}")
-        return not self._find_missing_columns(row)
-
-    def _find_missing_columns(self, row: dict[str, Any]) -> list[str]:
-        dataset, columns = self._dataset, self._dataset.columns
-        required = list_needed_columns(dataset)
-        if dataset.formatting == "alpaca" and dataset.policy:
-            # Our own file, by its manifest: the record schema asks for every column.
-            required = list(get_form(dataset.kind, "alpaca").columns)
-        elif dataset.name:
-            # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
-            required = list_read_columns(dataset)
-        return [columns.get(name, name) for name in required if columns.get(name, name) not in row]
+        return not find_missing_columns(row, self._dataset)
 
     def _check_text(self, number: int, row: dict[str, Any]) -> None:
         for rule, message in list_text_faults(row, self._dataset):
@@ -381,6 +383,7 @@ class _FileLinter:
             self._add(number, kind, message, fix=BY_REPAIR)
 
     def _add(self, line: int, kind: LintRule, message: str, fix: str | None = None) -> None:
+        self._last_told = line
         self._report(Finding(kind, message, fix or FIXES[kind], where=Where(self._path.as_posix(), line)))
 
 

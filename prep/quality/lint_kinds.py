@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
-from prep.formats.tool_calls import check_calls, parse_calls, read_tools
+from prep.formats.chats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.conversation import Conversation, Message
-from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind
+from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind, get_form
 from prep.rows.records import has_thought
 from prep.rows.thinking import (
     CLOSE_TAG,
     OPEN_TAG,
     THOUGHT_END,
     THOUGHT_START,
-    ThinkPolicy,
     find_chat_markup,
     may_hold_markup,
     split_thought,
@@ -53,6 +53,18 @@ def list_read_columns(dataset: Dataset) -> list[str]:
     more = {Kind.PREFERENCE: ("chosen", "rejected"), Kind.KTO: ("kto_tag",)}.get(dataset.kind, ())
     read = (*_READ["alpaca" if dataset.formatting == "alpaca" else "sharegpt"], *more)
     return [name for name in dataset.columns if name in read]
+
+
+def find_missing_columns(row: dict[str, Any], dataset: Dataset) -> list[str]:
+    """Return the file's names of columns that a row must have and has not."""
+    required = list_needed_columns(dataset)
+    if dataset.formatting == "alpaca" and dataset.policy:
+        # Our own file, by its manifest: the record schema asks for every column.
+        required = list(get_form(dataset.kind, "alpaca").columns)
+    elif dataset.name:
+        # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
+        required = list_read_columns(dataset)
+    return [dataset.columns.get(name, name) for name in required if dataset.columns.get(name, name) not in row]
 
 
 def answer_column(dataset: Dataset) -> str:

@@ -6,20 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError, RejectsError
 from prep.registry.dataset import find_dataset
 from prep.rows.indexing import RowWriter
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
 from prep.rows.records import AlpacaRecord, Exchange, is_text_pair, write_record
-from prep.rows.thinking import (
-    EMPTY_THOUGHT,
-    OPEN_TAG,
-    ThinkPolicy,
-    refuse_chat_markup,
-    repair_answer,
-    unwrap_chat_markup,
-)
+from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG, refuse_chat_markup, repair_answer, unwrap_chat_markup
 from prep.storage.manifests import Manifest, describe_input
 from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_name

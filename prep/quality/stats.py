@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,7 @@ def collect_stats(
 
     Raises: InputError at the first row that cannot be read, with file and line.
     """
+    options = replace(options, template=replace(options.template, stage=dataset.kind.stages[0]))
     reader = _Reader(dataset, options.template, on_rows)
     table = LengthTable(options.template.rules.row_tokens)
     if options.model is None:

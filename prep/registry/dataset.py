@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError, RegistryError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows.conversation import Conversation, Message
@@ -13,7 +14,6 @@ from prep.rows.indexing import ROW_FORMS
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.kinds import Kind, find_form, get_form
 from prep.rows.records import is_text_pair
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.paths import is_file
 from prep.storage.row_index import RowIndex, read_index
@@ -229,7 +229,10 @@ def _align_sharegpt(row: dict[str, Any], dataset: Dataset) -> Conversation:
     if not all(isinstance(content, str) for content in (system, *texts)):
         raise InputError("a turn's content is not a string")
     _check_label(values, dataset)
-    return Conversation(system, messages, _read_text(values, "tools", dataset), rejected[1] if rejected else None)
+    tools = _read_text(values, "tools", dataset)
+    if rejected is None:
+        return Conversation(system, messages, tools)
+    return Conversation(system, messages, tools, rejected[1], rejected[0])
 
 
 def _read_text(values: dict[str, Any], name: str, dataset: Dataset) -> str:

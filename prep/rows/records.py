@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
 from prep.rows.kinds import MEDIA, Form, Kind, find_form
-from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG, ThinkPolicy, refuse_chat_markup, split_thought, write_output
+from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG, refuse_chat_markup, split_thought, write_output
 
 MediaFiles = tuple[tuple[str, tuple[str, ...]], ...]
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
 from prep.rows.kinds import PLACEHOLDERS, Kind, get_form
 from prep.rows.records import (
@@ -13,7 +14,7 @@ from prep.rows.records import (
     write_record,
     write_tool_record,
 )
-from prep.rows.thinking import ThinkPolicy, refuse_chat_markup, write_output
+from prep.rows.thinking import refuse_chat_markup, write_output
 
 
 def write_row(

@@ -6,9 +6,9 @@ delimiters are exactly `<think>\\n` and `\\n</think>\\n\\n`, and Qwen3's own cha
 
 import itertools
 import re
-from enum import StrEnum
 from typing import NamedTuple
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
 
 OPEN_TAG = "<think>"
@@ -29,7 +29,15 @@ _EMPTY_THOUGHT_NEVER_CLOSED = re.compile(r"\s*<think>\s*<think>")
 # Names that columns and turns give to a thought: without case, and '_' for spaces.
 THOUGHT_FIELDS = (
     *("think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reasoning_text", "rationale"),
-    *("cot", "complex_cot", "chain_of_thought", "thinking_trajectory", "thinking_content", "thought_process"),
+    *(
+        "cot",
+        "complex_cot",
+        "chain_of_thought",
+        "thinking_trajectory",
+        "thinking_trajectories",
+        "thinking_content",
+        "thought_process",
+    ),
     *("deepseek_reasoning", "model_reasoning", "reasoning_process", "reasoning_trace", "think_content"),
     *("思考", "思考过程", "思维链", "推理", "推理过程", "思考内容", "推理内容", "思路"),
 )
@@ -120,23 +128,6 @@ _UNOPENED = _compile(f"<{_SPACE}/{_SPACE}(?:{_TAG_NAMES}){_SPACE}>")
 _UNOPENED_END = _compile(rf"{_UNOPENED.pattern}\Z")
 _OPENED = _compile(_write_tag(_TAG_NAMES))
 _NO_OPENING = ": --think-open missing takes what stands before it for the thought"
-
-
-class ThinkPolicy(StrEnum):
-    """How thoughts are written into rows; it fixes `enable_thinking` of the YAML too."""
-
-    TAGGED = "tagged"
-    MASKED = "masked"
-    STRIP = "strip"
-
-    @property
-    def enable_thinking(self) -> bool | None:
-        """The value of LLaMA-Factory's `enable_thinking` under which these rows train as intended.
-
-        `tagged` true: the empty thought of a chat row is trained on. `masked` null: the empty thought
-        is put into the prompt and carries no loss. `strip` false: every answer follows an empty thought.
-        """
-        return {ThinkPolicy.TAGGED: True, ThinkPolicy.MASKED: None, ThinkPolicy.STRIP: False}[self]
 
 
 class Split(NamedTuple):

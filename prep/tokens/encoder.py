@@ -7,15 +7,18 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prep.errors import InputError
 from prep.rows.conversation import Conversation
 from prep.rows.thinking import CLOSE_TAG
-from prep.tokens.piece_counter import PieceCounter, TextLength
+from prep.tokens.part_encoder import EncodedPart, PartEncoder, TextLength, pack_ids
 from prep.tokens.templates import Part, Slots, Special, Token
 from prep.tokens.tokenizer import find_special_token, find_tokenizer_file, load_tokenizer
 from prep.tokens.turns import PlannedTurn, TemplateOptions, plan_turns
+
+if TYPE_CHECKING:
+    from prep.tokens.part_encoder import Ids, Places
 
 _BATCH_ROWS = 512
 
@@ -25,6 +28,17 @@ class EncodedTurn(NamedTuple):
 
     source: list[int]
     target: list[int]
+
+
+class EncodedRows(NamedTuple):
+    """The ids of many rows, one after the other, int32.
+
+    Shape: `ends` are where each turn's prompt and its answer end, in turn, int64; `turns` are each row's turns.
+    """
+
+    ids: "Ids"
+    ends: "Places"
+    turns: list[int]
 
 
 class TurnLengths(NamedTuple):
@@ -98,16 +112,24 @@ class RowEncoder:
                     hint=f"--model with the folder of a model of template {self._template.name}",
                 )
         self._ids: dict[Part, list[int]] = {}
-        self._counter = PieceCounter(self._tokenizer, self._template.thought_marks[1])
+        self._parts = PartEncoder(self._tokenizer, self._template.thought_marks[1])
         empty = self._template.empty_thought
         self._empty_thought = self._encode(empty)
-        self._close_of_empty_thought = self._counter.measure([empty])[empty].mark
+        self._packed_empty_thought = pack_ids(self._empty_thought)
+        self._close_of_empty_thought = self._parts.measure([empty])[empty].mark
         self._tails = {is_call: self._measure_tail(is_call=is_call) for is_call in (False, True)}
 
     @property
     def end_of_row(self) -> int | None:
         """The id that stands after a row's last turn, whatever the cutoff; None where the template has none."""
         return self._encode(Special.EOS)[0] if self._template.efficient_eos else None
+
+    @property
+    def pad_token(self) -> int:
+        """The id that fills a packed sequence: the end of a text where the tokenizer has none for it."""
+        text = find_special_token(self._path, "pad_token")
+        found: int | None = None if text is None else self._tokenizer.token_to_id(text)
+        return self._encode(Special.EOS)[0] if found is None else found
 
     def encode_turns(self, conversation: Conversation) -> list[EncodedTurn]:
         """Return the ids of each turn, before any truncation."""
@@ -123,21 +145,54 @@ class RowEncoder:
             )
         return turns
 
+    def encode_rows(self, conversations: Iterable[Conversation]) -> EncodedRows:
+        """Return the ids of rows, as `encode_turns` gives them, before any truncation."""
+        parts: list[EncodedPart] = []
+        counts: list[int] = []
+        turns = []
+        for conversation in conversations:
+            plans = plan_turns(conversation, self.options)
+            turns.append(len(plans))
+            for plan in plans:
+                parts += [part if isinstance(part, str) else self._packed(part) for part in plan.source]
+                if plan.source_ends_with_empty_thought:
+                    parts.append(self._packed_empty_thought)
+                counts.append(len(parts))
+                if plan.target_begins_with_empty_thought:
+                    parts.append(self._packed_empty_thought)
+                parts += [part if isinstance(part, str) else self._packed(part) for part in plan.target]
+                counts.append(len(parts))
+        ids, ends = self._parts.encode(parts)
+        return EncodedRows(ids, find_ends(ends, counts), turns)
+
+    def _packed(self, part: Special | Token) -> bytes:
+        return pack_ids(self._encode(part))
+
     def measure_rows(self, conversations: Iterable[Conversation]) -> Iterator[list[TurnLengths]]:
-        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once."""
+        """Yield the turn lengths of each row, in order; a text that repeats within a batch is encoded once.
+
+        Of two answers the longer one counts: by it LLaMA-Factory cuts both.
+        """
         rows = iter(conversations)
-        while batch := [plan_turns(conversation, self.options) for conversation in islice(rows, _BATCH_ROWS)]:
+        while batch := [self._plan_answers(conversation) for conversation in islice(rows, _BATCH_ROWS)]:
             parts = set[Part]()
-            for plans in batch:
-                for plan in plans:
-                    parts.update(plan.source, plan.target)
+            for answers in batch:
+                for plans in answers:
+                    for plan in plans:
+                        parts.update(plan.source, plan.target)
             measured = self._measure_parts(parts)
-            for plans in batch:
-                yield [self._measure_turn(plan, measured) for plan in plans]
+            for answers in batch:
+                lengths = [[self._measure_turn(plan, measured) for plan in plans] for plans in answers]
+                longest = max(lengths, key=lambda turns: turns[-1].target)
+                # One prompt for both, that of the preferred answer.
+                yield [*lengths[0][:-1], longest[-1]._replace(source=lengths[0][-1].source)]
+
+    def _plan_answers(self, conversation: Conversation) -> list[list[PlannedTurn]]:
+        return [plan_turns(answered, self.options) for answered in conversation.answered.values()]
 
     def _measure_parts(self, parts: Iterable[Part]) -> dict[Part, TextLength]:
         measured: dict[Part, TextLength] = {}
-        measured.update(self._counter.measure([part for part in parts if isinstance(part, str)]))
+        measured.update(self._parts.measure([part for part in parts if isinstance(part, str)]))
         measured.update({part: TextLength(len(self._encode(part)), -1) for part in parts if part not in measured})
         return measured
 
@@ -193,11 +248,19 @@ def make_measurer(
 
 def count_tokens(texts: Iterable[str], tokenizer_path: Path) -> Iterator[int]:
     """Yield the number of tokens of each text by itself, without a template."""
-    counter = PieceCounter(load_tokenizer(tokenizer_path), CLOSE_TAG)
+    counter = PartEncoder(load_tokenizer(tokenizer_path), CLOSE_TAG)
     stream = iter(texts)
     while batch := list(islice(stream, _BATCH_ROWS)):
         measured = counter.measure(dict.fromkeys(batch))
         yield from (measured[text].tokens for text in batch)
+
+
+def find_ends(ends: "Places", counts: list[int]) -> "Places":
+    """Return where groups of parts end; `counts` are the parts up to the end of each group."""
+    import numpy as np
+
+    # Of no parts at all the end is the beginning.
+    return np.concatenate((np.zeros(1, np.int64), ends))[counts]
 
 
 def _add_up(parts: Slots, measured: dict[Part, TextLength]) -> TextLength:

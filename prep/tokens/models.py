@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from prep.choices import ThinkPolicy
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
-from prep.rows.thinking import ThinkPolicy
 from prep.tokens.tokenizer import find_tokenizer_file
 
 _MOST_BYTES = 16 << 20

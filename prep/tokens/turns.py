@@ -5,7 +5,7 @@ Tests hold every template equal to LLaMA-Factory's own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -28,7 +28,10 @@ _EFFORTS = {
 
 @dataclass(frozen=True)
 class TemplateOptions:
-    """LLaMA-Factory's own keys that decide which tokens a row becomes; `version` is LLaMA-Factory's."""
+    """LLaMA-Factory's own keys that decide which tokens a row becomes; `version` is LLaMA-Factory's.
+
+    `stage` is sft, or what trains on the last answer alone; a text for pre-training is known by itself.
+    """
 
     template: str = DEFAULT_TEMPLATE
     enable_thinking: bool | None = True
@@ -36,6 +39,9 @@ class TemplateOptions:
     preserve_thinking: bool | None = None
     reasoning_effort: str = "xhigh"
     version: str = ""
+    stage: str = "sft"
+    # In place of the template's own.
+    default_system: str | None = None
 
     def __post_init__(self) -> None:
         find_template(self.template, self.version)
@@ -45,12 +51,25 @@ class TemplateOptions:
     @cached_property
     def rules(self) -> Template:
         """The template itself."""
-        return find_template(self.template, self.version)
+        found = find_template(self.template, self.version)
+        return found if self.default_system is None else replace(found, default_system=self.default_system)
+
+    @property
+    def has_one_answer(self) -> bool:
+        """Whether all before the last answer is one prompt: LLaMA-Factory's encode_oneturn."""
+        return self.stage != "sft"
+
+    @property
+    def keeps_thoughts(self) -> bool:
+        """Whether the thoughts of earlier answers stay whatever is trained on."""
+        return self.rules.preserve_thinking if self.preserve_thinking is None else self.preserve_thinking
 
     @property
     def discards_thoughts(self) -> bool:
         """Whether the thoughts of earlier answers go, as those answers are not trained on."""
-        keeps = self.rules.preserve_thinking if self.preserve_thinking is None else self.preserve_thinking
+        keeps = self.keeps_thoughts
+        if self.has_one_answer:
+            return self.rules.thinks and not keeps
         discards = find_version_facts(self.version).discards_thoughts
         return discards and self.rules.thinks and self.mask_history and not keeps
 
@@ -76,7 +95,8 @@ def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[Pla
     discards = options.discards_thoughts
     if template.thinks:
         for place in range(1, len(messages), 2):
-            if options.enable_thinking is False or (discards and place != last):
+            removes = options.enable_thinking is False and (place == last or not options.has_one_answer)
+            if removes or (discards and place != last):
                 role, content = messages[place]
                 messages[place] = role, remove_thought(content, template)
     begin = _write_beginning(conversation, options)
@@ -85,7 +105,8 @@ def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[Pla
     for place in range(0, len(messages), 2):
         answer = messages[place + 1][1]
         thinks = opening in answer or closing in answer
-        adds = template.thinks and not thinks and (place + 1 == last or not discards)
+        adds_to_all = not (discards or options.has_one_answer)
+        adds = template.thinks and not thinks and (place + 1 == last or adds_to_all)
         turns.append(
             PlannedTurn(
                 begin(messages[0]) if place == 0 else _write_message(messages[place], place // 2, template),
@@ -95,7 +116,13 @@ def plan_turns(conversation: Conversation, options: TemplateOptions) -> list[Pla
                 messages[place + 1][0] == Message.FUNCTION,
             )
         )
-    return turns
+    return [_join_turns(turns)] if options.has_one_answer else turns
+
+
+def _join_turns(turns: list[PlannedTurn]) -> PlannedTurn:
+    """Return turns as one, whose prompt is all before the last answer."""
+    earlier = [part for turn in turns[:-1] for part in (*turn.source, *turn.target)]
+    return turns[-1]._replace(source=(*earlier, *turns[-1].source))
 
 
 def remove_thought(text: str, template: Template) -> str:

@@ -42,6 +42,7 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     Path("mine.yaml").write_text(RECIPE % (tmp_path / "rows.jsonl"), encoding="utf-8")
     recorder = Recorder(tmp_path / "bin")
     monkeypatch.setenv("LFC_LLAMAFACTORY_CLI", str(recorder.program))
+    monkeypatch.setenv("LFC_PLAIN_EVAL", "1")
     return recorder
 
 

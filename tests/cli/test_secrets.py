@@ -28,6 +28,8 @@ _VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MODELSCOPE_API_TOKEN", "HF_ENDPOINT"
 VARIABLE_SECRETS = {name: f"canary-{name}-0123456789" for name in _VARIABLES}
 ALL = {**SECRETS, **VARIABLE_SECRETS}
 ENVIRON = {
+    # What plays LLaMA-Factory here is a program, and no package.
+    "LFC_PLAIN_EVAL": "1",
     **{name: text for name, text in VARIABLE_SECRETS.items() if name.endswith(("TOKEN", "KEY"))},
     "HF_ENDPOINT": f"https://user:{VARIABLE_SECRETS['HF_ENDPOINT']}@127.0.0.1:9",
     "WANDB_BASE_URL": f"https://127.0.0.1:9/?api_key={VARIABLE_SECRETS['WANDB_BASE_URL']}",

@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from launch.cli import lfc
-from launch.llamaboard.files import list_webui_runs
+from launch.results.webui_runs import list_webui_runs
 from tests.support.llamaboard_page import Page, needs_browser, open_page
 
 ROOT = Path(__file__).parents[2]

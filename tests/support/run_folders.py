@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.configs.config import format_config
 from launch.results.changed_rows import write_changed_rows
-from launch.results.evaluate import Comparison, Side
+from launch.results.comparison import Comparison, Side
 from launch.results.scores import Prediction, average_scores, compare_scores
 from prep.storage.atomic import write_json
 from prep.storage.fingerprints import hash_file

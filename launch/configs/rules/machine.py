@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 
+from launch.choices import JudgedFor
 from launch.machine.gpus import Gpu, GpuReport, read_gpus
 from launch.machine.variables import is_enabled
 
@@ -53,8 +54,8 @@ def choose_machine(target: str, gpus: int | None = None) -> Machine:
 
     Shape: with `gpus` it has as many: of the kind that is here, or with bf16.
     """
-    found = {"gpu": (_BF16,), "cpu": (), "any": None}
-    machine = read_machine() if target == "here" else Machine(found[target])
+    found = {JudgedFor.GPU: (_BF16,), JudgedFor.CPU: (), JudgedFor.ANY: None}
+    machine = read_machine() if target == JudgedFor.HERE else Machine(found[JudgedFor(target)])
     if gpus is None:
         return machine
     return replace(machine, gpus=tuple((machine.gpus or (_BF16,))[:1]) * gpus)

@@ -9,6 +9,7 @@ from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
 from launch.configs.rules.data.rows import count_batch, count_steps
 from prep.quality.findings import Finding, Severity, at_key
 from prep.storage.os_errors import describe_os_error
+from prep.wording import count_of
 
 _FEWEST_STEPS = 10
 # LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
@@ -117,7 +118,7 @@ def warmup_is_shorter_than_training(setting: Setting) -> Iterator[Finding]:
     warmup = setting["warmup_steps"] if setting["warmup_ratio"] is None else setting["warmup_ratio"]
     if steps is not None and setting["do_train"] and warmup >= 1 and warmup >= steps:
         key = "warmup_steps" if setting["warmup_ratio"] is None else "warmup_ratio"
-        message = f"is {warmup:g}, and the whole training has {steps} steps"
+        message = f"is {warmup:g}, and the whole training has {count_of(steps, 'step')}"
         yield at_key(key, message, f"{key}: 0.1", severity=Severity.WARNING)
 
 
@@ -128,7 +129,7 @@ def training_has_steps(setting: Setting) -> Iterator[Finding]:
     if steps is not None and setting["do_train"] and setting["max_steps"] <= 0 and steps < _FEWEST_STEPS:
         yield at_key(
             "num_train_epochs",
-            f"makes {steps} steps of {count_batch(setting)} rows: nearly nothing is learned",
+            f"makes {count_of(steps, 'step')} of batch size {count_batch(setting)}: nearly nothing is learned",
             "a smaller gradient_accumulation_steps, or more rows or epochs",
             severity=Severity.WARNING,
         )

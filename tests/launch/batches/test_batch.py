@@ -101,7 +101,7 @@ def test_a_sweep_makes_the_grid_the_pairs_and_the_named_runs(
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ("config: base.yaml\ngird: {a: [1]}\n", "unknown keys gird"),
+        ("config: base.yaml\ngird: {a: [1]}\n", "unknown key gird"),
         ("config: base.yaml\ngrid: {a: 1}\n", "`grid.a` must be a list of values, not 1"),
         ("config: base.yaml\nzip: {a: [1], b: [1, 2]}\n", "equally long"),
         ("config: base.yaml\n", "are all empty"),
@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint(program: Path) -> Non
     assert work_off(program, configure(a=code)) == {"a": RunState.FINISHED}
     assert [start["resume"] for start in read_starts("a")] == [None, "saves/a/checkpoint-7"]
     assert [run.name for run in list_runs()] == ["b/a", "b/a.2"]
-    assert "1 of 1 runs finished" in write_report("b").read_text(encoding="utf-8"), "runs are counted, not attempts"
+    assert "1 of 1 run finished" in write_report("b").read_text(encoding="utf-8"), "runs are counted, not attempts"
 
 
 @posix_only

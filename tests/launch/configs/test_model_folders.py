@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from launch.choices import Kind
 from launch.configs.config import check_values
 from launch.configs.rules import Machine, models
-from launch.configs.schema import Kind
 from prep.quality.findings import Finding
 
 Usage = namedtuple("Usage", ["total", "used", "free"])

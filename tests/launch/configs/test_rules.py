@@ -57,8 +57,11 @@ def test_every_training_rule_has_a_case() -> None:
         "adapters_fit_the_model",
         "export_dir_is_free",
         "rows_are_served_as_they_are_trained",
+        # tests/launch/configs/test_tokens.py
+        "tokens_fit_the_config",
         # Below.
         "datasets_are_of_their_inputs",
+        # In test_tokens.py beside it.
         "uploads_have_a_token",
         "trainer_reads_these_keys",
         "model_type_is_known",

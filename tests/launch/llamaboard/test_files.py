@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from launch.configs.config import RunConfig
+from launch.llamaboard.convert import import_settings
+from launch.llamaboard.fields import EXTRA_ARGS, FIELDS, MODEL_NAME, MODEL_PATH
 from launch.llamaboard.files import (
     find_model_path,
     find_secrets,
     format_settings,
-    list_webui_runs,
     merge_user_config,
     plan_user_config,
     read_settings,
@@ -21,9 +22,8 @@ from launch.llamaboard.files import (
     write_run_settings,
     write_settings,
 )
-from launch.llamaboard.page import EXTRA_ARGS, FIELDS, MODEL_NAME, MODEL_PATH
+from launch.results.webui_runs import list_webui_runs
 from launch.runs.run import run_llamafactory
-from launch.webui.start import import_settings
 from prep.errors import ConfigError, OutputError
 from tests.launch.llamaboard.test_page import BASE
 

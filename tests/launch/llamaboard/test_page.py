@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from launch.configs.presets import list_presets
 from launch.configs.schema import read_schema
-from launch.llamaboard.page import (
+from launch.llamaboard.fields import (
     BOOSTER,
     CHECKPOINTS,
     EXTRA_ARGS,
@@ -22,14 +22,10 @@ from launch.llamaboard.page import (
     MODEL_PATH,
     OUTPUT_DIR,
     STAGE,
-    complete_values,
-    fill_page,
-    find_page_faults,
-    find_unused,
-    import_page,
-    read_defaults,
-    read_page,
 )
+from launch.llamaboard.filling import fill_page
+from launch.llamaboard.forms import find_page_faults
+from launch.llamaboard.page import complete_values, find_unused, import_page, read_defaults, read_page
 from prep.errors import ConfigError
 
 BASE = {

@@ -56,7 +56,7 @@ def test_the_markdown_fences_what_a_model_wrote() -> None:
     predictions = {"base": rows("a"), "adapter": rows("````text\n# no heading\n````")}
     text = format_changes(rank_changes("base", predictions, {"base": scores(0), "adapter": scores(50)}))
     assert text.startswith(
-        "# The 1 rows that changed most\n\n## Row 1: +25.0\n\n**Question**\n\n```text\nWhat is it?\n"
+        "# The 1 row that changed most\n\n## Row 1: +25.0\n\n**Question**\n\n```text\nWhat is it?\n"
     )
     assert "**base** (bleu_4 50.0, rouge_l 0.0, think_format 100.0)\n\n```text\na\n```\n" in text
     assert "`````text\n````text\n# no heading\n````\n`````\n" in text

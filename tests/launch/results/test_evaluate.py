@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from launch.results.comparison import read_comparison
 from launch.results.evaluate import (
     Entrant,
     list_trained,
     plan_entrants,
-    read_comparison,
     read_predictions,
     score_entrants,
     write_prediction_config,

@@ -90,6 +90,15 @@ def test_where_a_thought_was_asked_for_none_is_unasked() -> None:
     assert "unasked" not in score(THOUGHT, THOUGHT)
 
 
+@pytest.mark.parametrize(("output", "unthought"), [(THOUGHT, 0), ("<think>\nT", 0), (EMPTY, 100), ("A", 100)])
+def test_a_model_that_was_asked_to_think_and_did_not_is_told(output: str, unthought: float) -> None:
+    assert score(output, THOUGHT)["unthought"] == unthought
+    asked = score_row(Prediction("p", output, "A"), lambda output, label: {}, asks_to_think=True)
+    assert asked["unthought"] == unthought
+    assert "unasked" not in asked
+    assert "unthought" not in score(output, "A")
+
+
 def test_a_block_that_the_prompt_opened_is_part_of_the_output() -> None:
     opened = "<|im_start|>assistant\n<think>\n"
     assert score("T\n</think>\n\nA", THOUGHT, opened)["think_format"] == 100
@@ -97,6 +106,7 @@ def test_a_block_that_the_prompt_opened_is_part_of_the_output() -> None:
         "rouge_l": 0,
         "think_format": 0,
         "cut_off": 100,
+        "unthought": 0,
     }
     closed = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
     assert score("A", "A", closed)["think_format"] == 100

@@ -42,8 +42,8 @@ def test_a_fall_back_from_unsloth_is_flagged() -> None:
 def test_dropped_rows_are_counted() -> None:
     log = "Dropped lengthy example with length 9 > 8.\n" * 3 + "Skipping this abnormal example.\n"
     assert find_flags([log], {}, {}) == [
-        "3 rows longer than cutoff_len were dropped",
-        "1 rows that LLaMA-Factory calls abnormal were skipped",
+        "3 rows dropped, longer than cutoff_len",
+        "1 row skipped, which LLaMA-Factory calls abnormal",
     ]
 
 

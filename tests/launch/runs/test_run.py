@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from launch.configs.config import RunConfig
+from launch.runs.backends.local import start_supervisor
 from launch.runs.folder import RunState, find_run, is_alive, list_runs, read_run
 from launch.runs.run import (
     create_run_folder,
@@ -19,7 +20,6 @@ from launch.runs.run import (
     prepare_llamafactory,
     run_llamafactory,
     start_llamafactory,
-    start_supervisor,
     stop_run,
 )
 from launch.runs.supervisor import supervise

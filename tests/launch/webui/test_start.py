@@ -19,18 +19,11 @@ import launch.configs.rules
 from launch.cli import lfc
 from launch.configs.config import write_config
 from launch.configs.rules import Machine
+from launch.llamaboard.convert import import_settings
 from launch.machine.command import Command
 from launch.webui import start as webui
-from launch.webui.start import (
-    Address,
-    Opened,
-    Plan,
-    Request,
-    choose_language,
-    import_settings,
-    plan_webui,
-    read_request,
-)
+from launch.webui.serve import Opened, serve_webui
+from launch.webui.start import Address, Plan, Request, choose_language, plan_webui, read_request
 from prep.errors import ChildFailedError, ConfigError, OutputError, RegistryError, StackError
 from tests.launch.llamaboard.test_page import BASE
 from tests.launch.webui.test_datasets import describe, write_registry, write_rows
@@ -291,7 +284,7 @@ def serve(
     env = {"GRADIO_SHARE": planned.command.env["GRADIO_SHARE"]}
     served = Plan(**{**planned.__dict__, "command": Command(argv, env)})
     with contextlib.suppress(KeyboardInterrupt):
-        webui.serve_webui(served, note, Path("told").touch)
+        serve_webui(served, note, Path("told").touch)
     return opened
 
 

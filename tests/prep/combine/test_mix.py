@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from prep.choices import ThinkPolicy
 from prep.combine.mix import MixOptions, MixResult, mix_files
 from prep.convert.convert import convert_files
 from prep.convert.options import ConvertOptions
 from prep.errors import InputError, OutputError, UserError
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.manifests import read_manifest
 from tests.support.shapes import tool_rows, write_jsonl
 

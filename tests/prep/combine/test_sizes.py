@@ -105,8 +105,8 @@ def test_a_size_is_met_as_nearly_as_whole_groups_can(
     [
         ([10] * 6, {"test": 5}, "the nearest sizes that can be held out are 10"),
         ([10] * 6, {"test": 25}, "the nearest sizes that can be held out are 20 and 30"),
-        ([60], {"test": 5}, "leave none for the other sides"),
-        ([30, 30], {"test": 5, "val": 5}, "leave none for the other sides|are 30"),
+        ([60], {"test": 5}, "leaves none for the other sides"),
+        ([30, 30], {"test": 5, "val": 5}, "leaves none for the other sides|are 30"),
     ],
 )
 def test_a_size_that_cannot_be_met_is_refused_with_the_nearest(

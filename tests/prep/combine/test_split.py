@@ -117,7 +117,7 @@ def test_rows_that_a_registered_test_set_asks_are_refused(tmp_path: Path) -> Non
     with pytest.raises(UserError) as caught:
         split_file(path, tmp_path / "t", SplitOptions(SplitSizes(2)))
     assert str(caught.value) == (
-        f"1 rows of {path} ask what the registered test set 'a_heldout' asks; the first is row 21"
+        f"{path}: the registered test set 'a_heldout' asks the same as 1 row of it; the first is row 21"
     )
     assert caught.value.hint == "--drop-overlap to leave them out"
     assert list(tmp_path.glob("t_*")) == []

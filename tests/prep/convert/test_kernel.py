@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prep.choices import ThinkPolicy
 from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
 from prep.convert.parquet import convert_batches
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
 from prep.inputs.parquet import ParquetReader
 from prep.inputs.reader import BadRow, InputFile, SourceRow
-from prep.rows.thinking import ThinkPolicy
 
 NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
 # What str.strip() and JSON treat in ways of their own, and what may stop the kernel.
@@ -129,8 +129,7 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
         patch.setattr("prep.convert.shard.ShardBuilder.add", count)
         fast = convert()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prep.convert.jsonl.has_kernel", lambda: False)
-        patch.setattr("prep.convert.parquet.has_kernel", lambda: False)
+        patch.setattr("prep.convert.plain.has_kernel", lambda: False)
         return fast, convert(), left
 
 

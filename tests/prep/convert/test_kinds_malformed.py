@@ -5,13 +5,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+from prep.choices import ThinkPolicy
 from prep.convert.media import MediaFolders
 from prep.convert.shard import ConvertPlan, convert_rows
 from prep.errors import InputError
 from prep.formats import SOURCES, recognise_source
 from prep.inputs.reader import SourceRow
 from prep.rows.kinds import MEDIA, Kind
-from prep.rows.thinking import ThinkPolicy
 from tests.prep.convert.test_kinds import LABELS, PICTURES, PREFERENCES
 
 ODD: list[Any] = [

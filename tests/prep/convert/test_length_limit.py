@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
+from prep.choices import ThinkPolicy
 from prep.convert.convert import convert_files
 from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import InputError, OutputError, RejectsError, UserError
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import Dataset, align_row
-from prep.rows.thinking import ThinkPolicy
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import read_manifest
 from prep.tokens.encoder import RowEncoder

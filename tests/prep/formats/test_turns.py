@@ -7,8 +7,8 @@ import pytest
 
 from prep.errors import RecordError
 from prep.formats import messages
+from prep.formats.chats.tool_calls import read_tools
 from prep.formats.reading import ROLES, TURN_FIXES, Reading
-from prep.formats.tool_calls import read_tools
 from prep.rows.records import Exchange, ToolExchange
 from prep.rows.thinking import THOUGHT_FIELDS
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError
 from prep.quality.findings import Finding, LintRule
 from prep.quality.lint import lint_dataset
 from prep.registry.dataset import Dataset, find_dataset
 from prep.registry.dataset_info import register_dataset
-from prep.rows.thinking import ThinkPolicy, join_thought
+from prep.rows.thinking import join_thought
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
 

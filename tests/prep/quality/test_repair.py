@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prep.choices import ThinkPolicy
 from prep.errors import InputError, OutputError, RecordError, RejectsError
 from prep.quality.repair import RepairOptions, repair_file, repair_row
 from prep.rows.records import AlpacaRecord, Exchange, write_record
-from prep.rows.thinking import ThinkPolicy, find_output_fault, repair_answer, unwrap_chat_markup
+from prep.rows.thinking import find_output_fault, repair_answer, unwrap_chat_markup
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest, write_manifest
 

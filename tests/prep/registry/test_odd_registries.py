@@ -29,7 +29,7 @@ def run(*arguments: object) -> int:
     result = CliRunner().invoke(lfc, ["prep", *map(str, arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0 or "Error: " in result.stderr or "findings" in result.stdout
+    assert result.exit_code == 0 or "Error: " in result.stderr or " finding" in result.stdout
     assert "\x1b" not in result.output
     return result.exit_code
 

@@ -56,7 +56,7 @@ def run(*arguments: object) -> Result:
         raise result.exception
     assert result.exit_code in (0, 1), result.output
     if result.exit_code == 1:
-        assert "Error: " in result.stderr or "findings" in result.stdout
+        assert "Error: " in result.stderr or " finding" in result.stdout
     return result
 
 

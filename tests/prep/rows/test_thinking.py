@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from prep.choices import ThinkPolicy
 from prep.errors import RecordError
 from prep.quality.repair import repair_row
 from prep.rows.questions import list_facts, normalise_question
 from prep.rows.thinking import (
     MARKUPS,
-    ThinkPolicy,
     find_output_fault,
     find_thought,
     join_thought,

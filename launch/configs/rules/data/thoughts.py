@@ -6,11 +6,11 @@ from pathlib import Path
 
 from launch.configs.rules.base import Setting, train_rule
 from launch.configs.rules.data.rows import read_manifests
+from prep.choices import ThinkPolicy
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
 from prep.registry.dataset import align_row, find_dataset, read_dataset_rows
-from prep.rows.thinking import ThinkPolicy
 from prep.tokens.models import always_thinks
 
 # What convert writes around a thought.

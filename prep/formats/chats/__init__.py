@@ -1,0 +1,1 @@
+"""Conversations: their turns, the fields of a turn, calls of tools."""
