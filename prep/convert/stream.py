@@ -6,6 +6,7 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from prep.convert.arrays import convert_array
 from prep.convert.inputs import InputHashes
 from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.options import ConvertOptions
@@ -14,6 +15,7 @@ from prep.convert.shard import ConvertPlan, ShardResult, convert_rows
 from prep.convert.where import all_hold
 from prep.errors import RecordError
 from prep.inputs.batches import BatchReader
+from prep.inputs.json_documents import ArrayReader
 from prep.inputs.lines import LinesReader
 from prep.inputs.reader import BadRow, Reader, SourceRow
 from prep.parallel.threads import WorkAhead
@@ -61,6 +63,8 @@ class RowStream:
         """Take the fastest road that a reader has."""
         if isinstance(reader, BatchReader):
             return convert_batches(self.plan, reader)
+        if isinstance(reader, ArrayReader):
+            return convert_array(self.plan, reader)
         if not isinstance(reader, LinesReader):
             return self._read_rows(reader)
         workers = self._count_workers(reader)
