@@ -86,7 +86,7 @@ HEAVY = {
     "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
-LENT = {("prep/hub/huggingface_session.py", "httpx")}
+LENT = {("prep/hub/huggingface_session.py", "huggingface_hub")}
 
 
 def read_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
