@@ -2,9 +2,9 @@
 
 `python -m scripts.config_examples CHECKOUT` in the environment that has LLaMA-Factory: every YAML under
 CHECKOUT/examples goes through the parser that reads it, and through `check`, from CHECKOUT as working folder. The
-files are read, never copied. With `--pretend-gpu` both are told that there is one GPU with bf16, so that on a CPU more
-is compared than that one refusal. Each disagreement is explained by a line of EXPLAINED, or makes the exit code 1;
-docs/llamafactory-examples.md is the list that a run makes.
+files are read, never copied. With `--pretend-gpu` both are told that there is one GPU with bf16, so that on a CPU
+more is compared than that one refusal. Each disagreement is explained by a line of EXPLAINED, or makes the exit
+code 1; docs/llamafactory-examples.md is the list that a run makes.
 """
 
 import argparse
