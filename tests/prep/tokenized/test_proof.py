@@ -91,7 +91,7 @@ def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
             # LLaMA-Factory changes its own table by some keys.
             patched.setitem(TEMPLATES, data_args.template, deepcopy(TEMPLATES[data_args.template]))
         template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-    made = get_dataset(template, model_args, data_args, training_args, finetuning_args.stage, **module)
+        made = get_dataset(template, model_args, data_args, training_args, finetuning_args.stage, **module)
     held_out = made.get("eval_dataset")
     named = {f"validation_{name}": rows for name, rows in held_out.items()} if isinstance(held_out, dict) else {}
     plain = {"validation": held_out} if held_out is not None and not named else {}
