@@ -7,27 +7,53 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from prep.progress import SILENT, Progress
+
 _INTERVAL_S = 0.25
 
 
+class CellProgress(Progress):
+    """Counts in one line, which `show` changes; with the whole number, or the share, where that is known."""
+
+    def __init__(self, verb: str, unit: str, show: Callable[[str], None]) -> None:
+        self._verb, self._unit, self._show = verb, unit, show
+        self._done = 0
+        self._all: int | None = None
+        self._share: float | None = None
+        self._shown = 0.0
+
+    def __call__(self, rows: int) -> None:
+        """Count rows that are done."""
+        self._done += rows
+        if time.monotonic() - self._shown >= _INTERVAL_S:
+            self.show()
+
+    def expect(self, rows: int) -> None:
+        """Take note of how many rows there are in all."""
+        self._all = rows
+
+    def reach(self, share: float) -> None:
+        """Take note of the share of the input that is done."""
+        self._share = share
+
+    def show(self) -> None:
+        """Change the line."""
+        self._shown = time.monotonic()
+        of_all = f" of {self._all:,}" if self._all else ""
+        share = f" ({self._share:.0%})" if self._share is not None and not of_all else ""
+        self._show(f"{self._verb}: {self._done:,}{of_all} {self._unit}{share}")
+
+
 @contextmanager
-def watch(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
+def watch(verb: str, unit: str) -> Iterator[Progress]:
     """Count what is done in a line of the notebook's cell that changes; it stays with the end's count."""
     show = _open_line()
     if show is None:
-        yield lambda _: None
+        yield SILENT
         return
-    done, shown = 0, 0.0
-
-    def count(more: int) -> None:
-        nonlocal done, shown
-        done += more
-        if time.monotonic() - shown >= _INTERVAL_S:
-            shown = time.monotonic()
-            show(f"{verb}: {done:,} {unit}")
-
-    yield count
-    show(f"{verb}: {done:,} {unit}")
+    progress = CellProgress(verb, unit, show)
+    yield progress
+    progress.show()
 
 
 def _open_line() -> Callable[[str], None] | None:
