@@ -76,6 +76,7 @@ def load_tokenizer(folder: str) -> dict[str, Any]:
 
 def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Return the splits that LLaMA-Factory's own loader makes, by name."""
+    from datasets.arrow_writer import OptimizedTypedSequence
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.data.template import TEMPLATES
     from llamafactory.hparams import get_train_args
@@ -87,6 +88,8 @@ def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
         # The name of a cache file: `datasets` takes most of a test to make it of the tokenizer.
         for name in ("fingerprint", "arrow_dataset"):
             patched.setattr(f"datasets.{name}.update_fingerprint", lambda *_: token_hex(8))
+        # neat_packing changes it for as long as the process lives.
+        patched.setattr(OptimizedTypedSequence, "__init__", OptimizedTypedSequence.__init__)
         if data_args.template is not None:
             # LLaMA-Factory changes its own table by some keys.
             patched.setitem(TEMPLATES, data_args.template, deepcopy(TEMPLATES[data_args.template]))
