@@ -23,6 +23,9 @@ ARROWS = {
         "prep.tokenized",
         *("prep.formats", "prep.inputs", "prep.storage", "prep.parallel"),
     },
+    "prep.api": {
+        *("prep.convert", "prep.combine", "prep.quality", "prep.registry", "prep.storage", "prep.tokenized"),
+    },
     "prep.convert": {
         *("prep.formats", "prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"),
         "prep.parallel",
@@ -42,6 +45,9 @@ ARROWS = {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
+    },
+    "launch.api": {
+        *("launch.batches", "launch.results", "launch.runs", "launch.configs", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.evaluation": {"launch.configs"},
