@@ -20,6 +20,7 @@ from launch.cli.options import (
     no_check_option,
     read_gpu_option,
     refuse_faults,
+    rehearse_option,
 )
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
@@ -61,6 +62,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
+@rehearse_option
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
@@ -77,6 +79,7 @@ def batch(
     slots_at_a_time: int,
     max_attempts: int,
     boost: bool,
+    rehearse: bool,
     go_on: str | None,
     no_check: bool,
     dry_run: bool,
@@ -128,6 +131,10 @@ def batch(
         slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
         if not no_check:
             refuse_batch_faults(ctx, configs)
+        if rehearse and not dry_run:
+            from launch.cli.rehearse import rehearse_all
+
+            configs = rehearse_all(configs, cli, is_boosted=boost)
         with contextlib.nullcontext() if dry_run else starting():
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
             refuse_taken_name(plan.folder)

@@ -1,5 +1,7 @@
 """`lfc launch train`."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from launch.cli.options import (
     read_boost_option,
     read_gpu_option,
     refuse_faults,
+    rehearse_option,
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
 from launch.runs.folder import choose_run_folder, read_run
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
 @boost_option
+@rehearse_option
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
 @click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
 @click.option("--nnodes", type=click.IntRange(1), default=1, show_default=True, help="Machines that train as one.")
@@ -56,6 +60,7 @@ def train(
     resume: bool,
     fresh: bool,
     boost: bool,
+    rehearse: bool,
     detach: bool,
     no_check: bool,
     dry_run: bool,
@@ -79,6 +84,7 @@ def train(
       lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
       lfc launch train configs/medical.yaml --resume --detach
       lfc launch train configs/medical.yaml --boost
+      lfc launch train configs/medical.yaml --rehearse
       lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
     from launch.batches.retry import refuse_to_guess, refuse_working_folder
@@ -116,6 +122,8 @@ def train(
         print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
         return
     with stop_signals_raise():
+        if rehearse:
+            config = rehearse_config(config, cli, env)
         with starting():
             refuse_taken(config, taken, share_gpus=no_check)
             if fresh and config.values.get("output_dir"):
@@ -127,6 +135,19 @@ def train(
         else:
             watch_training(run, output_dir)
             print_trained(read_run(folder), as_json=as_json)
+
+
+def rehearse_config(config: "RunConfig", cli: Path, env: Mapping[str, str]) -> "RunConfig":
+    """Return the config with the largest batch that fits; raises ConfigError when nothing fits."""
+    from launch.cli.rehearse import rehearse_values
+    from launch.configs.config import RunConfig, format_config
+    from launch.machine.command import is_boosted
+
+    boosted = is_boosted("train", config.values, {**os.environ, **env})
+    values = rehearse_values(config.values, cli, is_boosted=boosted)
+    if values == config.values:
+        return config
+    return RunConfig(values, format_config(values, header="Its batch was found by a rehearsal"))
 
 
 def watch_training(run: "RunFolder", output_dir: Path) -> None:
