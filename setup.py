@@ -24,8 +24,8 @@ class BuildWithConstraints(build_py):
 
 KERNEL = Extension(
     "prep.convert._kernel",
-    [str(SOURCES / name) for name in ("_kernelmodule.c", "kernel.c")],
-    depends=[str(SOURCES / "kernel.h")],
+    [str(SOURCES / name) for name in ("_kernelmodule.c", "rows.c", "json.c", "csv.c", "arrow.c")],
+    depends=[str(SOURCES / name) for name in ("kernel.h", "text.h")],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if HAS_LIMITED_API else [],
     extra_compile_args=["/std:c11", "/O2"] if MAKES_FOR_MSVC else ["-std=c11", "-O3", "-fvisibility=hidden"],
     py_limited_api=HAS_LIMITED_API,

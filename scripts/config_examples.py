@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.config_mutations import judge_by_parser
-from launch.configs.config import check_config
+from benchmarks.mutations.fork_server import load_llamafactory, start
+from launch.configs.config import check_config, read_config
 from launch.configs.rules import read_machine
 from launch.machine.gpus import Gpu, GpuReport
 
@@ -32,11 +32,12 @@ def pretend_gpu() -> GpuReport:
 
 def main(checkout: Path, pretend: bool) -> int:
     """Print one line of JSON a file; exit code 1 when the two differ somewhere."""
+    load_llamafactory()
     os.chdir(checkout)
     machine = read_machine(pretend_gpu() if pretend else None)
     differing = 0
     for path in sorted(path for folder in FOLDERS for path in Path("examples", folder).glob("*.yaml")):
-        complaint = judge_by_parser(path)
+        complaint = start(read_config(path), Path(), trains=False).error
         faults = [fault for fault in check_config(path, machine).findings if fault.is_error]
         differs = bool(complaint) != bool(faults)
         differing += differs

@@ -20,6 +20,7 @@ MODULE_NAMES = {
 ARROWS = {
     "prep.cli": {
         *("prep.convert", "prep.combine", "prep.quality", "prep.registry", "prep.hub", "prep.tokens", "prep.rows"),
+        "prep.tokenized",
         *("prep.formats", "prep.inputs", "prep.storage", "prep.parallel"),
     },
     "prep.convert": {
@@ -28,6 +29,7 @@ ARROWS = {
     },
     "prep.quality": {"prep.formats", "prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
     "prep.combine": {"prep.inputs", "prep.tokens", "prep.registry", "prep.rows", "prep.storage"},
+    "prep.tokenized": {"prep.tokens", "prep.registry", "prep.rows", "prep.storage", "prep.parallel"},
     "prep.tokens": {"prep.rows", "prep.storage", "prep.parallel"},
     "prep.registry": {"prep.rows", "prep.storage"},
     "prep.formats": {"prep.rows"},
@@ -37,13 +39,14 @@ ARROWS = {
     "prep.rows": {"prep.storage"},
     "prep.parallel": set(),
     "launch.cli": {
-        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
+        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
+    "launch.notify": set(),
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         "launch.machine",
@@ -77,6 +80,10 @@ HEAVY = {
     "jsonschema",
     "ray",
     "rich",
+    "submitit",
+    "swanlab",
+    "wandb",
+    "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
 LENT = {("prep/hub/huggingface_session.py", "httpx")}

@@ -17,13 +17,15 @@ from launch.batches.retry import plan_retry, resume
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
+from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
 from launch.runs.backends.job import TIME_LIMIT_CODE, Job, JobState
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
-from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
+from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
 from launch.runs.run import build_command, prepare_llamafactory, stop_run
+from launch.runs.tokens import use_tokens
 from prep.errors import ChildFailedError, StoppedError, UserError
 from prep.storage.atomic import write_text
 from prep.storage.locks import is_locked, lock_file
@@ -85,15 +87,14 @@ def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
     return replace(plan, taken_up_at=time.time())
 
 
-def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
+def refuse_taken(plan: BatchPlan, *, shared: bool = False) -> None:
     """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
     claims = list_claims(ignored=plan.folder)
     for run in read_queue(plan):
         # A run of its own has its folder by right, once it is written down: it may begin at any moment.
         if run.last is None or run.last.state not in _HAS_ITS_FOLDER:
             refuse_taken_folders(run.planned.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(plan.gpus, claims)
+    refuse_shared_gpus(plan.gpus, claims, {VARIABLE: ",".join(plan.gpus)} | share_gpus(shared))
 
 
 def read_queue(plan: BatchPlan) -> list[QueuedRun]:
@@ -202,20 +203,28 @@ def _start_more(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
     """Start what can start now: on a cluster all at once, here as many as there are free slots."""
     backend = choose_backend(plan.placement, plan.folder)
     if plan.placement.is_cluster:
-        backend.start([_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(queue)])
+        backend.start(
+            [_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(plan, queue)]
+        )
         return
     for folder in _fill_slots(plan, queue, cli):
         backend.start([Job(folder.path, _do_nothing)])
 
 
-def _list_due(queue: Sequence[QueuedRun]) -> list[QueuedRun]:
+def _list_due(plan: BatchPlan, queue: Sequence[QueuedRun]) -> list[QueuedRun]:
     """Return the runs of a cluster's batch that have no job, and are to have one now."""
+    # Read again once no job is left that could write to their folders: what the queue said may be old by now.
+    idle = [read_queued(plan, run.planned) for run in queue if not run.is_done and not _has_job(run)]
     return [
         run
-        for run in queue
-        if not (run.last is not None and find_job_state(run.last.folder) is not JobState.GONE)
-        and (_is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time()))
+        for run in idle
+        if _is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time())
     ]
+
+
+def _has_job(run: QueuedRun) -> bool:
+    """Tell whether a cluster has a job of a run, or cannot be asked; the latest attempt may not name it yet."""
+    return any(find_job_state(attempt.folder) is not JobState.GONE for attempt in reversed(run.attempts))
 
 
 def _is_written_down(run: QueuedRun) -> bool:
@@ -268,6 +277,9 @@ def prepare_attempt(plan: BatchPlan, run: QueuedRun, slot: str, cli: Path) -> Ru
     number = len(run.attempts) + 1
     header = f"{run.planned.name} of {plan.folder.as_posix()}, attempt {number}"
     config = RunConfig(values, format_config(values, header=header))
+    if plan.tokenize:
+        # The first run that wants them makes them, before it takes anything.
+        config, _ = use_tokens(config)
     place = _attempt_folder(plan, run.planned, number)
     with starting():
         return prepare_llamafactory(cli, "train", config, place, run_environment(plan, slot), slot)

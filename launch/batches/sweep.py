@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from launch.configs.config import read_config
-from launch.configs.document import format_value, load_document, parse_value
+from launch.configs.document import format_value, load_document, parse_value, suggest_names
 from prep.errors import ConfigError
 from prep.names import MAX_NAME_BYTES, check_name, make_name
 from prep.secrets import holds_secret
@@ -27,6 +27,7 @@ _EXAMPLES = {
     "zip": "zip: {lora_rank: [8, 16], lora_alpha: [16, 32]}",
     "runs": "runs: {slow: {learning_rate: 1.0e-5}}",
     "boost": "boost: true",
+    "tokenize": "tokenize: false",
 }
 
 
@@ -34,7 +35,8 @@ def read_sweep(paths: Sequence[Path], batch: str) -> dict[str, dict[str, Any]]:
     """Return {run name: config values} of one sweep file, or of several configs.
 
     Shape of a sweep: `config` is the YAML that all share; `set` changes it for all; `grid` makes every
-    combination of its lists, `zip` pairs its lists by position, `runs` names single ones; `boost: true` boosts all.
+    combination of its lists, `zip` pairs its lists by position, `runs` names single ones; `boost: true` boosts all,
+    `tokenize: false` lets each run make its tokens.
     Each run without an `output_dir` of its own gets one beside the shared one.
     Raises: ConfigError when the file is not of this shape, two runs are one, or share a name or an output folder.
     """
@@ -55,6 +57,12 @@ def wants_boost(paths: Sequence[Path]) -> bool:
     """Whether a sweep file asks that its runs are boosted; the file was read by `read_sweep` before."""
     values = load_document(paths[0]).values
     return len(paths) == 1 and "config" in values and values.get("boost") is True
+
+
+def wants_tokens(paths: Sequence[Path]) -> bool:
+    """Whether the runs' tokens are made once: unless a sweep file says `tokenize: false`."""
+    values = load_document(paths[0]).values
+    return len(paths) != 1 or "config" not in values or values.get("tokenize") is not False
 
 
 def _read_configs(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -95,13 +103,28 @@ def check_sweep(sweep: Mapping[str, Any], name: str) -> None:
     if error is None:
         return
     if error.validator == "additionalProperties" and not error.absolute_path:
-        unknown = ", ".join(sorted(set(texts) - set(_EXAMPLES)))
-        raise ConfigError(f"{name}: unknown keys {unknown}", hint=", ".join(_EXAMPLES))
+        raise _refuse_keys(name, sorted(set(texts) - set(_EXAMPLES)))
     where = ".".join(str(part) for part in error.absolute_path)
     allowed = error.schema.get("description", "what the schema says")
     seen = str(format_value(error.instance))[:60] if not isinstance(error.instance, bytes) else "bytes"
     top = str(next(iter(error.absolute_path), "config"))
     raise ConfigError(f"{name}: `{where}` must be {allowed}, not {seen}", hint=_EXAMPLES.get(top))
+
+
+def _refuse_keys(name: str, unknown: list[str]) -> ConfigError:
+    """Return the error of keys that a sweep does not have; one that a training has belongs under `set`."""
+    from launch.configs.schema import read_schema
+
+    first = unknown[0]
+    near = suggest_names(first, _EXAMPLES)
+    if first in read_schema("train")["properties"]:
+        hint = f"set: {{{first}: …}} for all runs, or grid: {{{first}: […, …]}}"
+    elif near:
+        hint = _EXAMPLES[near[0]]
+    else:
+        hint = "lfc launch batch --help shows a whole sweep file"
+    what = f"unknown key {first}" if len(unknown) == 1 else f"unknown keys {', '.join(unknown)}"
+    return ConfigError(f"{name}: {what}; a sweep has {', '.join(_EXAMPLES)}", hint=hint)
 
 
 @cache

@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from launch.cli.completion import complete_batch
+from launch.cli.notify import StallTeller, describe_batch_end, notify_option, open_notifier, tell_end
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -22,6 +24,9 @@ from launch.cli.options import (
     refuse_faults,
     rehearse_option,
 )
+from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
+from launch.cli.tokens import tell_tokens, tokenize_option
+from launch.cli.track import add_tracking_values
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_json, print_table
@@ -32,7 +37,11 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
+    from launch.notify.notifier import Notifier
+    from launch.runs.backends.job import Placement
     from launch.runs.batch_plan import BatchPlan
+
+    Show = Callable[[list[QueuedRun]], None]
 
 # The exit code of a launcher whose terminal was closed.
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
@@ -50,9 +59,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     "--slots",
     "slots_at_a_time",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Runs at a time without GPUs.",
+    help="Runs at a time without GPUs, 1 if not given; on a cluster the most of them.",
 )
 @click.option(
     "--max-attempts",
@@ -63,9 +70,12 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 )
 @boost_option
 @rehearse_option
+@placement_options
+@tokenize_option
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
+@notify_option
 @no_check_option
 @dry_run_option
 @cli_option
@@ -76,11 +86,21 @@ def batch(
     paths: tuple[Path, ...],
     name: str | None,
     gpus: str | None,
-    slots_at_a_time: int,
+    slots_at_a_time: int | None,
     max_attempts: int,
     boost: bool,
     rehearse: bool,
+    tokenize: bool,
+    backend: str,
+    gpus_each: int | None,
+    cpus_each: int | None,
+    address: str | None,
+    partition: str | None,
+    gres: str | None,
+    time_limit: str | None,
+    more: tuple[str, ...],
     go_on: str | None,
+    addresses: tuple[str, ...],
     no_check: bool,
     dry_run: bool,
     given_cli: str | None,
@@ -92,7 +112,9 @@ def batch(
     (named ones) and `set` (for all). A run that ran out of memory goes on with a smaller batch and more
     accumulation, one that was killed from its last checkpoint; a wrong config is not tried again. The state is
     the run folders alone: when this command dies, the runs go on, and --continue picks the queue up, with the
-    runs that were stopped or preempted. Ctrl-C, SIGTERM and `lfc launch stop NAME` stop the queue and its runs.
+    runs that were stopped or preempted. On a cluster each run is a job that does all of its attempts, also when
+    it is preempted and begins again; the folder must lie on storage that all machines share. Ctrl-C, SIGTERM and
+    `lfc launch stop NAME` stop the queue and its runs.
 
     \b
     A whole sweep file, of four runs:
@@ -107,50 +129,66 @@ def batch(
     Examples:
       lfc launch batch sweep.yaml --gpus 0,1,2,3
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
+      lfc launch batch sweep.yaml --backend slurm --partition gpu --gpus-each 1 --time 4:00:00
+      lfc launch batch sweep.yaml --backend ray --address 10.0.0.1:6379 --gpus-each 1
       lfc launch batch --continue overnight
     """
-    from launch.batches.batch import refuse_taken
+    from launch.batches.batch import read_queue, refuse_taken
     from launch.batches.retry import refuse_to_guess
-    from launch.batches.sweep import read_sweep, wants_boost
-    from launch.runs.batch_plan import draft_batch, plan_batch, refuse_taken_name
+    from launch.batches.sweep import read_sweep, wants_boost, wants_tokens
+    from launch.runs.batch_plan import draft_batch, refuse_taken_name, write_plan
     from launch.runs.claims import starting
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    if go_on and (name or gpus or boost):
-        raise click.UsageError("--continue takes the batch as it was begun: without --name, --gpus and --boost")
+    asked = {"partition": partition, "gres": gres, "time": time_limit, "address": address}
+    placement = read_placement(backend, {**asked, "gpus": gpus_each, "cpus": cpus_each}, more)
+    if go_on and (name or gpus or boost or placement.is_cluster):
+        raise click.UsageError(
+            "--continue takes the batch as it was begun: without --name, --gpus, --boost, --backend"
+        )
+    if gpus and placement.is_cluster:
+        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gpus-each 1")
+    notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
-        plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
+        plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
         boost = boost or wants_boost(paths)
+        configs = add_tracking_values(configs, cli)
+        tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
-        slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * slots_at_a_time
+        if placement.is_cluster:
+            slots, placement = place_slots(placement, slots_at_a_time)
+        else:
+            slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * (slots_at_a_time or 1)
         if not no_check:
-            refuse_batch_faults(ctx, configs)
+            refuse_batch_faults(ctx, configs, placement)
         if rehearse and not dry_run:
             from launch.cli.rehearse import rehearse_all
 
             configs = rehearse_all(configs, cli, is_boosted=boost)
         with contextlib.nullcontext() if dry_run else starting():
-            plan = draft_batch(name, configs, slots, max_attempts, boost=boost)
+            plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
+            plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
-            refuse_taken(plan, share_gpus=no_check)
+            refuse_taken(plan, shared=no_check)
             if not dry_run:
-                plan = plan_batch(name, configs, slots, max_attempts, boost=boost)
+                write_plan(plan)
+    tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return
-    queue = watch_batch(plan, cli)
+    queue = watch_batch(plan, cli, notifier)
     print_queue(plan, queue, as_json=as_json)
     if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
         ctx.exit(1)
 
 
-def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
+def continue_batch(name: str, *, dry_run: bool, shared: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
     from launch.batches.batch import read_queue, refuse_taken, take_up
     from launch.runs.batch_plan import read_batch
@@ -158,7 +196,7 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
-        refuse_taken(plan, share_gpus=share_gpus)
+        refuse_taken(plan, shared=shared)
         plan = take_up(plan, dry_run=dry_run)
     broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
     for run in broken:
@@ -166,26 +204,40 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
     return plan
 
 
-def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]]) -> None:
-    """Check every config of a batch before the first one starts."""
+def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]], placement: "Placement") -> None:
+    """Check every config of a batch before the first one starts, for the kind of machine that it will run on."""
     from launch.configs.config import RunConfig
+    from launch.configs.rules import choose_machine
 
+    machine = None
+    if placement.is_cluster:
+        machine = choose_machine("gpu" if wants_gpu(placement) else "cpu")
     for name, values in configs.items():
-        refuse_faults(ctx, Path(name), RunConfig(values, ""))
+        refuse_faults(ctx, Path(name), RunConfig(values, ""), machine=machine)
 
 
-def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
+def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None) -> "list[QueuedRun]":
     """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly.
 
     SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
     """
-    from launch.batches.batch import run_batch, stop_batch
+    from launch.batches.batch import read_queue, run_batch, stop_batch
     from launch.runs.process import stop_signals_raise
 
-    with stop_signals_raise():
+    stall = StallTeller(notifier)
+
+    def describe() -> tuple[str, str]:
+        return describe_batch_end(plan.folder.name, describe_queue(read_queue(plan)))
+
+    with tell_end(notifier, describe), stop_signals_raise():
         while True:
             try:
-                with show_queue(plan) as on_poll:
+                with show_queue(plan) as show:
+
+                    def on_poll(queue: "list[QueuedRun]", show: "Show" = show) -> None:
+                        show(queue)
+                        stall.look_at_queue(plan.folder.name, queue)
+
                     return run_batch(plan, cli, on_poll)
             except KeyboardInterrupt:
                 if not is_asking() or click.confirm(

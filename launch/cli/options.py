@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from launch.cli.completion import complete_version
-from prep.cli.output import echo, print_findings
+from prep.cli.output import echo, echo_error, print_findings
 from prep.errors import UserError
 from prep.llamafactory import BASE_VERSION, VERSION_VARIABLE, find_unknown_release, find_version_facts
 from prep.names import check_name
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
+    from launch.configs.rules import Machine
 
 
 cli_option = click.option(
@@ -78,7 +79,9 @@ name_option = click.option(
 )
 
 
-no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
+no_check_option = click.option(
+    "--no-check", is_flag=True, help="Start even if the check finds faults, or another run has a GPU."
+)
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, check it, and start nothing.")
@@ -141,10 +144,11 @@ def refuse_faults(
     config: "RunConfig",
     env: Mapping[str, str] | None = None,
     action: str = "train",
+    machine: "Machine | None" = None,
 ) -> None:
     """Print what is wrong with a config to stderr, and end with exit code 1 when it cannot work.
 
-    `env` is what the run will have beside this process's variables.
+    `env` is what the run will have beside this process's variables; `machine` is another one that it will run on.
     Raises: ConfigError when it is a config for something else than the action.
     """
     from launch.configs.actions import refuse_other_purpose
@@ -153,9 +157,9 @@ def refuse_faults(
     from launch.configs.schema import guess_kind
 
     refuse_other_purpose(action, path, config.values)
-    machine = read_machine(env={**os.environ, **(env or {})})
+    machine = machine or read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)
     print_findings(faults, err=True)
     if any(fault.is_error for fault in faults):
-        echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
+        echo_error(f"Error: {path} cannot work as it stands; nothing was started")
         ctx.exit(1)

@@ -22,7 +22,7 @@ from launch.configs.models import find_model_template
 from launch.configs.presets import Preset, find_preset, list_presets
 from launch.configs.private import write_config_text
 from launch.configs.rules import Machine, Setting, find_rule_faults, read_dataset_manifest, split_names
-from launch.configs.rules.data import SFT_ONLY
+from launch.configs.rules.data.mixing import SFT_ONLY
 from launch.configs.schema import (
     find_foreign_fault,
     find_schema_faults,

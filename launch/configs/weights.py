@@ -29,6 +29,18 @@ def read_shapes(path: Path) -> Shapes:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from error
 
 
+def is_cut(path: Path) -> bool:
+    """Whether a safetensors file is shorter than its header says, or has no header that can be read."""
+    try:
+        with path.open("rb") as stream:
+            size = path.stat().st_size
+            header = _read_header(stream, size)
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+            return stream.tell() + max(ends, default=0) > size
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        return True
+
+
 def read_model_shapes(folder: Path) -> Shapes:
     """Return the shapes of a model folder's weights, {} when it has no safetensors; raises InputError."""
     whole = folder / "model.safetensors"

@@ -191,13 +191,15 @@ def _plan_training(name: str, train: str, test: str, recipe: Mapping[str, Any]) 
     beside = (f"configs/{schema_name('train')}",)
     # A slash: of the adapter's folder the files count that the training made, not a note that came beside them.
     read = (config, test, f"{model}/", f"{output}/")
+    switches: tuple[str, ...] = ("--boost",) if recipe.get("boost") else ()
+    switches += ("--no-tokenize",) if recipe.get("tokenize") is False else ()
     return [
         *model_steps,
         Step("config", "Write the config", new, (entry, manifest), (config,), beside),
         Step(
             "train",
             "Train",
-            ("launch", "train", config, *(("--boost",) if recipe.get("boost") else ())),
+            ("launch", "train", config, *switches),
             (config, train, f"{model}/"),
             (output, f"runs/{name}"),
             makes=TRAINED_FILES,

@@ -36,7 +36,8 @@ class BatchPlan:
     """What a batch is to do; `slots` are GPU numbers, or "cpu" for a share of the CPU.
 
     Runs that were stopped before `taken_up_at`, in seconds of the epoch, are taken up again. With `boost` each
-    run is boosted. `launcher` is the process that wrote the plan. On a cluster the slots are the backend's name.
+    run is boosted, with `tokenize` they share tokens that are made once. `launcher` is the process that wrote the
+    plan. On a cluster the slots are the backend's name.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class BatchPlan:
     max_attempts: int
     taken_up_at: float = 0.0
     boost: bool = False
+    tokenize: bool = True
     launcher: object = None
     placement: Placement = field(default_factory=Placement)
 
@@ -74,7 +76,11 @@ def plan_batch(
     placement: Placement | None = None,
 ) -> BatchPlan:
     """Write a new batch's folder and plan; raises OutputError when something of that name stands there."""
-    plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
+    return write_plan(draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement))
+
+
+def write_plan(plan: BatchPlan) -> BatchPlan:
+    """Write a drafted batch's folder and plan; raises OutputError when something of that name stands there."""
     refuse_taken_name(plan.folder)
     with explain_os_error(plan.folder):
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -84,8 +90,9 @@ def plan_batch(
     content = {
         "runs": [{**run.__dict__, "values": mask_values(run.values)} for run in plan.runs],
         "slots": plan.slots,
-        "max_attempts": max_attempts,
-        "boost": boost,
+        "max_attempts": plan.max_attempts,
+        "boost": plan.boost,
+        "tokenize": plan.tokenize,
         "launcher": describe_process(os.getpid()),
         "backend": plan.placement.backend,
         "backend_options": dict(plan.placement.options),
@@ -147,6 +154,7 @@ def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
         tuple(content["slots"]),
         content["max_attempts"],
         boost=content.get("boost", False),
+        tokenize=content.get("tokenize", True),
         launcher=content.get("launcher"),
         placement=_read_placement(content),
     )
@@ -221,6 +229,8 @@ def _find_fault(content: object) -> str | None:
         return "`max_attempts` is no whole number from 1 on"
     if not isinstance(content.get("boost", False), bool):
         return "`boost` is neither true nor false"
+    if not isinstance(content.get("tokenize", True), bool):
+        return "`tokenize` is neither true nor false"
     return _find_placement_fault(content)
 
 

@@ -144,7 +144,7 @@ def _write_trial(candidate: Candidate, values: Mapping[str, Any], bench: Bench, 
     """Write a trial's config, and return its command."""
     trial = candidate.apply(values) | {
         "output_dir": (folder / "out").as_posix(),
-        "tokenized_path": (bench.folder / "tokens").as_posix(),
+        "tokenized_path": _find_tokens(values, bench).as_posix(),
         "disable_shuffling": True,
         "max_steps": bench.steps,
         "logging_steps": 1,
@@ -171,6 +171,12 @@ def _write_trial(candidate: Candidate, values: Mapping[str, Any], bench: Bench, 
     told += ["--compile"] if candidate.compiles else []
     argv = (str(find_stack_python(bench.cli)), str(_PROGRAM), *told, str(config))
     return Command(argv, {**command.env, "DISABLE_VERSION_CHECK": bench.environ.get("DISABLE_VERSION_CHECK", "")})
+
+
+def _find_tokens(values: Mapping[str, Any], bench: Bench) -> Path:
+    """Return where the set's tokens are: the config's own where there are any, else what the first trial makes."""
+    own = Path(str(values.get("tokenized_path") or ""))
+    return own if values.get("tokenized_path") and own.is_dir() else bench.folder / "tokens"
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

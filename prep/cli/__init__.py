@@ -15,6 +15,7 @@ COMMANDS = {
     "repair": CommandEntry("prep.cli.repair:repair", "Write rows that a script spoiled anew."),
     "stats": CommandEntry("prep.cli.stats:stats", "Count rows, measure tokens, choose a cutoff_len."),
     "show": CommandEntry("prep.cli.show:show", "Show rows as they are read, and what of them is trained."),
+    "tokenize": CommandEntry("prep.cli.tokenize:tokenize", "Make the tokens of a training config once."),
     "explain": CommandEntry("prep.cli.explain:explain", "Tell where a row came from."),
     "register": CommandEntry("prep.cli.register:register", "Register a file in dataset_info.json."),
     "unregister": CommandEntry("prep.cli.unregister:unregister", "Take a dataset out of dataset_info.json."),

@@ -1,12 +1,15 @@
-"""The compiled half of conversion: `kernel.c`, by way of `_kernelmodule.c`.
+"""The compiled half of conversion: rows.c, json.c, csv.c and arrow.c, by way of `_kernelmodule.c`.
 
-Both functions stop at the first row that is not plain and when the output is full, and return what they made:
-lines, bytes read, rows, records, records with a system prompt and records with a history.
+Every function stops at the first row that is not plain and when the output is full, and returns what it made:
+lines, bytes read, rows, records, those with a thought, with a system prompt and with a history, rows that a
+condition sorted out, and a bit for each form of objects that a written row had.
 """
+
+from collections.abc import Callable
 
 from typing_extensions import Buffer
 
-# What a role's name means, and which exchanges of a conversation become records.
+# What a role's name means, which exchanges of a conversation become records, and how thoughts are written.
 SYSTEM: int
 USER: int
 ASSISTANT: int
@@ -14,38 +17,66 @@ EXPAND: int
 ALL: int
 FIRST: int
 LAST: int
+TAGGED: int
+MASKED: int
+STRIP: int
+# What a column is for.
+UNUSED: int
+BLANK: int
+EMPTY: int
+QUESTION: int
+ANSWER: int
+THOUGHT: int
+SYSTEM_PROMPT: int
+INPUT: int
+TURNS: int
+MAX_COLUMNS: int
+MAX_FORMS: int
 
-def convert_lines(
+_Job = tuple[tuple[bytes, ...], int, int, tuple[tuple[bytes, int], ...], tuple[bytes, ...], tuple[bytes, ...]]
+_Column = tuple[int, int, int, Buffer | None, Buffer, Buffer | None]
+_Made = tuple[bytes, int, int, int, int, int, int, int, int]
+
+def convert_objects(
+    job: _Job,
     names: tuple[bytes, ...],
-    places: tuple[int, int, int],
-    writes_thought: bool,
-    before_question: bytes,
-    before_thought: bytes,
-    before_answer: bytes,
-    after_answer: bytes,
+    forms: tuple[tuple[int, bytes], ...],
+    judged: tuple[int, ...],
+    judge: Callable[..., int],
+    is_array: bool,
     data: Buffer,
     start: int,
     row: int,
     output: Buffer,
     /,
-) -> tuple[bytes, int, int, int, int, int]:
-    """Convert lines of JSONL from a place in `data` on, the first of them with the number `row`."""
+) -> _Made:
+    """Convert objects from a place in `data` on, the first of them with the number `row`."""
 
-def convert_turns(
-    roles: tuple[tuple[bytes, int], ...],
-    turns: int,
-    system: bytes,
-    before_question: bytes,
-    before_answer: bytes,
-    before_system: bytes,
-    before_history: bytes,
-    before_origin: bytes,
-    line_end: bytes,
-    buffers: tuple[Buffer, Buffer, Buffer, Buffer, Buffer, int, int],
+def convert_fields(
+    job: _Job,
+    uses: bytes,
+    delimiter: bytes,
+    judged: tuple[int, ...],
+    judge: Callable[..., int],
+    is_last: bool,
+    data: Buffer,
+    start: int,
+    row: int,
+    output: Buffer,
+    /,
+) -> _Made:
+    """Convert lines of fields from a place in `data` on, the first of them with the number `row`."""
+
+def convert_table(
+    job: _Job,
+    columns: tuple[tuple[int, _Column], ...],
+    turns: tuple[_Column, _Column, _Column] | None,
+    skips: bytes | None,
+    rows: int,
     first: int,
     last: int,
     number: int,
     output: Buffer,
     /,
-) -> tuple[bytes, int, int, int, int, int]:
-    """Convert rows `first` to `last`, without it, of Arrow's buffers, whose row 0 has the number `number`."""
+) -> _Made:
+    """Convert rows `first` to `last`, without it, of Arrow's columns, whose row 0 has the number `number`."""

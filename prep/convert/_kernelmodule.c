@@ -1,5 +1,5 @@
 /*
- * `prep.convert._kernel`: what of Python calls kernel.c, on the limited API of Python 3.11 and later.
+ * `prep.convert._kernel`: what of Python calls json.c, csv.c and arrow.c, on the limited API of Python 3.11 and later.
  *
  * Input and output are buffers, whose sizes Python tells, so that no call can lead out of them; each is held while
  * it is used, and the interpreter's lock is not. Which arguments there are stands in `_kernel.pyi`.
@@ -8,90 +8,60 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <string.h>
+
 #include "kernel.h"
 
-enum { MAX_ROLES = 16, BUFFERS = 5 };
-
-static Piece make_piece(const char *at, Py_ssize_t size) {
-    return (Piece){(const byte *)at, (size_t)size};
-}
-
-/* Make a piece of bytes, which someone else keeps alive; 0 and an exception when it is something else. */
-static int read_piece(PyObject *bytes, Piece *piece) {
-    char *at;
-    Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(bytes, &at, &size)) return 0;
-    *piece = make_piece(at, size);
-    return 1;
-}
+enum { MAX_NAMES = 64, JOB_TEXTS = 10, MAX_BUFFERS = 3 * (MAX_COLUMNS + 3) };
 
 static int refuse(const char *message) {
     PyErr_SetString(PyExc_ValueError, message);
     return 0;
 }
 
-static PyObject *describe(const Done *done, const Py_buffer *output) {
-    /* Of no bytes a buffer may be nowhere, which would become None. */
-    const char *lines = output->buf ? output->buf : "";
-    return Py_BuildValue("(y#KKKKK)", lines, (Py_ssize_t)done->bytes_written,
-                         (unsigned long long)done->bytes_read, (unsigned long long)done->rows,
-                         (unsigned long long)done->records, (unsigned long long)done->with_system,
-                         (unsigned long long)done->with_history);
-}
-
-/* ---- lines ---- */
-
-/* Read the names of columns into `pieces`; of more than fit kernel.c only wants to know how many there are. */
-static int read_names(PyObject *names, Piece *pieces, LinesJob *job) {
-    Py_ssize_t count = PyTuple_Size(names);
-    if (count < 0) return 0;
-    for (Py_ssize_t column = 0; column < count && column < MAX_COLUMNS; column++)
-        if (!read_piece(PyTuple_GetItem(names, column), &pieces[column])) return 0;
-    job->names = pieces;
-    job->columns = (uint64_t)count;
+/* Make a piece of bytes, which someone else keeps alive; 0 and an exception when it is something else. */
+static int read_piece(PyObject *bytes, Piece *piece) {
+    char *at;
+    Py_ssize_t size;
+    if (!bytes || PyBytes_AsStringAndSize(bytes, &at, &size)) return 0;
+    *piece = (Piece){(const byte *)at, (size_t)size};
     return 1;
 }
 
-static PyObject *convert_lines(PyObject *module, PyObject *arguments) {
-    (void)module;
-    PyObject *names, *result = NULL;
-    Py_ssize_t places[TEXTS], sizes[4], start, row;
-    const char *texts[4];
-    int writes_thought;
-    Py_buffer data, output;
-    if (!PyArg_ParseTuple(arguments, "O!(nnn)py#y#y#y#y*nnw*:convert_lines", &PyTuple_Type, &names, &places[QUESTION],
-                          &places[THOUGHT], &places[ANSWER], &writes_thought, &texts[0], &sizes[0], &texts[1],
-                          &sizes[1], &texts[2], &sizes[2], &texts[3], &sizes[3], &data, &start, &row, &output))
-        return NULL;
-    Piece pieces[MAX_COLUMNS];
-    LinesJob job = {.writes_thought = (uint64_t)writes_thought};
-    /* A negative place is a very large one, and so none of a column. */
-    for (int text = 0; text < TEXTS; text++) job.places[text] = (uint64_t)places[text];
-    job.before_question = make_piece(texts[0], sizes[0]);
-    job.before_thought = make_piece(texts[1], sizes[1]);
-    job.before_answer = make_piece(texts[2], sizes[2]);
-    job.after_answer = make_piece(texts[3], sizes[3]);
-    int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
-    if (is_sound && read_names(names, pieces, &job)) {
-        Done done;
-        const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
-        Py_BEGIN_ALLOW_THREADS
-        lfc_convert_lines(&job, at, (size_t)(data.len - start), (uint64_t)row, output.buf, (size_t)output.len, &done);
-        Py_END_ALLOW_THREADS
-        result = describe(&done, &output);
-    }
-    PyBuffer_Release(&data);
-    PyBuffer_Release(&output);
-    return result;
+/* Read a tuple of at most `most` bytes; 0 and an exception when it is something else. */
+static int read_pieces(PyObject *tuple, Piece *pieces, Py_ssize_t most, uint64_t *count) {
+    Py_ssize_t size = PyTuple_Size(tuple);
+    if (size < 0) return 0;
+    if (size > most) return refuse("there are too many names");
+    for (Py_ssize_t place = 0; place < size; place++)
+        if (!read_piece(PyTuple_GetItem(tuple, place), &pieces[place])) return 0;
+    *count = (uint64_t)size;
+    return 1;
 }
 
-/* ---- conversations ---- */
+static PyObject *describe(const Done *done, const Py_buffer *output) {
+    /* Of no bytes a buffer may be nowhere, which would become None. */
+    const char *lines = output->buf ? output->buf : "";
+    return Py_BuildValue("(y#KKKKKKKK)", lines, (Py_ssize_t)done->bytes_written,
+                         (unsigned long long)done->bytes_read, (unsigned long long)done->rows,
+                         (unsigned long long)done->records, (unsigned long long)done->reasoning,
+                         (unsigned long long)done->with_system, (unsigned long long)done->with_history,
+                         (unsigned long long)done->filtered, (unsigned long long)done->forms);
+}
+
+/* ---- what is written ---- */
+
+typedef struct {
+    Job job;
+    Piece texts[JOB_TEXTS], role_names[MAX_NAMES], role_fields[MAX_NAMES], text_fields[MAX_NAMES];
+    uint64_t role_codes[MAX_NAMES];
+} OwnJob;
 
 /* Read pairs of a role's name and its code. */
-static int read_roles(PyObject *roles, Piece *names, uint64_t *codes, TurnsJob *job) {
+static int read_roles(PyObject *roles, OwnJob *own) {
     Py_ssize_t count = PyTuple_Size(roles);
     if (count < 0) return 0;
-    if (count > MAX_ROLES) return refuse("there are too many roles");
+    if (count > MAX_NAMES) return refuse("there are too many roles");
     for (Py_ssize_t role = 0; role < count; role++) {
         const char *name;
         Py_ssize_t size;
@@ -99,65 +69,282 @@ static int read_roles(PyObject *roles, Piece *names, uint64_t *codes, TurnsJob *
         PyObject *pair = PyTuple_GetItem(roles, role);
         if (!PyTuple_Check(pair)) return refuse("a role is not a pair of a name and a code");
         if (!PyArg_ParseTuple(pair, "y#K", &name, &size, &code)) return 0;
-        names[role] = make_piece(name, size);
-        codes[role] = code;
+        own->role_names[role] = (Piece){(const byte *)name, (size_t)size};
+        own->role_codes[role] = code;
     }
-    job->role_names = names;
-    job->role_codes = codes;
-    job->role_count = (uint64_t)count;
+    own->job.role_count = (uint64_t)count;
     return 1;
 }
 
-static int has_offsets(const Py_buffer *buffer, Py_ssize_t items) {
-    return items >= 0 && items < buffer->len / (Py_ssize_t)sizeof(int32_t);
+static int read_job(PyObject *tuple, OwnJob *own) {
+    PyObject *texts, *roles, *role_fields, *text_fields;
+    uint64_t count;
+    int turns, policy;
+    memset(own, 0, sizeof *own);
+    if (!PyArg_ParseTuple(tuple, "O!iiO!O!O!", &PyTuple_Type, &texts, &turns, &policy, &PyTuple_Type, &roles, &PyTuple_Type,
+                          &role_fields, &PyTuple_Type, &text_fields))
+        return 0;
+    if (turns < EXPAND || turns > LAST || policy < TAGGED || policy > STRIP) return refuse("turns or policy is out of range");
+    if (!read_pieces(texts, own->texts, JOB_TEXTS, &count)) return 0;
+    if (count != JOB_TEXTS) return refuse("there are not ten texts");
+    Job *job = &own->job;
+    Piece *const pieces[] = {&job->before_question, &job->before_input,  &job->before_answer, &job->before_thought,
+                             &job->after_thought,   &job->before_system, &job->system,        &job->before_history,
+                             &job->before_origin,   &job->line_end};
+    for (int piece = 0; piece < JOB_TEXTS; piece++) *pieces[piece] = own->texts[piece];
+    job->turns = (uint64_t)turns;
+    job->policy = (uint64_t)policy;
+    job->role_names = own->role_names;
+    job->role_codes = own->role_codes;
+    job->role_fields = own->role_fields;
+    job->text_fields = own->text_fields;
+    return read_roles(roles, own) && read_pieces(role_fields, own->role_fields, MAX_NAMES, &job->role_field_count) &&
+           read_pieces(text_fields, own->text_fields, MAX_NAMES, &job->text_field_count);
 }
 
-/* Say where the buffers are; 0 and an exception when they have not as many offsets as is said. */
-static int read_buffers(const Py_buffer *buffers, Py_ssize_t rows, Py_ssize_t all_turns, TurnsJob *job) {
-    if (!has_offsets(&buffers[0], rows) || !has_offsets(&buffers[1], all_turns) || !has_offsets(&buffers[2], all_turns))
-        return refuse("there are fewer offsets than rows or turns");
-    job->offsets = buffers[0].buf;
-    job->text_offsets = buffers[1].buf;
-    job->role_offsets = buffers[2].buf;
-    job->texts = buffers[3].buf;
-    job->roles = buffers[4].buf;
-    job->rows = (uint64_t)rows;
-    job->all_turns = (uint64_t)all_turns;
-    job->texts_size = (uint64_t)buffers[3].len;
-    job->roles_size = (uint64_t)buffers[4].len;
+/* ---- objects ---- */
+
+/* Who judges rows, and the state of this thread while it does not hold the interpreter's lock. */
+typedef struct {
+    PyObject *call;
+    uint64_t values;
+    PyThreadState *state;
+    int has_failed;
+} Asked;
+
+static int ask(Asked *asked, const Piece *values) {
+    PyObject *tuple = PyTuple_New((Py_ssize_t)asked->values);
+    if (!tuple) return -1;
+    for (uint64_t place = 0; place < asked->values; place++) {
+        PyObject *value = PyBytes_FromStringAndSize((const char *)values[place].at, (Py_ssize_t)values[place].size);
+        if (!value || PyTuple_SetItem(tuple, (Py_ssize_t)place, value)) {
+            Py_DECREF(tuple);
+            return -1;
+        }
+    }
+    PyObject *said = PyObject_CallObject(asked->call, tuple);
+    Py_DECREF(tuple);
+    long verdict = said ? PyLong_AsLong(said) : -1;
+    Py_XDECREF(said);
+    return (int)verdict;
+}
+
+static int judge(void *context, const Piece *values) {
+    Asked *asked = context;
+    PyEval_RestoreThread(asked->state);
+    int verdict = ask(asked, values);
+    asked->has_failed |= PyErr_Occurred() != NULL;
+    asked->state = PyEval_SaveThread();
+    return asked->has_failed ? -1 : verdict;
+}
+
+/* Read pairs of which columns a form has, a bit for each, and what each column is for. */
+static int read_forms(PyObject *tuple, Form *forms, Objects *objects) {
+    Py_ssize_t count = PyTuple_Size(tuple);
+    if (count < 1 || count > MAX_FORMS) return refuse("there are too many forms, or none");
+    memset(forms, 0, (size_t)count * sizeof *forms);
+    for (Py_ssize_t form = 0; form < count; form++) {
+        const char *uses;
+        Py_ssize_t size;
+        unsigned long long columns;
+        PyObject *pair = PyTuple_GetItem(tuple, form);
+        if (!PyTuple_Check(pair)) return refuse("a form is not a pair of columns and uses");
+        if (!PyArg_ParseTuple(pair, "Ky#", &columns, &uses, &size)) return 0;
+        if ((uint64_t)size != objects->columns) return refuse("a form has not as many uses as there are columns");
+        forms[form].columns = columns;
+        memcpy(forms[form].uses, uses, (size_t)size);
+    }
+    objects->forms = forms;
+    objects->form_count = (uint64_t)count;
     return 1;
 }
 
-static PyObject *convert_turns(PyObject *module, PyObject *arguments) {
+static int read_judged(PyObject *tuple, uint64_t *judged, uint64_t *judged_count) {
+    Py_ssize_t count = PyTuple_Size(tuple);
+    if (count < 0 || count > MAX_COLUMNS) return refuse("there are too many columns to judge by");
+    for (Py_ssize_t place = 0; place < count; place++) {
+        judged[place] = PyLong_AsUnsignedLongLong(PyTuple_GetItem(tuple, place));
+        if (PyErr_Occurred()) return 0;
+    }
+    *judged_count = (uint64_t)count;
+    return 1;
+}
+
+static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *roles, *result = NULL;
-    Py_ssize_t sizes[7], rows, all_turns, first, last, number;
-    const char *texts[7];
-    int turns;
-    Py_buffer buffers[BUFFERS], output;
-    if (!PyArg_ParseTuple(arguments, "O!iy#y#y#y#y#y#y#(y*y*y*y*y*nn)nnnw*:convert_turns", &PyTuple_Type, &roles, &turns,
-                          &texts[0], &sizes[0], &texts[1], &sizes[1], &texts[2], &sizes[2], &texts[3], &sizes[3],
-                          &texts[4], &sizes[4], &texts[5], &sizes[5], &texts[6], &sizes[6], &buffers[0], &buffers[1],
-                          &buffers[2], &buffers[3], &buffers[4], &rows, &all_turns, &first, &last, &number, &output))
+    PyObject *job, *names, *forms, *judged, *call, *result = NULL;
+    Py_ssize_t start, row;
+    int is_array;
+    Py_buffer data, output;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Opy*nnw*:convert_objects", &PyTuple_Type, &job, &PyTuple_Type, &names,
+                          &PyTuple_Type, &forms, &PyTuple_Type, &judged, &call, &is_array, &data, &start, &row, &output))
         return NULL;
-    Piece names[MAX_ROLES];
-    uint64_t codes[MAX_ROLES];
-    TurnsJob job = {.turns = (uint64_t)turns};
-    Piece *const pieces[] = {&job.system,         &job.before_question, &job.before_answer, &job.before_system,
-                             &job.before_history, &job.before_origin,   &job.line_end};
-    for (int piece = 0; piece < 7; piece++) *pieces[piece] = make_piece(texts[piece], sizes[piece]);
-    int is_sound = turns >= EXPAND && turns <= LAST && first >= 0 && last >= 0 && number >= 0
-                       ? 1
-                       : refuse("turns, first, last or number is out of range");
-    if (is_sound && read_roles(roles, names, codes, &job) && read_buffers(buffers, rows, all_turns, &job)) {
+    OwnJob own;
+    Piece pieces[MAX_COLUMNS];
+    Form own_forms[MAX_FORMS];
+    uint64_t own_judged[MAX_COLUMNS];
+    Asked asked = {.call = call};
+    Objects objects = {.names = pieces, .judged = own_judged, .judge = judge, .context = &asked};
+    int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
+    if (is_sound && read_job(job, &own) && read_pieces(names, pieces, MAX_COLUMNS, &objects.columns) &&
+        read_forms(forms, own_forms, &objects) && read_judged(judged, own_judged, &objects.judged_count)) {
+        Done done;
+        const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
+        asked.values = objects.judged_count;
+        asked.state = PyEval_SaveThread();
+        lfc_convert_objects(&own.job, &objects, is_array, at, (size_t)(data.len - start), (uint64_t)row, output.buf,
+                            (size_t)output.len, &done);
+        PyEval_RestoreThread(asked.state);
+        result = asked.has_failed ? NULL : describe(&done, &output);
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&output);
+    return result;
+}
+
+/* ---- fields ---- */
+
+static PyObject *convert_fields(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *job, *judged, *call, *result = NULL;
+    const char *uses;
+    char delimiter;
+    Py_ssize_t columns, start, row;
+    int is_last;
+    Py_buffer data, output;
+    if (!PyArg_ParseTuple(arguments, "O!y#cO!Opy*nnw*:convert_fields", &PyTuple_Type, &job, &uses, &columns, &delimiter,
+                          &PyTuple_Type, &judged, &call, &is_last, &data, &start, &row, &output))
+        return NULL;
+    OwnJob own;
+    uint64_t own_judged[MAX_COLUMNS];
+    Asked asked = {.call = call};
+    Fields fields = {.uses = (const byte *)uses, .columns = (uint64_t)columns, .delimiter = (byte)delimiter,
+                     .judged = own_judged, .judge = judge, .context = &asked};
+    int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
+    if (is_sound && read_job(job, &own) && read_judged(judged, own_judged, &fields.judged_count)) {
+        Done done;
+        const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
+        asked.values = fields.judged_count;
+        asked.state = PyEval_SaveThread();
+        lfc_convert_fields(&own.job, &fields, is_last, at, (size_t)(data.len - start), (uint64_t)row, output.buf,
+                           (size_t)output.len, &done);
+        PyEval_RestoreThread(asked.state);
+        result = asked.has_failed ? NULL : describe(&done, &output);
+    }
+    PyBuffer_Release(&data);
+    PyBuffer_Release(&output);
+    return result;
+}
+
+/* ---- Arrow ---- */
+
+typedef struct {
+    Py_buffer buffers[MAX_BUFFERS];
+    size_t held;
+    Column columns[MAX_COLUMNS], turns[3];
+    byte uses[MAX_COLUMNS];
+} OwnTable;
+
+/* Hold an object's buffer and give its bytes; 0 and an exception when it has none. */
+static int hold(OwnTable *own, PyObject *object, Piece *piece) {
+    if (own->held == MAX_BUFFERS) return refuse("there are too many buffers");
+    Py_buffer *buffer = &own->buffers[own->held];
+    if (PyObject_GetBuffer(object, buffer, PyBUF_SIMPLE)) return 0;
+    own->held++;
+    *piece = (Piece){buffer->buf, (size_t)buffer->len};
+    return 1;
+}
+
+/* Read (first, count, width, valid or None, offsets, data or None), and see that the buffers are as long as that. */
+static int read_column(OwnTable *own, PyObject *tuple, Column *column) {
+    PyObject *valid, *offsets, *data;
+    Py_ssize_t first, count, width;
+    Piece piece;
+    if (!tuple || !PyTuple_Check(tuple)) return refuse("a column is not a tuple");
+    if (!PyArg_ParseTuple(tuple, "nnnOOO", &first, &count, &width, &valid, &offsets, &data)) return 0;
+    if (first < 0 || count < 0 || (width != 4 && width != 8)) return refuse("first, count or width is out of range");
+    *column = (Column){.first = (uint64_t)first, .count = (uint64_t)count, .width = (uint64_t)width};
+    if (!hold(own, offsets, &piece)) return 0;
+    /* The items' offsets, and one more. */
+    size_t there = piece.size / (size_t)width;
+    if ((size_t)first >= there || (size_t)count >= there - (size_t)first) return refuse("there are fewer offsets than items");
+    column->offsets = piece.at;
+    if (valid != Py_None) {
+        if (!hold(own, valid, &piece)) return 0;
+        if ((size_t)first > 8 * piece.size || (size_t)count > 8 * piece.size - (size_t)first)
+            return refuse("there are fewer bits than items");
+        column->valid = piece.at;
+    }
+    if (data != Py_None) {
+        if (!hold(own, data, &piece)) return 0;
+        column->data = piece.at;
+        column->data_size = piece.size;
+    }
+    return 1;
+}
+
+/* Read pairs of a use and a column. */
+static int read_columns(OwnTable *own, PyObject *tuple, Table *table) {
+    Py_ssize_t count = PyTuple_Size(tuple);
+    if (count < 0 || count > MAX_COLUMNS) return refuse("there are too many columns");
+    for (Py_ssize_t place = 0; place < count; place++) {
+        PyObject *column, *pair = PyTuple_GetItem(tuple, place);
+        int use;
+        if (!PyTuple_Check(pair)) return refuse("a column is not a pair of its use and its buffers");
+        if (!PyArg_ParseTuple(pair, "iO", &use, &column)) return 0;
+        if (use < 0 || use >= USES) return refuse("a use is out of range");
+        own->uses[place] = (byte)use;
+        if (!read_column(own, column, &own->columns[place])) return 0;
+    }
+    table->columns = own->columns;
+    table->uses = own->uses;
+    table->column_count = (uint64_t)count;
+    return 1;
+}
+
+/* Read the columns of lists, roles and texts, or none of them. */
+static int read_turns(OwnTable *own, PyObject *turns, Table *table) {
+    if (turns == Py_None) return 1;
+    if (!PyTuple_Check(turns) || PyTuple_Size(turns) != 3) return refuse("turns are not three columns");
+    for (Py_ssize_t place = 0; place < 3; place++)
+        if (!read_column(own, PyTuple_GetItem(turns, place), &own->turns[place])) return 0;
+    table->turns = &own->turns[0];
+    table->roles = &own->turns[1];
+    table->texts = &own->turns[2];
+    return 1;
+}
+
+static int read_skips(OwnTable *own, PyObject *skips, Table *table) {
+    Piece piece;
+    if (skips == Py_None) return 1;
+    if (!hold(own, skips, &piece)) return 0;
+    if (piece.size < table->rows) return refuse("there are fewer bytes to skip by than rows");
+    table->skips = piece.at;
+    return 1;
+}
+
+static PyObject *convert_table(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *job, *columns, *turns, *skips, *result = NULL;
+    Py_ssize_t rows, first, last, number;
+    Py_buffer output;
+    if (!PyArg_ParseTuple(arguments, "O!O!OOnnnnw*:convert_table", &PyTuple_Type, &job, &PyTuple_Type, &columns, &turns,
+                          &skips, &rows, &first, &last, &number, &output))
+        return NULL;
+    OwnJob own_job;
+    OwnTable own = {.held = 0};
+    Table table = {.rows = (uint64_t)rows};
+    int is_sound = rows >= 0 && first >= 0 && last >= 0 && number >= 0 ? 1 : refuse("rows, first, last or number is out of range");
+    if (is_sound && read_job(job, &own_job) && read_columns(&own, columns, &table) && read_turns(&own, turns, &table) &&
+        read_skips(&own, skips, &table)) {
         Done done;
         Py_BEGIN_ALLOW_THREADS
-        lfc_convert_turns(&job, (uint64_t)first, (uint64_t)last, (uint64_t)number, output.buf, (size_t)output.len,
-                          &done);
+        lfc_convert_table(&own_job.job, &table, (uint64_t)first, (uint64_t)last, (uint64_t)number, output.buf,
+                          (size_t)output.len, &done);
         Py_END_ALLOW_THREADS
         result = describe(&done, &output);
     }
-    for (int buffer = 0; buffer < BUFFERS; buffer++) PyBuffer_Release(&buffers[buffer]);
+    while (own.held) PyBuffer_Release(&own.buffers[--own.held]);
     PyBuffer_Release(&output);
     return result;
 }
@@ -168,16 +355,22 @@ static int add_codes(PyObject *module) {
     static const struct {
         const char *name;
         long value;
-    } codes[] = {{"SYSTEM", SYSTEM}, {"USER", USER}, {"ASSISTANT", ASSISTANT}, {"EXPAND", EXPAND},
-                 {"ALL", ALL},       {"FIRST", FIRST}, {"LAST", LAST}};
+    } codes[] = {{"SYSTEM", SYSTEM},     {"USER", USER},     {"ASSISTANT", ASSISTANT},
+                 {"EXPAND", EXPAND},     {"ALL", ALL},       {"FIRST", FIRST},
+                 {"LAST", LAST},         {"TAGGED", TAGGED}, {"MASKED", MASKED},
+                 {"STRIP", STRIP},       {"UNUSED", UNUSED}, {"BLANK", BLANK},
+                 {"EMPTY", EMPTY},       {"QUESTION", QUESTION}, {"ANSWER", ANSWER},
+                 {"THOUGHT", THOUGHT},   {"SYSTEM_PROMPT", SYSTEM_PROMPT}, {"INPUT", INPUT},
+                 {"TURNS", TURNS},       {"MAX_COLUMNS", MAX_COLUMNS}, {"MAX_FORMS", MAX_FORMS}};
     for (size_t code = 0; code < sizeof codes / sizeof *codes; code++)
         if (PyModule_AddIntConstant(module, codes[code].name, codes[code].value)) return -1;
     return 0;
 }
 
 static PyMethodDef methods[] = {
-    {"convert_lines", convert_lines, METH_VARARGS, "Convert lines of JSONL until one is not plain."},
-    {"convert_turns", convert_turns, METH_VARARGS, "Convert rows of conversations until one is not plain."},
+    {"convert_objects", convert_objects, METH_VARARGS, "Convert objects of JSON until one is not plain."},
+    {"convert_fields", convert_fields, METH_VARARGS, "Convert lines of fields until one is not plain."},
+    {"convert_table", convert_table, METH_VARARGS, "Convert rows of Arrow's columns until one is not plain."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,71 +4,71 @@ It is compiled when the package is installed, if there is a C compiler. Without 
 to the same bytes and several times slower.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from prep.choices import Turns
-
 _OUTPUT_BYTES = 4 << 20
 _LEAST_OUTPUT_BYTES = 64 << 10
+_MAX_SEEN = 100
+
+Judge = Callable[..., int]
+
+
+class Job(NamedTuple):
+    """How plain rows become lines; see `Job` in kernel.h."""
+
+    texts: tuple[bytes, ...]
+    turns: int
+    policy: int
+    roles: tuple[tuple[bytes, int], ...]
+    role_fields: tuple[bytes, ...]
+    text_fields: tuple[bytes, ...]
 
 
 class Converted(NamedTuple):
-    """What one call made: `rows` source rows, from `bytes_read` of a block's bytes, became `lines`."""
+    """What one call made: `rows` source rows, from `bytes_read` of a block's bytes, became `lines`.
+
+    Shape: `forms` has a bit for each form that a written row had.
+    """
 
     lines: bytes
     bytes_read: int
     rows: int
     records: int
+    reasoning: int
     with_system: int
     with_history: int
+    filtered: int
+    forms: int
 
 
-class LineForm(NamedTuple):
-    """How question, think, answer lines are read and written.
+class TextColumn(NamedTuple):
+    """Arrow's buffers of a column of texts or lists.
 
-    Shape: `columns` are the names that each line has, in their order; `places` says which of them are the
-    question, the thought and the answer; the others are JSON, between texts.
+    Shape: `items` items from `first` on; offsets of `width` 4 or 8 bytes; None for `valid` when nothing is null,
+    for `data` when it is a list.
     """
 
-    columns: Sequence[str]
-    places: Sequence[int]
-    writes_thought: bool
-    before_question: bytes
-    before_thought: bytes
-    before_answer: bytes
-    after_answer: bytes
-
-
-class TurnForm(NamedTuple):
-    """How conversations become lines; `roles` is {a role's name: system, human or gpt}, the others are JSON."""
-
-    roles: Mapping[str, str]
-    turns: str
-    system: bytes
-    before_question: bytes
-    before_answer: bytes
-    before_system: bytes
-    before_history: bytes
-    before_origin: bytes
-    line_end: bytes
-
-
-class TurnBuffers(NamedTuple):
-    """Arrow's buffers of conversations.
-
-    Shape: `rows` + 1 offsets of rows, `all_turns` + 1 of texts and of roles, all int32; the kernel checks what
-    stands in them, against `all_turns` and the bytes of `texts` and `roles`.
-    """
-
+    first: int
+    items: int
+    width: int
+    valid: Any
     offsets: Any
-    text_offsets: Any
-    role_offsets: Any
-    texts: Any
-    roles: Any
+    data: Any
+
+
+class TableBuffers(NamedTuple):
+    """A batch's columns with their uses, its turns as lists, roles and texts, and which rows are not to convert.
+
+    Shape: `skips` has a byte a row: 0 for one to convert, 1 for one that a condition sorted out, 2 for one that
+    Python reads.
+    """
+
+    columns: tuple[tuple[int, TextColumn], ...]
+    turns: tuple[TextColumn, TextColumn, TextColumn] | None
+    skips: bytes | None
     rows: int
-    all_turns: int
 
 
 @cache
@@ -81,32 +81,73 @@ def has_kernel() -> bool:
     return True
 
 
-class LineKernel:
-    """Converts plain lines of JSONL, in blocks of about this size; only where there is a kernel."""
+class ObjectKernel:
+    """Converts plain objects of JSON, in blocks of about this size; only where there is a kernel.
 
-    def __init__(self, form: LineForm, block_bytes: int) -> None:
+    Shape: `judge` takes the JSON of the `judged` columns of a row, and says 1, 0 or -1: see plain.make_judge.
+    """
+
+    def __init__(self, job: Job, judged: Sequence[str], judge: Judge, block_bytes: int) -> None:
         from prep.convert import _kernel
 
-        self.columns = form.columns
-        self._call = _kernel.convert_lines
-        self._names = tuple(f'"{column}"'.encode() for column in form.columns)
-        self._form = form
-        question, thought, answer = form.places
-        self._places = (question, thought, answer)
+        self._call = _kernel.convert_objects
+        self._most = (_kernel.MAX_COLUMNS, _kernel.MAX_FORMS)
+        self._job = job
+        self._judge = judge
+        # {a column: its place}, and the uses of each form's columns.
+        self._places: dict[str, int] = {}
+        self._forms: list[dict[str, int]] = []
+        self._seen: set[frozenset[str]] = set()
+        self._names: tuple[bytes, ...] = ()
+        self._packed: tuple[tuple[int, bytes], ...] = ()
+        self._take_names(judged)
+        self._judged = tuple(self._places[name] for name in judged)
         # A folder may hold thousands of small files.
         self._output = bytearray(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
 
-    def convert(self, data: bytes, start: int, row: int) -> Converted:
-        """Convert lines from an offset in a block on, the first of this number, until one is not plain."""
-        form = self._form
+    def is_new(self, columns: Sequence[str]) -> bool:
+        """Whether nobody asked before about rows of these columns, in any order; after many, none is new."""
+        form = frozenset(columns)
+        if form in self._seen or len(self._seen) == _MAX_SEEN:
+            return False
+        self._seen.add(form)
+        return True
+
+    def add_form(self, columns: Sequence[str], uses: Sequence[int]) -> bool:
+        """Take rows of these columns too; False when there is no room for more forms."""
+        most_columns, most_forms = self._most
+        if len(self._forms) == most_forms or len({*self._places, *columns}) > most_columns:
+            return False
+        try:
+            self._take_names(columns)
+        except TypeError:
+            # Half of a surrogate pair, which no sound line holds.
+            return False
+        self._forms.append(dict(zip(columns, uses, strict=True)))
+        self._packed = tuple(
+            (
+                sum(1 << self._places[name] for name in form),
+                bytes(form.get(name, 0) for name in self._places),
+            )
+            for form in self._forms
+        )
+        return True
+
+    def list_columns(self, forms: int) -> set[str]:
+        """Return the columns of the forms that a call's result names."""
+        return {name for place, form in enumerate(self._forms) if forms >> place & 1 for name in form}
+
+    def convert(self, data: bytes, start: int, row: int, *, is_array: bool = False) -> Converted:
+        """Convert objects from an offset in a block on, the first of this number, until one is not plain."""
+        if not self._packed:
+            return Converted(b"", 0, 0, 0, 0, 0, 0, 0, 0)
         made = self._call(
+            self._job,
             self._names,
-            self._places,
-            form.writes_thought,
-            form.before_question,
-            form.before_thought,
-            form.before_answer,
-            form.after_answer,
+            self._packed,
+            self._judged,
+            self._judge,
+            is_array,
             data,
             start,
             row,
@@ -114,50 +155,50 @@ class LineKernel:
         )
         return Converted._make(made)
 
+    def _take_names(self, columns: Sequence[str]) -> None:
+        new = [name for name in columns if name not in self._places]
+        written = [b'"%b"' % escape_json(name) for name in new]
+        # Those of the first form stand first, in their order.
+        self._places |= {name: place for place, name in enumerate(new, len(self._places))}
+        self._names += tuple(written)
 
-class TurnKernel:
-    """Converts plain conversations of Arrow's columns; only where there is a kernel."""
 
-    def __init__(self, form: TurnForm) -> None:
+class FieldKernel:
+    """Converts plain lines of fields; only where there is a kernel.
+
+    Shape: `uses` has one for each column; `judge` gets the `judged` columns' fields as they stand, quotes and all.
+    """
+
+    def __init__(self, job: Job, uses: Sequence[int], delimiter: str, judged: Sequence[int], judge: Judge) -> None:
         from prep.convert import _kernel
 
-        codes = {"system": _kernel.SYSTEM, "human": _kernel.USER, "gpt": _kernel.ASSISTANT}
-        choices: dict[str, int] = {
-            Turns.EXPAND: _kernel.EXPAND,
-            Turns.ALL: _kernel.ALL,
-            Turns.FIRST: _kernel.FIRST,
-            Turns.LAST: _kernel.LAST,
-        }
-        self._call = _kernel.convert_turns
-        self._roles = tuple((name.encode(), codes[role]) for name, role in form.roles.items() if role in codes)
-        self._turns = choices[form.turns]
-        self._form = form
+        self._call = _kernel.convert_fields
+        self._given = (job, bytes(uses), delimiter.encode(), tuple(judged), judge)
         self._output = bytearray(_OUTPUT_BYTES)
 
-    def convert(self, buffers: TurnBuffers, rows: range, first_number: int) -> Converted:
+    def convert(self, data: bytes, start: int, row: int, *, is_last: bool) -> Converted:
+        """Convert lines from an offset on, the first of this number; `is_last` when nothing follows the data."""
+        return Converted._make(self._call(*self._given, is_last, data, start, row, self._output))
+
+
+class TableKernel:
+    """Converts plain rows of Arrow's columns; only where there is a kernel."""
+
+    def __init__(self, job: Job) -> None:
+        from prep.convert import _kernel
+
+        self._call = _kernel.convert_table
+        self._job = job
+        self._output = bytearray(_OUTPUT_BYTES)
+
+    def convert(self, table: TableBuffers, rows: range, first_number: int) -> Converted:
         """Convert these rows of a batch, whose row 0 has this number, until one is not plain."""
-        form = self._form
-        made = self._call(
-            self._roles,
-            self._turns,
-            form.system,
-            form.before_question,
-            form.before_answer,
-            form.before_system,
-            form.before_history,
-            form.before_origin,
-            form.line_end,
-            buffers,
-            rows.start,
-            rows.stop,
-            first_number,
-            self._output,
-        )
+        made = self._call(self._job, *table, rows.start, rows.stop, first_number, self._output)
         return Converted._make(made)
 
 
 def escape_json(text: str) -> bytes:
-    """Return a text as it stands between the quotes of a JSON string."""
+    """Return a text as it stands between the quotes of JSON; raises TypeError when it has no form there."""
     import orjson
 
     return orjson.dumps(text)[1:-1]

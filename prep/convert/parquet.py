@@ -1,28 +1,26 @@
-"""Arrow batches → shards: plain ShareGPT rows by the kernel, all else row by row.
+"""Arrow batches → shards: plain rows by the kernel, all else row by row.
 
-A thread decodes batches (pyarrow releases the interpreter's lock meanwhile). A plain conversation's texts never
-become Python strings: the kernel reads Arrow's buffers. A row that is not plain (think tags, markup, tools, nulls,
-an odd order of turns) takes the slow path, so both give the same bytes.
+A thread decodes batches (pyarrow releases the interpreter's lock meanwhile). A plain row's texts never become
+Python strings: the kernel reads Arrow's buffers. A row that is not plain (markup, tools, an odd order of turns)
+takes the slow path, so both give the same bytes.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
-from prep.choices import ThinkPolicy
-from prep.convert.kernel import TurnBuffers, TurnForm, TurnKernel, escape_json, has_kernel
-from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, name_origin
-from prep.convert.where import condition_columns
-from prep.errors import InputError
+from prep.convert.kernel import TableBuffers, TableKernel, TextColumn
+from prep.convert.plain import CONTENT, ROLE, count_converted, list_turn_fields, list_uses, make_job
+from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
+from prep.convert.where import all_hold, condition_columns
+from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, map_columns
 from prep.formats.columns import list_used
-from prep.formats.reading import PLAIN_ROLES
-from prep.inputs.batches import BatchReader, read_batch, read_row
+from prep.inputs.batches import BatchReader, list_unreadable, read_batch, read_row
 from prep.parallel.threads import WorkAhead
-from prep.rows.thinking import EMPTY_THOUGHT
 
 _BATCHES_AHEAD = 4
-_OFFSET_BYTES = 4
+_CONVERT, _FILTERED, _FOR_PYTHON = range(3)
 
 
 def convert_batches(plan: ConvertPlan, reader: BatchReader) -> Generator[ShardResult, None, None]:
@@ -31,7 +29,8 @@ def convert_batches(plan: ConvertPlan, reader: BatchReader) -> Generator[ShardRe
     file = reader.file
     columns = _pick_columns(plan, reader.read_columns())
     with reader.bound(), closing(WorkAhead(reader.read_batches(columns), _BATCHES_AHEAD)) as batches:
-        kernel = _make_kernel(plan, file.label)
+        job = make_job(plan, file.label)
+        kernel = TableKernel(job) if job is not None else None
         for batch in batches:
             builder = ShardBuilder(plan, file.name, file.label)
             buffers = _find_buffers(plan, batch) if kernel is not None else None
@@ -55,72 +54,130 @@ def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:
     return [name for name in names if name in used]
 
 
-def _make_kernel(plan: ConvertPlan, label: str) -> TurnKernel | None:
-    """Return what converts plain ShareGPT rows, None when it is not there or the plan asks for more."""
-    if not has_kernel() or plan.source != "sharegpt" or not plan.is_plain:
+def _find_buffers(plan: ConvertPlan, batch: Any) -> TableBuffers | None:
+    """Return where a batch's texts stand in memory, None when its columns are not plain."""
+    from prep.convert import _kernel
+
+    names, rows = batch.schema.names, batch.num_rows
+    uses = list_uses(plan, names)
+    if uses is None or not rows:
         return None
+    columns: list[tuple[int, TextColumn]] = []
+    turns = None
+    skips = _judge_rows(plan, batch)
+    for place, use in enumerate(uses):
+        column = batch.column(place)
+        is_needed = use in (_kernel.QUESTION, _kernel.ANSWER, _kernel.TURNS)
+        if use == _kernel.UNUSED or (column.null_count == rows and not is_needed):
+            continue
+        if use == _kernel.TURNS:
+            turns = _find_turns(plan, column)
+            if turns is None:
+                return None
+        elif (found := _find_text(column)) is not None:
+            columns.append((use, found))
+        elif use == _kernel.EMPTY:
+            skips = _leave_to_python(skips, column)
+        else:
+            return None
+    if len(columns) > _kernel.MAX_COLUMNS:
+        return None
+    return TableBuffers(tuple(columns), turns, skips, rows)
 
-    thought = EMPTY_THOUGHT if plan.policy is ThinkPolicy.TAGGED else ""
-    form = TurnForm(
-        roles={name: role for name, role in PLAIN_ROLES.items() if name not in dict(plan.roles)},
-        turns=plan.turns,
-        system=escape_json(plan.system.strip()),
-        before_question=b'{"instruction":"',
-        before_answer=b'","input":"","output":"' + escape_json(thought),
-        before_system=b'","system":"',
-        before_history=b'","history":[',
-        before_origin=b'],"origin":"' + escape_json(f"{name_origin(plan, label)}:"),
-        line_end=b'"}\n',
-    )
-    return TurnKernel(form)
+
+def _judge_rows(plan: ConvertPlan, batch: Any) -> bytes | None:
+    """Return what the conditions say of each row; None when there are none."""
+    if not plan.where:
+        return None
+    names = sorted(condition_columns(plan.where) & set(batch.schema.names))
+    try:
+        values = [batch.column(batch.schema.get_field_index(name)).to_pylist() for name in names]
+    except list_unreadable():
+        return bytes([_FOR_PYTHON] * batch.num_rows)
+    rows = zip(*values, strict=True) if names else [()] * batch.num_rows
+    return bytes(_judge_row(plan, dict(zip(names, row, strict=True))) for row in rows)
 
 
-def _find_buffers(plan: ConvertPlan, batch: Any) -> TurnBuffers | None:
-    """Return where a batch's conversations stand in memory, None when it is not plain ShareGPT."""
+def _judge_row(plan: ConvertPlan, values: dict[str, Any]) -> int:
+    try:
+        return _CONVERT if all_hold(plan.where, values) else _FILTERED
+    except RecordError:
+        return _FOR_PYTHON
+
+
+def _leave_to_python(skips: bytes | None, column: Any) -> bytes:
+    """Mark the rows in which a column that would be lost holds anything."""
+    given = skips or bytes(len(column))
+    pairs = zip(given, column.is_valid().to_pylist(), strict=True)
+    return bytes(_FOR_PYTHON if is_there and skip == _CONVERT else skip for skip, is_there in pairs)
+
+
+def _find_text(column: Any) -> TextColumn | None:
+    """Return the buffers of a column of texts, None for another one."""
     import pyarrow as pa
 
-    column = map_columns(SOURCES["sharegpt"], batch.schema.names, plan.column_map)
-    if set(column) != {"conversations"} or plan.find_lost(batch.schema.names):
+    if pa.types.is_string(column.type):
+        width = 4
+    elif pa.types.is_large_string(column.type):
+        width = 8
+    elif pa.types.is_string_view(column.type):
+        return _find_text(column.cast(pa.large_string()))
+    else:
         return None
-    lists = batch.column(column["conversations"])
-    turn = pa.struct([("from", pa.string()), ("value", pa.string())])
-    plain = pa.types.is_list(lists.type) and lists.type.value_type.equals(turn)
-    if not plain or lists.null_count or lists.offset or not len(lists):
+    valid, offsets, data = column.buffers()
+    if offsets is None:
         return None
-    turns = lists.values
-    roles, texts = turns.field("from"), turns.field("value")
-    if turns.null_count or turns.offset or any(part.null_count or part.offset for part in (roles, texts)):
+    return TextColumn(column.offset, len(column), width, _or_none(column, valid), offsets, data or b"")
+
+
+def _find_turns(plan: ConvertPlan, column: Any) -> tuple[TextColumn, TextColumn, TextColumn] | None:
+    """Return the buffers of lists of turns, of their roles and of their texts; None for another column."""
+    import pyarrow as pa
+
+    if pa.types.is_list(column.type):
+        width = 4
+    elif pa.types.is_large_list(column.type):
+        width = 8
+    else:
         return None
-    if not len(texts):
+    turns = column.values
+    if not pa.types.is_struct(turns.type) or turns.null_count or turns.offset:
         return None
-    offsets = lists.buffers()[1]
-    _, text_offsets, text_data = texts.buffers()
-    _, role_offsets, role_data = roles.buffers()
-    buffers = (offsets, text_offsets, role_offsets, text_data, role_data)
-    if any(buffer is None for buffer in buffers):
+    fields = {field.name: turns.field(place) for place, field in enumerate(turns.type)}
+    roles = _find_field(fields, list_turn_fields(plan, ROLE))
+    texts = _find_field(fields, list_turn_fields(plan, CONTENT))
+    if len(fields) != turns.type.num_fields or roles is None or texts is None:
         return None
-    items = ((offsets, len(lists)), (text_offsets, len(texts)), (role_offsets, len(roles)))
-    if any(buffer.size < _OFFSET_BYTES * (count + 1) for buffer, count in items) or len(texts) != len(roles):
+    known = {name for name, field in fields.items() if field.null_count == len(field)}
+    if len(fields) - len(known) > 2:
         return None
-    return TurnBuffers(*buffers, rows=len(lists), all_turns=len(texts))
+    valid, offsets = column.buffers()[:2]
+    if offsets is None:
+        return None
+    lists = TextColumn(column.offset, len(column), width, _or_none(column, valid), offsets, None)
+    return lists, roles, texts
+
+
+def _find_field(fields: dict[str, Any], names: Iterable[str]) -> TextColumn | None:
+    """Return the one field of these names that holds something."""
+    held = [fields[name] for name in names if name in fields and fields[name].null_count < len(fields[name])]
+    return _find_text(held[0]) if len(held) == 1 else None
+
+
+def _or_none(column: Any, valid: Any) -> Any:
+    return valid if column.null_count else None
 
 
 def _convert_batch(
-    builder: ShardBuilder, kernel: TurnKernel, buffers: TurnBuffers, batch: Any, first_row: int
+    builder: ShardBuilder, kernel: TableKernel, table: TableBuffers, batch: Any, first_row: int
 ) -> None:
     index = 0
     while index < batch.num_rows:
-        done = kernel.convert(buffers, range(index, batch.num_rows), first_row)
-        builder.records.append(done.lines)
-        builder.count_plain(
-            rows=done.rows,
-            records=done.records,
-            with_system=done.with_system,
-            with_history=done.with_history,
-        )
+        done = kernel.convert(table, range(index, batch.num_rows), first_row)
+        count_converted(builder, done)
         index += done.rows
-        if done.rows:
+        if done.rows > done.filtered:
             builder.note_columns(batch.schema.names)
-        else:
+        if not done.rows:
             builder.add(read_row(batch, index, first_row))
             index += 1

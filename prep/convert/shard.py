@@ -13,7 +13,7 @@ from prep.convert.media import MediaFolders
 from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
-from prep.formats.columns import fill_template, is_template, refuse_lost_columns
+from prep.formats.columns import fill_template, is_template, list_used, refuse_lost_columns
 from prep.formats.reading import TURN_FIELDS, Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
@@ -65,14 +65,6 @@ class ConvertPlan:
         return Reading(
             self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open, fields, self.dropped
         )
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the compiled half of conversion, which knows texts alone, may take rows."""
-        has_template = any("{" in theirs for theirs in self.column_map.values())
-        asks_more = bool(self.where) or self.length_limit is not None or bool(self.dropped)
-        asks_more = asks_more or not self.column_map.keys().isdisjoint(TURN_FIELDS)
-        return self.kind is Kind.SFT and not self.media and not asks_more and not has_template
 
     def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns that rows with these would lose, of those that may carry meaning."""
@@ -134,7 +126,7 @@ class ShardBuilder:
         self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
-        self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._lost: dict[tuple[str, ...], tuple[tuple[str, ...], set[str]]] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
         self._too_long: list[bytes] = []
@@ -161,10 +153,12 @@ class ShardBuilder:
             self._reject(row, str(error))
 
     def count_plain(
-        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int = 0
+        self, *, rows: int, records: int, with_system: int, with_history: int, reasoning: int, filtered: int
     ) -> None:
         """Count rows whose lines were put into `records` without `add`."""
         self._rows += rows
+        if filtered:
+            self.result.counts["filtered"] += filtered
         self._records += records
         self._reasoning += reasoning
         self._with_system += with_system
@@ -304,9 +298,9 @@ class ShardBuilder:
             same = len(kept) == len(keys) and all(ours == theirs for ours, theirs in mapping.items())
             self._mappings[keys] = None if same else mapping
             if lost := self._plan.find_lost(keys):
-                self._lost[keys] = lost
+                self._lost[keys] = lost, list_used(mapping, keys)
         if keys in self._lost:
-            refuse_lost_columns(self._source.name, self._source.question, self._lost[keys], values)
+            refuse_lost_columns(self._source.name, self._source.question, *self._lost[keys], values)
         mapping_of_row = self._mappings[keys]
         if mapping_of_row is None:
             return values

@@ -5,7 +5,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
+from prep.formats import (
+    alpaca,
+    extras,
+    glaive,
+    input_output,
+    medical_cot,
+    messages,
+    openmath,
+    preference,
+    sharegpt,
+    text,
+    xlam,
+)
 from prep.formats.columns import (
     find_near,
     is_metadata,
@@ -33,7 +45,8 @@ class Source(NamedTuple):
 
     Shape: `metadata` are groups of columns that a known set has beside these: a group counts where all of it is
     there, and holds nothing to train on; `answer` is the column that ends in the answer;
-    `read_row` takes a row under our column names and how to read it.
+    `plain` says what the compiled half of conversion makes of each column that it knows: {ours: a word of
+    prep/convert/plain.py}; `read_row` takes a row under our column names and how to read it.
     """
 
     name: str
@@ -42,6 +55,7 @@ class Source(NamedTuple):
     synonyms: Mapping[str, tuple[str, ...]]
     metadata: tuple[tuple[str, ...], ...]
     answer: str
+    plain: Mapping[str, str]
     read_row: Callable[[Row, Reading], Exchanges]
 
     @property
@@ -52,7 +66,7 @@ class Source(NamedTuple):
     @property
     def holds_turns(self) -> bool:
         """Whether a column holds turns, whose fields `--map` and `--drop` may name too."""
-        return not {"conversations", "messages"}.isdisjoint(self.columns)
+        return not {"conversations", "messages", "chat"}.isdisjoint(self.columns)
 
     @property
     def mappable(self) -> tuple[str, ...]:
@@ -73,13 +87,14 @@ class Source(NamedTuple):
 
 
 def _make_source(name: str, module: ModuleType, answer: str) -> Source:
-    """Return a format by its module's REQUIRED, OPTIONAL, SYNONYMS, METADATA and read_exchanges."""
+    """Return a format by its module's REQUIRED, OPTIONAL, SYNONYMS, METADATA, PLAIN and read_exchanges."""
     optional = tuple(getattr(module, "OPTIONAL", ()))
     required = tuple(module.REQUIRED)
     optional += tuple(extra for extra in extras.EXTRAS if extra not in required)
     synonyms = {**extras.SYNONYMS, **getattr(module, "SYNONYMS", {})}
     metadata = tuple(getattr(module, "METADATA", ()))
-    return Source(name, required, optional, synonyms, metadata, answer, module.read_exchanges)
+    plain = getattr(module, "PLAIN", {})
+    return Source(name, required, optional, synonyms, metadata, answer, plain, module.read_exchanges)
 
 
 # In the order in which they are tried: the most particular first.
@@ -90,9 +105,11 @@ SOURCES = {
         ("alpaca", alpaca, "output"),
         ("openmath", openmath, "generated_solution"),
         ("sharegpt", sharegpt, "conversations"),
+        ("glaive", glaive, "chat"),
         ("messages", messages, "messages"),
         ("xlam", xlam, "answers"),
         ("medical-cot", medical_cot, "answer"),
+        ("input-output", input_output, "output"),
         ("text", text, "text"),
     )
 }

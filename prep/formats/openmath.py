@@ -8,6 +8,7 @@ from prep.formats.reading import Reading, note_markup
 from prep.rows.records import Exchange
 
 REQUIRED = ("problem", "generated_solution")
+PLAIN = {"problem": "question", "generated_solution": "answer"}
 # What NVIDIA's own sets say of a solution, and what it repeats.
 METADATA = (("expected_answer",), ("tool",), ("message",), ("changed_answer_to_majority",))
 

@@ -26,8 +26,6 @@ _ROLE_NAMES = {
 }
 # {a role's name, without case, '_' for '-' and spaces: ours}.
 ROLES = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
-# What the compiled half compares, byte by byte.
-PLAIN_ROLES = {name: ROLES[name] for name in ("human", "user", "gpt", "assistant", "chatgpt", "system")}
 ROLE_FIELDS = ("role", "from", "speaker", "sender", "author", "角色", "说话人", "发言人", "发送者")
 TEXT_FIELDS = ("content", "value", "text", "message", "utterance", "内容", "文本", "发言内容", "消息内容")
 # Our names of a turn's fields, for `--map` and `--drop`: no format has a column of these names.

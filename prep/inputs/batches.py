@@ -81,7 +81,7 @@ def read_batch(batch: Any, first_row: int) -> Iterator[SourceRow | BadRow]:
     """Yield a batch's rows; a value that Python has no form for makes its row a bad one."""
     try:
         rows = batch.to_pylist()
-    except _unreadable():
+    except list_unreadable():
         for index in range(batch.num_rows):
             yield read_row(batch, index, first_row)
         return
@@ -95,11 +95,11 @@ def read_row(batch: Any, index: int, first_row: int) -> SourceRow | BadRow:
         return SourceRow(first_row + index, batch.slice(index, 1).to_pylist()[0])
     except UnicodeDecodeError:
         return BadRow(first_row + index, "not valid UTF-8")
-    except _unreadable() as error:
+    except list_unreadable() as error:
         return BadRow(first_row + index, f"a value cannot be read: {error}")
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
+def list_unreadable() -> tuple[type[Exception], ...]:
     """Return what pyarrow raises for values that Python has no form for: the year 40,000, a name twice."""
     import pyarrow as pa
 

@@ -2,8 +2,9 @@
  * `prep.rows._indexer`: what the row index says of plain lines of Alpaca JSONL, without a Python object for a row.
  *
  * A line is plain when it has just the fields that convert writes, in their order, no character by its number (`\u`),
- * and a question of ASCII, Han and wide marks alone. The call stops before the first line that is not; Python
- * describes that one and goes on, to the very same values (`describe_row` in indexing.py).
+ * and a question of ASCII, Han and wide marks alone. The call stops before the first line that is not, or is of another
+ * dataset. Python
+ * describes one that is not plain and goes on, to the very same values (`describe_row` in indexing.py).
  *
  * Nothing is read but between the ends of the line, and nothing written but whole records into the output.
  */
@@ -22,12 +23,13 @@ typedef struct {
     const byte *at, *end;
 } Piece;
 
-/* One record of the output; indexing.py reads it by its `_RECORD`. */
+/* What the index says of a line, but for where it lies; the kind is that of plain rows, 0. */
 typedef struct {
     byte question[16], asked[16];
     uint64_t conversation;
-    uint32_t size, characters, dataset_at, dataset_size, exact_size;
-    byte kind, flags, unused[2];
+    uint32_t size, characters;
+    byte flags;
+    Piece dataset;
 } Record;
 
 enum { WITH_SYSTEM = 1, WITH_HISTORY = 2, WITH_THOUGHT = 4, EMPTY_THOUGHT = 8 };
@@ -64,12 +66,19 @@ static void store8(byte *at, uint64_t word) {
     for (int place = 0; place < 8; place++, word >>= 8) at[place] = (byte)word;
 }
 
-#define MIX(a, b, c, d, x, y)                                                  \
-    do {                                                                       \
-        v[a] += v[b] + (x), v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];        \
-        v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + (y);                      \
-        v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63); \
-    } while (0)
+static inline void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
+    v[a] += v[b] + x, v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];
+    v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + y;
+    v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63);
+}
+
+/* A macro, so that the numbers are known when it is compiled: then the words stay in registers. */
+#define MIX(round, place, a, b, c, d) \
+    mix(v, a, b, c, d, m[sigma[round][2 * (place)]], m[sigma[round][2 * (place) + 1]])
+#define ROUND(round)                                                                                     \
+    MIX(round, 0, 0, 4, 8, 12), MIX(round, 1, 1, 5, 9, 13), MIX(round, 2, 2, 6, 10, 14),                   \
+        MIX(round, 3, 3, 7, 11, 15), MIX(round, 4, 0, 5, 10, 15), MIX(round, 5, 1, 6, 11, 12),             \
+        MIX(round, 6, 2, 7, 8, 13), MIX(round, 7, 3, 4, 9, 14)
 
 static void compress(Hash *hash, int is_last) {
     uint64_t v[16], m[16];
@@ -78,17 +87,8 @@ static void compress(Hash *hash, int is_last) {
     memcpy(v + 8, iv, sizeof iv);
     v[12] ^= hash->bytes;
     if (is_last) v[14] = ~v[14];
-    for (int round = 0; round < 12; round++) {
-        const byte *s = sigma[round];
-        MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
-        MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
-        MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
-        MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
-        MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
-        MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
-        MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
-        MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
-    }
+    ROUND(0), ROUND(1), ROUND(2), ROUND(3), ROUND(4), ROUND(5);
+    ROUND(6), ROUND(7), ROUND(8), ROUND(9), ROUND(10), ROUND(11);
     for (int place = 0; place < 8; place++) hash->state[place] ^= v[place] ^ v[place + 8];
 }
 
@@ -108,7 +108,18 @@ static inline void add_byte(Hash *hash, byte value) {
 }
 
 static void add(Hash *hash, const byte *at, const byte *end) {
-    while (at < end) add_byte(hash, *at++);
+    while (at < end) {
+        if (hash->filled == sizeof hash->block) {
+            hash->bytes += hash->filled;
+            compress(hash, 0);
+            hash->filled = 0;
+        }
+        size_t room = sizeof hash->block - hash->filled, size = (size_t)(end - at);
+        if (size > room) size = room;
+        memcpy(hash->block + hash->filled, at, size);
+        hash->filled += size;
+        at += size;
+    }
 }
 
 static void finish(Hash *hash, byte *out) {
@@ -140,15 +151,20 @@ static int read_string(Piece *line, Piece *text, uint32_t *characters) {
     text->at = at;
     for (;;) {
 #ifdef __SSE2__
+        /* Bytes that go on with a character, counted for two halves. */
+        __m128i rest = _mm_setzero_si128();
+        const byte *begin_of_words = at;
         while (end - at >= 16) {
             __m128i word = _mm_loadu_si128((const __m128i *)at);
             __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(word, _mm_set1_epi8('"')), _mm_cmpeq_epi8(word, _mm_set1_epi8('\\')));
             if (_mm_movemask_epi8(marks)) break;
             /* Signed: the rest of a character is below -64. */
-            int rest = _mm_movemask_epi8(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)));
-            count += 16 - (uint32_t)__builtin_popcount((unsigned)rest);
+            __m128i goes_on = _mm_and_si128(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)), _mm_set1_epi8(1));
+            rest = _mm_add_epi64(rest, _mm_sad_epu8(goes_on, _mm_setzero_si128()));
             at += 16;
         }
+        rest = _mm_add_epi64(rest, _mm_srli_si128(rest, 8));
+        count += (uint32_t)(at - begin_of_words) - (uint32_t)_mm_cvtsi128_si32(rest);
 #endif
         while (at < end && *at != '"' && *at != '\\') count += !is_rest(*at++);
         if (at == end) return 0;
@@ -179,32 +195,59 @@ static int read_history(Piece *line, uint32_t *characters, int *has_turns) {
 
 /* ---- questions: see normalise_question in questions.py ---- */
 
+enum { MOST_WAITING = 512 };
+
+/* What is kept of a question waits in `kept` to be hashed; `sign` is one that stood last. */
 typedef struct {
     Hash hash;
-    size_t written;
-    byte sign;
+    size_t written, waiting;
+    byte sign, kept[MOST_WAITING + 8];
 } Question;
 
 /* Stands for a character that is dropped, and yet parts a sign from a digit. */
 enum { MARK = ',' };
 
-static void put(Question *question, byte value) {
-    int is_digit = value >= '0' && value <= '9';
-    if (question->sign && is_digit) {
+/* What a byte of a question is; all that is not named is dropped, and parts a sign from a digit. */
+enum { DROPPED, KEPT, DIGIT, SIGN, WHITE, ODD };
+static byte classes[256];
+/* What is written for a byte, whether it is, the sign that it is, and whether one before it still counts after it. */
+static byte folded[256], is_kept[256], signs[256], keeps_sign[256];
+
+static void sort_bytes(void) {
+    for (int value = 0; value < 256; value++) {
+        int is_upper = value >= 'A' && value <= 'Z', is_letter = is_upper || (value >= 'a' && value <= 'z');
+        byte class = value < ' ' || value > 127 || value == '\\'      ? ODD
+                     : value == ' '                                 ? WHITE
+                     : value >= '0' && value <= '9'                 ? DIGIT
+                     : memchr(".-*/%:", value, 6)                   ? SIGN
+                     : is_letter || memchr("$+<=>^|", value, 7)    ? KEPT
+                                                                    : DROPPED;
+        classes[value] = class;
+        folded[value] = (byte)(is_upper ? value + 'a' - 'A' : value);
+        is_kept[value] = class == DIGIT || class == KEPT;
+        signs[value] = class == SIGN ? (byte)value : 0;
+        keeps_sign[value] = class == WHITE ? 0xFF : 0;
+    }
+}
+
+static void hash_waiting(Question *question) {
+    add(&question->hash, question->kept, question->kept + question->waiting);
+    question->written += question->waiting;
+    question->waiting = 0;
+}
+
+/* Take a byte of ASCII. Few branches: a text is no rule by which a processor could guess them. */
+static inline void put(Question *question, byte value) {
+    if (question->sign && classes[value] == DIGIT) {
         /* U+E000 and the sign. */
-        add_byte(&question->hash, 0xEE);
-        add_byte(&question->hash, 0x80);
-        add_byte(&question->hash, 0x80 | question->sign);
-        question->written += 3;
+        question->kept[question->waiting++] = 0xEE;
+        question->kept[question->waiting++] = 0x80;
+        question->kept[question->waiting++] = 0x80 | question->sign;
     }
-    question->sign = 0;
-    if (value >= 'A' && value <= 'Z') value += 'a' - 'A';
-    if (memchr(".-*/%:", value, 6)) {
-        question->sign = value;
-    } else if (is_digit || (value >= 'a' && value <= 'z') || memchr("$+<=>^|", value, 7)) {
-        add_byte(&question->hash, value);
-        question->written++;
-    }
+    question->sign = (byte)((question->sign & keeps_sign[value]) | signs[value]);
+    question->kept[question->waiting] = folded[value];
+    question->waiting += is_kept[value];
+    if (question->waiting > MOST_WAITING) hash_waiting(question);
 }
 
 /* Take one character outside ASCII, and return its bytes; 0 when only Python knows it. */
@@ -214,8 +257,9 @@ static int put_wide(Question *question, const byte *at, const byte *end) {
     unsigned code = (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
     if (code >= 0x4E00 && code <= 0x9FEF) {
         question->sign = 0;
-        add(&question->hash, at, at + 3);
-        question->written += 3;
+        memcpy(question->kept + question->waiting, at, 3);
+        question->waiting += 3;
+        if (question->waiting > MOST_WAITING) hash_waiting(question);
     } else if (code >= 0xFF01 && code <= 0xFF5E) {
         put(question, (byte)(code - 0xFF01 + '!'));
     } else if (code == 0x2014 || code == 0x2018 || code == 0x2019 || code == 0x201C || code == 0x201D ||
@@ -227,25 +271,43 @@ static int put_wide(Question *question, const byte *at, const byte *end) {
     return 3;
 }
 
+/* Take bytes as `put` does, up to one that is odd or may begin a number behind a sign. */
+static void put_many(Question *question, Piece *text) {
+    const byte *at = text->at, *end = text->end;
+    size_t room = MOST_WAITING - question->waiting;
+    if ((size_t)(end - at) > room) end = at + room;
+    byte *out = question->kept + question->waiting, sign = question->sign;
+    for (; at < end; at++) {
+        byte value = *at;
+        if (classes[value] == ODD || (sign && classes[value] == DIGIT)) break;
+        sign = (byte)((sign & keeps_sign[value]) | signs[value]);
+        *out = folded[value];
+        out += is_kept[value];
+    }
+    question->waiting = (size_t)(out - question->kept);
+    question->sign = sign;
+    text->at = at;
+}
+
 static int put_text(Question *question, Piece text) {
     while (text.at < text.end) {
+        put_many(question, &text);
+        if (text.at == text.end) break;
         byte value = *text.at;
-        if (value & 0x80) {
+        if (classes[value] != ODD) {
+            put(question, value);
+            text.at++;
+        } else if (value & 0x80) {
             int size = put_wide(question, text.at, text.end);
             if (!size) return 0;
             text.at += size;
-            continue;
-        }
-        if (value < ' ') return 0;
-        int is_white = value == ' ';
-        if (value == '\\') {
+        } else {
+            if (value != '\\') return 0;
             /* read_string saw that one more stands here. */
-            value = *++text.at;
-            is_white = memchr("nrtf", value, 4) != NULL;
-            if (value == 'b') value = MARK;
+            value = text.at[1];
+            text.at += 2;
+            if (!memchr("nrtf", value, 4)) put(question, value == 'b' ? MARK : value);
         }
-        if (!is_white) put(question, value);
-        text.at++;
     }
     return 1;
 }
@@ -291,7 +353,7 @@ static const byte *skip_digits_back(const byte *begin, const byte *at) {
 }
 
 /* Read `<dataset>/<file>:<row>` with or without `#<answer>`; 0 when it is something else. */
-static int read_origin(Piece origin, const byte *line, Record *record) {
+static int read_origin(Piece origin, Record *record) {
     const byte *slash = memchr(origin.at, '/', (size_t)(origin.end - origin.at));
     if (!slash || slash == origin.at || memchr(origin.at, '\\', (size_t)(origin.end - origin.at))) return 0;
     const byte *end = origin.end, *digits = skip_digits_back(slash, end);
@@ -310,14 +372,12 @@ static int read_origin(Piece origin, const byte *line, Record *record) {
         record->conversation = load8(made) | 1;
     }
     if (digits == end || digits[-1] != ':' || digits - 1 <= slash + 1) return 0;
-    record->dataset_at = (uint32_t)(origin.at - line);
-    record->dataset_size = (uint32_t)(slash - origin.at);
+    record->dataset = (Piece){origin.at, slash};
     return 1;
 }
 
 /* Describe a line, without its end; 0 when it is not plain. */
 static int describe(Piece line, Record *record) {
-    const byte *begin_of_line = line.at;
     uint32_t characters = 0, unused = 0;
     int has_turns;
     Piece instruction, input, output, system, origin;
@@ -331,13 +391,17 @@ static int describe(Piece line, Record *record) {
     if (!skip(&line, ",\"history\":") || !read_history(&line, &characters, &has_turns)) return 0;
     const byte *context_end = line.at;
     if (!skip(&line, ",\"origin\":\"") || !read_string(&line, &origin, &unused) || !skip(&line, "}")) return 0;
-    if (line.at != line.end || !read_origin(origin, begin_of_line, record)) return 0;
+    if (line.at != line.end || !read_origin(origin, record)) return 0;
     record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
     if (!read_thought(output, &record->flags)) return 0;
-    Question question = {.written = 0, .sign = 0};
+    Question question;
+    question.written = question.waiting = 0;
+    question.sign = 0;
     begin(&question.hash);
     /* The line end between the two is white space. */
-    if (!put_text(&question, instruction) || !put_text(&question, input) || !question.written) return 0;
+    if (!put_text(&question, instruction) || !put_text(&question, input)) return 0;
+    hash_waiting(&question);
+    if (!question.written) return 0;
     finish(&question.hash, record->question);
     memcpy(record->asked, record->question, sizeof record->asked);
     if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) {
@@ -348,36 +412,56 @@ static int describe(Piece line, Record *record) {
         finish(&hash, record->asked);
     }
     record->characters = characters + (instruction.at < instruction.end && input.at < input.end);
-    record->exact_size = (uint32_t)(context_end - begin_of_line);
     return 1;
+}
+
+/* Where each column of the output begins, of as many rows as fit: in the order of `_COLUMNS` in indexing.py. */
+enum { QUESTION = 0, ASKED = 16, CONVERSATION = 32, SIZE = 40, CHARACTERS = 44, FLAGS = 48, ROW_BYTES = 49 };
+
+static void put_record(byte *out, size_t room, size_t place, const Record *record) {
+    memcpy(out + QUESTION * room + 16 * place, record->question, 16);
+    memcpy(out + ASKED * room + 16 * place, record->asked, 16);
+    memcpy(out + CONVERSATION * room + 8 * place, &record->conversation, 8);
+    memcpy(out + SIZE * room + 4 * place, &record->size, 4);
+    memcpy(out + CHARACTERS * room + 4 * place, &record->characters, 4);
+    out[FLAGS * room + place] = record->flags;
+}
+
+static int are_equal(Piece one, Piece other) {
+    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
 }
 
 static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     (void)module;
     Py_buffer data, output;
-    Py_ssize_t start, done = 0;
+    Py_ssize_t start, read = 0;
+    size_t done = 0;
+    Piece dataset = {NULL, NULL};
     if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
     int is_sound = start >= 0 && start <= data.len;
     if (is_sound) {
-        const byte *at = (const byte *)data.buf + start, *end = (const byte *)data.buf + data.len;
-        byte *out = output.buf;
-        Py_ssize_t room = output.len / (Py_ssize_t)sizeof(Record);
+        const byte *at = (const byte *)data.buf + start, *begin_of_all = at, *end = (const byte *)data.buf + data.len;
+        size_t room = (size_t)output.len / ROW_BYTES;
         Py_BEGIN_ALLOW_THREADS
         while (at < end && done < room) {
             const byte *line_end = memchr(at, '\n', (size_t)(end - at));
             Record record;
             if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record)) break;
-            memcpy(out + (size_t)done * sizeof record, &record, sizeof record);
-            done++;
+            if (!done) dataset = record.dataset;
+            else if (!are_equal(dataset, record.dataset)) break;
+            put_record(output.buf, room, done++, &record);
             at = line_end + 1;
         }
+        read = at - begin_of_all;
         Py_END_ALLOW_THREADS
     } else {
         PyErr_SetString(PyExc_ValueError, "start is out of range");
     }
+    const char *name = dataset.at ? (const char *)dataset.at : "";
+    PyObject *made = is_sound ? Py_BuildValue("(nny#)", (Py_ssize_t)done, read, name, (Py_ssize_t)(dataset.end - dataset.at)) : NULL;
     PyBuffer_Release(&data);
     PyBuffer_Release(&output);
-    return is_sound ? PyLong_FromSsize_t(done) : NULL;
+    return made;
 }
 
 /* ---- the module ---- */
@@ -387,7 +471,13 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+static int prepare(PyObject *module) {
+    (void)module;
+    sort_bytes();
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, prepare}, {0, NULL}};
 
 static PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_indexer", "What the row index says of plain lines.", 0, methods, slots, NULL, NULL, NULL,

@@ -2,4 +2,5 @@
 
 from typing_extensions import Buffer
 
-def describe_lines(data: Buffer, start: int, output: Buffer, /) -> int: ...
+def describe_lines(data: Buffer, start: int, output: Buffer, /) -> tuple[int, int, bytes]:
+    """Describe lines from a place in `data` on; return how many, their bytes, and the dataset of them all."""

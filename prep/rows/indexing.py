@@ -1,11 +1,10 @@
 """What the row index says of a line, and the writing of data files together with their index."""
 
 import hashlib
-import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,9 +31,10 @@ _FLAGS = (WITH_SYSTEM, WITH_HISTORY, WITH_THOUGHT, EMPTY_THOUGHT)
 # The media columns that a row has, empty or not.
 MEDIA_FLAGS: Final = {name: 16 << place for place, name in enumerate(MEDIA)}
 _BATCH_ROWS = 1 << 13
-# A record that the compiled half writes: see _indexer.c.
-_RECORD = struct.Struct("@16s16sQIIIIIBB2x")
-_RECORDS_A_CALL = 256
+_ROWS_A_CALL = 1 << 11
+# The bytes of each column in the output of the compiled half, in its order; its kind is always the first.
+_COMPILED: Final = {"question": 16, "asked": 16, "conversation": 8, "size": 4, "characters": 4, "flags": 1}
+_COMPILED_BYTES: Final = sum(_COMPILED.values())
 _KEY_BYTES: Final = 16
 
 
@@ -43,7 +43,6 @@ class RowFacts(NamedTuple):
 
     question: bytes
     asked: bytes
-    exact: bytes
     conversation: int
     characters: int
     kind: int
@@ -59,7 +58,6 @@ def describe_row(row: TrainingRow) -> RowFacts:
     return RowFacts(
         question,
         _hash(question + context) if context else question,
-        _hash_exactly(_write_values(row.values)),
         hash_conversation(origin.conversation) if origin is not None and origin.answer else 0,
         _count_characters(row),
         ROW_FORMS.index(row.form),
@@ -68,30 +66,111 @@ def describe_row(row: TrainingRow) -> RowFacts:
     )
 
 
-def describe_lines(lines: bytes) -> Iterator[tuple[int, RowFacts]]:
-    """Yield for each line that convert wrote its bytes without the line end, and what the index says of it."""
-    import orjson
+class RowColumns:
+    """What the index says of rows, column by column and in their order, but for where they lie."""
 
-    describe = _load_indexer()
-    output, start = bytearray(_RECORDS_A_CALL * _RECORD.size), 0
-    names: dict[bytes, str] = {}
-    while start < len(lines):
-        done = describe(lines, start, output) if describe else 0
-        for record in islice(_RECORD.iter_unpack(output), done):
-            question, asked, conversation, size, characters, dataset_at, dataset_size, exact, kind, flags = record
-            name = lines[start + dataset_at : start + dataset_at + dataset_size]
-            dataset = names.get(name) or names.setdefault(name, name.decode())
-            key = _hash_exactly(lines[start : start + exact])
-            yield size, RowFacts(question, asked, key, conversation, characters, kind, flags, dataset)
-            start += size + 1
-        if done < _RECORDS_A_CALL and start < len(lines):
+    def __init__(self) -> None:
+        self.sizes = array("I")
+        self.codes = array("i")
+        # {a dataset: its code}.
+        self.datasets: dict[str, int] = {}
+        self._question, self._asked = bytearray(), bytearray()
+        self._conversations, self._characters = array("Q"), array("I")
+        self._kinds, self._flags = bytearray(), bytearray()
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of the index by its names, but for `start`."""
+        return {
+            "size": self.sizes,
+            "question": self._question,
+            "asked": self._asked,
+            "conversation": self._conversations,
+            "characters": self._characters,
+            "kind": self._kinds,
+            "flags": self._flags,
+        }
+
+    def list_keys(self, name: str) -> list[bytes]:
+        """Return a column of keys, `question` or `asked`, row by row."""
+        keys = bytes(self.columns[name])
+        return [keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES)]
+
+    def add(self, size: int, facts: RowFacts) -> None:
+        """Take a row: the bytes of its line without the line end, and what the index says of it."""
+        self.sizes.append(size)
+        self._question += facts.question
+        self._asked += facts.asked
+        self._conversations.append(facts.conversation)
+        self._characters.append(facts.characters)
+        self._kinds.append(facts.kind)
+        self._flags.append(facts.flags)
+        self.codes.append(self._code(facts.dataset))
+
+    def extend(self, other: "RowColumns") -> None:
+        """Take the rows of others, after one's own."""
+        mine, others = self.columns, other.columns
+        for name in mine:
+            mine[name].extend(others[name])
+        codes = array("i", (self._code(name) for name in other.datasets))
+        self.codes.extend(codes[code] for code in other.codes)
+
+    def select(self, stays: Sequence[bool]) -> "RowColumns":
+        """Return the rows for which that is said."""
+        kept = RowColumns()
+        for name, column in self.columns.items():
+            width = len(column) // max(len(self), 1)
+            parts = (column[place * width : (place + 1) * width] for place, stay in enumerate(stays) if stay)
+            into = kept.columns[name]
+            for part in parts:
+                into += part
+        kept.datasets = self.datasets
+        kept.codes.extend(code for code, stay in zip(self.codes, stays, strict=True) if stay)
+        return kept
+
+    def add_lines(self, lines: bytes) -> None:
+        """Take whole lines that convert wrote."""
+        import orjson
+
+        describe = _load_indexer()
+        output, start = bytearray(_ROWS_A_CALL * _COMPILED_BYTES), 0
+        while start < len(lines):
+            rows, read, dataset = describe(lines, start, output) if describe else (0, 0, b"")
+            if rows:
+                self._add_compiled(output, rows, dataset.decode())
+                start += read
+                continue
             end = lines.find(b"\n", start)
-            yield end - start, describe_row(read_record(orjson.loads(lines[start:end])))
+            self.add(end - start, describe_row(read_record(orjson.loads(lines[start:end]))))
             start = end + 1
+
+    def _add_compiled(self, output: bytearray, rows: int, dataset: str) -> None:
+        view, begin = memoryview(output), 0
+        columns = self.columns
+        for name, width in _COMPILED.items():
+            part = view[begin : begin + width * rows]
+            column = columns[name]
+            column.frombytes(part) if isinstance(column, array) else column.extend(part)
+            begin += width * _ROWS_A_CALL
+        self._kinds += bytes(rows)
+        self.codes.extend(array("i", [self._code(dataset)]) * rows)
+
+    def _code(self, dataset: str) -> int:
+        return self.datasets.setdefault(dataset, len(self.datasets))
+
+
+def describe_lines(lines: bytes) -> RowColumns:
+    """Return what the index says of whole lines that convert wrote."""
+    described = RowColumns()
+    described.add_lines(lines)
+    return described
 
 
 @cache
-def _load_indexer() -> "Callable[[bytes, int, bytearray], int] | None":
+def _load_indexer() -> "Callable[[bytes, int, bytearray], tuple[int, int, bytes]] | None":
     try:
         from prep.rows import _indexer
     except ImportError:
@@ -110,6 +189,11 @@ def _write_context(row: TrainingRow) -> bytes:
     return orjson.dumps({name: row.values[name] for name in ("system", "history")})[1:-1]
 
 
+def hash_exactly(row: TrainingRow) -> bytes:
+    """Return 16 bytes that are equal for rows whose fields are, in whatever order and but for the origin."""
+    return hashlib.sha256(_write_values(row.values)).digest()[:_KEY_BYTES]
+
+
 def _write_values(values: Mapping[str, Any]) -> bytes:
     """Return a row's fields but its origin, as convert orders and writes them, without the last bracket."""
     import orjson
@@ -121,11 +205,6 @@ def _write_values(values: Mapping[str, Any]) -> bytes:
 
 def _hash(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=_KEY_BYTES).digest()
-
-
-def _hash_exactly(content: bytes) -> bytes:
-    # Of a whole row: the processor's own instructions make it faster than the other one.
-    return hashlib.sha256(content).digest()[:_KEY_BYTES]
 
 
 def _count_characters(row: TrainingRow) -> int:
@@ -172,40 +251,30 @@ class IndexBuilder:
 
     def __init__(self, take: Callable[[Mapping[str, Any], Sequence[int], Sequence[str]], None]) -> None:
         self._take = take
-        self._codes: dict[str, int] = {}
-        self._begin()
+        self._starts, self._rows = array("Q"), RowColumns()
 
     def add(self, start: int, size: int, facts: RowFacts) -> None:
         """Take a row: where its line begins, and its bytes without the line end."""
         self._starts.append(start)
-        self._sizes.append(size)
-        self._facts.append(facts)
-        if len(self._facts) == _BATCH_ROWS:
-            self.flush()
+        self._rows.add(size, facts)
+        self._flush_full()
+
+    def extend(self, start: int, rows: RowColumns) -> None:
+        """Take rows whose lines follow each other from a place on."""
+        self._starts.extend(accumulate((size + 1 for size in rows.sizes[:-1]), initial=start))
+        self._rows.extend(rows)
+        self._flush_full()
 
     def flush(self) -> None:
         """Hand on what was gathered."""
-        if not self._facts:
-            return
-        question, asked, exact, conversation, characters, kind, flags, dataset = zip(*self._facts, strict=True)
-        columns = {
-            "start": self._starts,
-            "size": self._sizes,
-            "question": b"".join(question),
-            "asked": b"".join(asked),
-            "exact": b"".join(exact),
-            "conversation": array("Q", conversation),
-            "characters": array("I", characters),
-            "kind": bytes(kind),
-            "flags": bytes(flags),
-        }
-        codes = [self._codes.setdefault(name, len(self._codes)) for name in dataset]
-        self._take(columns, codes, list(self._codes))
-        self._begin()
+        rows = self._rows
+        if len(rows):
+            self._take({"start": self._starts, **rows.columns}, rows.codes, list(rows.datasets))
+        self._starts, self._rows = array("Q"), RowColumns()
 
-    def _begin(self) -> None:
-        self._starts, self._sizes = array("Q"), array("I")
-        self._facts: list[RowFacts] = []
+    def _flush_full(self) -> None:
+        if len(self._rows) >= _BATCH_ROWS:
+            self.flush()
 
 
 class RowWriter:
@@ -218,13 +287,12 @@ class RowWriter:
         self._builder = IndexBuilder(self._add)
         self._is_open = True
 
-    def write(self, lines: bytes, facts: Sequence[tuple[int, RowFacts]] | None = None) -> None:
-        """Append whole lines that convert wrote; `facts` is what the index says of them, where that is known."""
+    def write(self, lines: bytes, rows: RowColumns | None = None) -> None:
+        """Append whole lines that convert wrote; `rows` is what the index says of them, where that is known."""
         start = self.file.bytes_written
         self.file.write(lines)
-        for size, row in describe_lines(lines) if facts is None else facts:
-            self._builder.add(start, size, row)
-            start += size + 1
+        if lines:
+            self._builder.extend(start, describe_lines(lines) if rows is None else rows)
 
     def add_index(self, columns: Mapping[str, Any], codes: Sequence[int], datasets: Sequence[str]) -> None:
         """Take the index of rows whose lines went into `file` by themselves."""

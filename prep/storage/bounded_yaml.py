@@ -147,6 +147,17 @@ def load_plain(text: str, name: str) -> Any:
         loader.dispose()
 
 
+def load_config(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file, as PyYAML types them.
+
+    Raises: ConfigError when it is missing, passes a limit, or is not one mapping of texts.
+    """
+    content = load_plain(read_text(path, "lfc launch config new PRESET -o FILE"), str(path))
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} must be `key: value` lines")
+    return content
+
+
 def open_loader(kind: type[BoundedLoader], text: str, name: str) -> BoundedLoader:
     """Return a loader of a text; raises ConfigError for characters that YAML does not allow."""
     try:

@@ -17,21 +17,20 @@ from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest
 
 # What each row has: where its line begins in the file and its bytes without the line end; keys of 16 bytes for its
-# question, for its question in its context, and for all its fields but the origin; a hash of the conversation that
-# it is a part of, 0 when it is one by itself; characters of all its texts; what it is, see prep/rows/indexing.py.
+# question, and for its question in its context; a hash of the conversation that it is a part of, 0 when it is one
+# by itself; characters of all its texts; what it is, see prep/rows/indexing.py.
 COLUMNS: Final[Mapping[str, str]] = {
     "start": "<u8",
     "size": "<u4",
     "question": "V16",
     "asked": "V16",
-    "exact": "V16",
     "conversation": "<u8",
     "characters": "<u4",
     "kind": "|u1",
     "flags": "|u1",
 }
 # Changes when what a column says does: an older index is then made anew.
-_VERSION = b"1"
+_VERSION = b"2"
 _VERSION_KEY = b"lfc_index_version"
 _SUFFIX = ".index"
 

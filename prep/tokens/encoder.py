@@ -124,6 +124,13 @@ class RowEncoder:
         """The id that stands after a row's last turn, whatever the cutoff; None where the template has none."""
         return self._encode(Special.EOS)[0] if self._template.efficient_eos else None
 
+    @property
+    def pad_token(self) -> int:
+        """The id that fills a packed sequence: the end of a text where the tokenizer has none for it."""
+        text = find_special_token(self._path, "pad_token")
+        found: int | None = None if text is None else self._tokenizer.token_to_id(text)
+        return self._encode(Special.EOS)[0] if found is None else found
+
     def encode_turns(self, conversation: Conversation) -> list[EncodedTurn]:
         """Return the ids of each turn, before any truncation."""
         turns = []

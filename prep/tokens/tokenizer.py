@@ -47,20 +47,23 @@ def find_tokenizer_file(path: Path) -> Path:
     return file
 
 
-def find_special_token(path: Path, name: str) -> str | None:
-    """Return a tokenizer's `bos_token` or `eos_token`, None where it has none.
-
-    Raises: InputError when the tokenizer_config.json beside the tokenizer.json is missing or broken.
-    """
+def read_tokenizer_config(path: Path) -> dict[str, Any]:
+    """Return the tokenizer_config.json beside a tokenizer.json; raises InputError when it is missing or broken."""
     file = find_tokenizer_file(path).parent / "tokenizer_config.json"
     try:
         if file.stat().st_size > _MOST_CONFIG_BYTES:
             raise InputError(f"{file} is too large to be a tokenizer's settings")
         told = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} cannot be read, and the template needs its {name}: {error}", hint="--model with a whole folder"
-        ) from error
-    token = told.get(name) if isinstance(told, dict) else None
+        raise InputError(f"{file} cannot be read: {error}", hint="--model with a whole folder") from error
+    return told if isinstance(told, dict) else {}
+
+
+def find_special_token(path: Path, name: str) -> str | None:
+    """Return a tokenizer's `bos_token`, `eos_token` or `pad_token`, None where it has none.
+
+    Raises: InputError when the tokenizer_config.json beside the tokenizer.json is missing or broken.
+    """
+    token = read_tokenizer_config(path).get(name)
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None

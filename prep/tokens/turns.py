@@ -5,7 +5,7 @@ Tests hold every template equal to LLaMA-Factory's own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class TemplateOptions:
     reasoning_effort: str = "xhigh"
     version: str = ""
     stage: str = "sft"
+    # In place of the template's own.
+    default_system: str | None = None
 
     def __post_init__(self) -> None:
         find_template(self.template, self.version)
@@ -49,7 +51,8 @@ class TemplateOptions:
     @cached_property
     def rules(self) -> Template:
         """The template itself."""
-        return find_template(self.template, self.version)
+        found = find_template(self.template, self.version)
+        return found if self.default_system is None else replace(found, default_system=self.default_system)
 
     @property
     def has_one_answer(self) -> bool:

@@ -133,8 +133,33 @@ LATE = [
             {"finetuning_type": "freeze", "freeze_extra_modules": "wte"},
             {"freeze_extra_modules": "embed_tokens,norm"},
         ),
+        ("datasets_are_of_the_stage", {"dataset": "texts"}, {"stage": "pt", "packing": False}),
+        ("entries_can_be_loaded", {"dataset": "odd_formatting"}, {"dataset": "mini"}),
+        ("entries_can_be_loaded", {"dataset": "odd_ending"}, {"dataset": "mini"}),
+        ("entries_can_be_loaded", {"dataset": "no_file"}, {"dataset": "mini"}),
+        ("entries_can_be_loaded", {"dataset": "no_files"}, {"dataset": "mini"}),
+        ("entries_can_be_loaded", {"dataset": "two_types"}, {"dataset": "mini"}),
+        ("rows_have_what_their_entry_says", {"dataset": "no_column"}, {"dataset": "late_column"}),
+        ("rows_have_what_their_entry_says", {"dataset": "no_rows"}, {"dataset": "mini"}),
+        ("rows_have_what_their_entry_says", {"dataset": "not_json"}, {"dataset": "mini"}),
+        ("rows_have_what_their_entry_says", {"dataset": "no_answers"}, {"dataset": "mini"}),
+        ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
+        ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
+        ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
+        ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
+        ("attention_works_with_transformers", {"flash_attn": "fa3"}, {"flash_attn": "auto"}),
+        ("adapters_are_there", {"adapter_name_or_path": ""}, {"adapter_name_or_path": ...}),
+        ("adapters_are_there", {"adapter_name_or_path": "odd_kind"}, {"adapter_name_or_path": ...}),
+        ("model_folder_is_complete", {"stage": "dpo", "ref_model": "half", "dataset": "pairs"}, {"ref_model": ...}),
+        ("names_are_known", {"torch_compile_backend": ""}, {"torch_compile_backend": ...}),
+        ("names_are_known", {"torch_compile_mode": "fast"}, {"torch_compile_mode": ...}),
+        ("optimizer_arguments_are_pairs", {"optim_args": "fast"}, {"optim_args": "eps=1e-6"}),
+        ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
+        ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
     )
 ]
+LATE.append(Case("datasets_are_of_the_stage", {"stage": "pt"}, {"stage": "sft"}, parser=False, fatal=False))
 # What cannot go with a model that is quantised already, and what can.
 PACKED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (FULL, {"finetuning_type": "lora"}),
@@ -224,7 +249,23 @@ ELSEWHERE += [
         parser=False,
         runs="nowhere",
     ),
-    Case("template_keeps_the_thoughts", {"template": "qwen"}, {"template": "qwen3"}, parser=False, fatal=False),
+    *(
+        Case(
+            "template_keeps_the_thoughts", {"dataset": name, "template": wrong}, {"template": "qwen3"}, parser=False
+        )
+        for name in ("mini", "masked", "unmarked")
+        for wrong in ("qwen", "gemma", "gpt_oss")
+    ),
+    *(
+        Case(
+            "a_model_that_always_thinks_has_thoughts",
+            {"dataset": name, "model_name_or_path": "Qwen/Qwen3-4B-Thinking-2507"},
+            {"dataset": "mini"},
+            parser=False,
+            runs="nowhere",
+        )
+        for name in ("stripped", "chats")
+    ),
     Case(
         "resumed_checkpoint_is_there",
         {"resume_from_checkpoint": True},
@@ -297,7 +338,9 @@ CASES = [
     Case(
         "schedule_has_what_it_needs", {"lr_scheduler_type": "reduce_lr_on_plateau"}, {"lr_scheduler_type": "cosine"}
     ),
-    Case("warmup_is_shorter_than_training", {"warmup_steps": 100}, {"warmup_steps": 0.1}, parser=False),
+    Case(
+        "warmup_is_shorter_than_training", {"warmup_steps": 100}, {"warmup_steps": 0.1}, parser=False, fatal=False
+    ),
     Case(
         "training_has_steps",
         {"max_steps": -1, "num_train_epochs": 1.0, "gradient_accumulation_steps": 20},
@@ -339,6 +382,17 @@ CASES = [
     Case("preference_keys_fit_the_stage", {"ref_model_quantization_bit": 5}, {"ref_model_quantization_bit": 4}),
     Case("ppo_has_a_reward_model", {"stage": "ppo"}, {"stage": "sft"}),
     Case("ppo_trains", {"stage": "ppo", "reward_model": "r", "do_train": False}, {"stage": "sft"}),
+    Case("adapters_are_there", {"stage": "ppo", "reward_model": "nowhere/r/x"}, {"stage": "sft"}, parser=False),
+    Case(
+        "reward_server_has_an_address",
+        {"stage": "ppo", "reward_model": "r", "reward_model_type": "api"},
+        {"stage": "sft"},
+        parser=False,
+    ),
+    *(
+        Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, {"stage": "sft"}, parser=False)
+        for breaks in ({"eval_dataset": "mini"}, {"val_size": 0.1}, {"resume_from_checkpoint": True})
+    ),
     Case("precision_is_one", {"fp16": True, "bf16": True, "use_cpu": True}, {"fp16": False, "bf16": False}),
     Case("inference_engine_is_for_inference", {"infer_backend": "vllm"}, {"infer_backend": "huggingface"}),
     Case("image_sizes_are_ordered", {"image_max_pixels": 100}, {"image_max_pixels": 1024}),
@@ -404,10 +458,16 @@ CASES = [
         "nested_configs_are_readable", {"new_special_tokens_config": "no.yaml"}, {"new_special_tokens_config": ...}
     ),
     Case(
+        "nested_configs_are_readable",
+        {"new_special_tokens_config": "list.yaml"},
+        {"new_special_tokens_config": "tokens.yaml", "resize_vocab": True},
+    ),
+    Case(
         "accelerator_keys_exist",
         {"accelerator_config": {"nonsense": True}},
         {"accelerator_config": {"even_batches": True}},
     ),
+    Case("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
     Case("trackio_has_a_project", {"report_to": "trackio", "project": ""}, {"report_to": "none"}),
     Case("packages_are_installed", {"use_adam_mini": True}, {"use_adam_mini": False}),
     Case("packages_are_installed", {"report_to": "neptune"}, {"report_to": "none"}, parser=False),
@@ -438,6 +498,8 @@ def make_workplace(folder: Path) -> None:
         ("other", "tagged", {}),
         ("masked", "masked", {}),
         ("turns", "tagged", {"with_history": 3}),
+        ("stripped", "strip", {}),
+        ("chats", "masked", {"reasoning": 0}),
     ):
         path = folder / "data" / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -450,29 +512,37 @@ def make_workplace(folder: Path) -> None:
             path, Manifest("convert", {}, policy, [], {"records": ROWS, "reasoning": ROWS, **counts}, output)
         )
         register_dataset(path, name, folder / "data")
+    (folder / "list.yaml").write_text("- <a>\n", encoding="utf-8")
+    (folder / "tokens.yaml").write_text('"<a>": the first letter\n', encoding="utf-8")
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
     write_preferences(folder / "data")
+    write_odd_sets(folder / "data")
     config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
     (folder / "packed").mkdir()
     (folder / "packed" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     write_weight_names(folder / "tiny-qwen3")
+    write_weight_names(folder / "wider", hidden_size=2)
+    (folder / "odd_kind").mkdir()
+    (folder / "odd_kind" / "adapter_config.json").write_text('{"peft_type": "NOSUCH"}', encoding="utf-8")
+    (folder / "odd_kind" / "adapter_model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (folder / "half").mkdir()
     (folder / "half" / "config.json").write_text("{}", encoding="utf-8")
 
 
-def write_weight_names(folder: Path) -> None:
+def write_weight_names(folder: Path, hidden_size: int = 1) -> None:
     """Write what the rules read of the tiny model: its config and its weights' names, for tests without torch."""
     folder.mkdir()
     parts = ("self_attn.q_proj", "self_attn.v_proj", "mlp.up_proj", "input_layernorm")
     names = [f"model.layers.{layer}.{part}.weight" for layer in range(2) for part in parts]
     names += ["model.embed_tokens.weight", "model.norm.weight"]
-    header = {name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in names}
+    header = {name: {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]} for name in names}
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
-    config = {"model_type": "qwen3", "num_hidden_layers": 2}
+    config = {"model_type": "qwen3", "num_hidden_layers": 2, "vocab_size": 1, "hidden_size": hidden_size}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
 
 
 def write_preferences(folder: Path) -> None:
@@ -488,6 +558,40 @@ def write_preferences(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text((json.dumps(row) + "\n") * ROWS, encoding="utf-8")
         columns = {"prompt": "instruction", "query": "input", **dict(zip(roles, list(row)[2:], strict=True))}
         entries[name] = {"file_name": f"{name}.jsonl", "columns": columns, **told}
+    registry.write_text(json.dumps(entries), encoding="utf-8")
+
+
+def write_odd_sets(folder: Path) -> None:
+    """Write and register sets that LLaMA-Factory cannot load, `texts`, and one with a column that comes late."""
+    asked = {"instruction": "q", "input": ""}
+    question = {"columns": {"prompt": "question", "response": "output"}}
+    good, texts = {**asked, "output": "a"}, {"text": "a line"}
+    # name → what its entry says besides, and the files with their rows; a text stands for itself.
+    sets: dict[str, tuple[dict[str, Any], dict[str, list[dict[str, Any]] | str]]] = {
+        "odd_formatting": ({"formatting": "messages"}, {"odd_formatting.jsonl": [good]}),
+        "odd_ending": ({}, {"odd_ending.md": "text"}),
+        "no_file": ({"file_name": ..., "formatting": "alpaca"}, {}),
+        "no_files": ({"file_name": "no_files"}, {}),
+        "two_types": ({"file_name": "two_types"}, {"two_types/a.jsonl": [good], "two_types/b.csv": "a,b"}),
+        "no_column": (question, {"no_column.jsonl": [good] * ROWS}),
+        "late_column": (question, {"late_column.jsonl": [good] * ROWS + [{**good, "question": "q"}]}),
+        "no_rows": ({}, {"no_rows.jsonl": []}),
+        "not_json": ({}, {"not_json.jsonl": "text"}),
+        "no_answers": ({}, {"no_answers.jsonl": [{**asked, "output": None}] * ROWS}),
+        "table": ({}, {"table.csv": "question,answer\nq,a\n"}),
+        "unmarked": ({}, {"unmarked.jsonl": [{**asked, "output": "<think>\nt\n</think>\n\na"}] * ROWS}),
+        "texts": ({"columns": {"prompt": "text"}}, {"texts.jsonl": [texts] * ROWS}),
+    }
+    registry = folder / "dataset_info.json"
+    entries = json.loads(registry.read_text(encoding="utf-8"))
+    (folder / "no_files").mkdir()
+    for name, (told, files) in sets.items():
+        entry = {"file_name": next(iter(files), name), **told}
+        entries[name] = {key: value for key, value in entry.items() if value is not ...}
+        for file, rows in files.items():
+            text = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
     registry.write_text(json.dumps(entries), encoding="utf-8")
 
 
@@ -507,7 +611,9 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written")
+    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written") or (
+        case.rule == "adapters_are_there" and case.fatal
+    )
     has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
     return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)
 

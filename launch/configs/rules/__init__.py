@@ -6,13 +6,14 @@ Importing the package registers the rules of every topic, in the order in which 
 """
 
 # isort: off
-from launch.configs.rules import data, numbers, training, optimizers, methods, adapters, models  # noqa: F401
-from launch.configs.rules import inference, hardware, environment, served  # noqa: F401
+from launch.configs.rules.data import mixing, thoughts, entries, blocks, tokens  # noqa: F401
+from launch.configs.rules import numbers, names, training, optimizers, methods, adapters, models  # noqa: F401
+from launch.configs.rules import inference, hardware, environment, disk, served  # noqa: F401
 
 # isort: on
 from launch.configs.rules.base import RULES, Setting, find_rule_faults, split_names
+from launch.configs.rules.data.rows import count_rows, read_dataset_manifest
 from launch.configs.rules.machine import Machine, choose_machine, read_machine
-from launch.configs.rules.rows import count_rows, read_dataset_manifest
 
 __all__ = [
     "RULES",

@@ -1,9 +1,10 @@
 """Rules of what a run finds: options of its packages, the packages, the model's folder, its own path."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import suggest_names
+from launch.configs.document import load_document, show_value, suggest_names
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -14,10 +15,17 @@ from launch.configs.rules.base import (
     train_rule,
 )
 from launch.configs.rules.machine import find_version, is_installed
+from launch.configs.weights import is_cut
 from launch.machine.variables import is_enabled
+from prep.errors import ConfigError
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# Some of these every tokenizer has; a model's own code names its file as it likes.
+_TOKENIZERS = (
+    *("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tokenization_*.py", "tokenizer_config.json"),
+    *("tekken.json", "*spm*", "bpe.*", "*.vocab"),
+)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
@@ -45,6 +53,13 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
     special = setting["new_special_tokens_config"]
     if special is not None and not Path(special).is_file():
         yield at_key("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
+    elif special is not None:
+        try:
+            faults = [fault.message for fault in load_document(Path(special)).faults]
+        except ConfigError as error:
+            faults = [str(error)]
+        for fault in faults[:1]:
+            yield at_key("new_special_tokens_config", fault, "a YAML file of `token: what it means`")
 
 
 @train_rule
@@ -86,6 +101,9 @@ _OTHER_TRAINERS = {
     "USE_V1": "LLaMA-Factory would start its new trainer, which takes other keys",
     "USE_MCA": "LLaMA-Factory would start Megatron's trainer, which takes other keys",
 }
+# Of later versions, whose YAML has a key of the same name.
+_LATER_TRAINERS = {"USE_MEGATRON_BRIDGE": "LLaMA-Factory would start Megatron Bridge, which takes other keys"}
+_VERBOSITY = "LLAMAFACTORY_VERBOSITY"
 _ENGINES = ("vllm", "sglang")
 # Source: transformers 5.6, integrations/integration_utils.py; the package of each, "" where another name brings it.
 _REPORTERS = {
@@ -140,53 +158,80 @@ def reporters_exist(setting: Setting) -> Iterator[Finding]:
 
 @any_rule
 def attention_works_with_transformers(setting: Setting) -> Iterator[Finding]:
-    """Source: transformers 5.6.0, which LLaMA-Factory's main excludes: fa2 ends in `s_aux.to(query.dtype)`."""
+    """Source: transformers 5.6.0, which LLaMA-Factory's main excludes: fa2 ends in `s_aux.to(query.dtype)`.
+
+    Source: model/model_utils/attention.py: `Unknown attention type: fa3`; fa2 that is not installed is left out.
+    """
+    if setting["flash_attn"] == "fa3":
+        yield at_key("flash_attn", "fa3 is for LLaMA-Factory's new trainer alone", "flash_attn: fa2, or auto")
     if setting["flash_attn"] != "fa2" or not setting.machine.has_stack:
         return
     version = find_version("transformers")
-    if version == _BROKEN_FA2:
-        yield at_key(
-            "flash_attn", f"fa2 fails with transformers {version}", "flash_attn: sdpa, or another transformers"
-        )
     if not find_version("flash_attn"):
-        yield at_key(
-            "flash_attn", "fa2 needs flash-attn, not installed here", "flash_attn: sdpa", severity=Severity.WARNING
-        )
+        message = "fa2 needs flash-attn, not installed here, and is left out"
+        yield at_key("flash_attn", message, "flash_attn: sdpa", severity=Severity.WARNING)
+    elif version == _BROKEN_FA2:
+        fix = "flash_attn: sdpa, or another transformers"
+        yield at_key("flash_attn", f"fa2 fails with transformers {version}", fix)
 
 
 @any_rule
 def trainer_reads_these_keys(setting: Setting) -> Iterator[Finding]:
     """Source: launcher.py: these variables start another trainer, whose keys are others."""
-    for variable, what in _OTHER_TRAINERS.items():
+    later = {name: what for name, what in _LATER_TRAINERS.items() if name.lower() in setting.defaults}
+    for variable, what in (_OTHER_TRAINERS | later).items():
         if setting.trains and is_enabled(variable, setting.machine.env):
             yield at_key("", f"{variable} is set: {what}", f"unset {variable}")
 
 
 @any_rule
+def verbosity_is_a_level(setting: Setting) -> Iterator[Finding]:
+    """Source: extras/logging.py: `Unknown logging level`, when LLaMA-Factory is imported."""
+    level = setting.machine.env.get(_VERBOSITY, "")
+    if level and level.upper() not in logging.getLevelNamesMapping():
+        yield at_key(
+            "", f"{_VERBOSITY} is {show_value(level)}, which is no level", f"{_VERBOSITY}=INFO, or unset it"
+        )
+
+
+@any_rule
 def model_folder_is_complete(setting: Setting) -> Iterator[Finding]:
     """Run: a half-downloaded model fails after minutes, in the tokenizer or in the last shard."""
-    name = setting["model_name_or_path"]
-    if not name:
-        return
+    for key in ("model_name_or_path", "ref_model", "reward_model"):
+        if _is_model(key, setting):
+            yield from _judge_model(key, str(setting[key]))
+
+
+def _is_model(key: str, setting: Setting) -> bool:
+    """Whether a run loads what a key names as a whole model."""
+    if not setting[key]:
+        return False
+    if key == "reward_model":
+        return bool(setting["stage"] == "ppo" and setting["reward_model_type"] == "full")
+    compares = setting["stage"] in ("dpo", "kto", "ppo") or setting["use_asft_loss"]
+    return bool(key == "model_name_or_path" or compares)
+
+
+def _judge_model(key: str, name: str) -> Iterator[Finding]:
     folder = local_path(name)
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
-            yield at_key("model_name_or_path", f"{name} does not exist", "lfc prep download, or a hub's name")
-        elif Path(folder.parts[0]).is_dir():
-            yield at_key(
-                "model_name_or_path",
-                f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub",
-                "the model's folder, or a hub's name",
-                severity=Severity.WARNING,
-            )
-        return
-    missing = _find_missing_files(folder)
-    if missing:
-        yield at_key(
-            "model_name_or_path",
-            f"{name} is not complete: {missing}",
-            "download it again, with the same command: what is there is kept",
-        )
+    if folder.is_dir():
+        if missing := _find_missing_files(folder):
+            fix = "download it again, with the same command: what is there is kept"
+            yield at_key(key, f"{name} is not complete: {missing}", fix)
+    elif name.startswith((".", "/", "~")) or folder.is_absolute() or len(folder.parts) > 2:
+        yield at_key(key, f"{name} does not exist", "lfc prep download, or a hub's name")
+    elif Path(folder.parts[0]).is_dir():
+        message = f"{name} does not exist, though {folder.parts[0]} does: it would be looked for on a hub"
+        yield at_key(key, message, "the model's folder, or a hub's name", severity=Severity.WARNING)
+
+
+@train_rule
+def reward_server_has_an_address(setting: Setting) -> Iterator[Finding]:
+    """Source: train/trainer_utils.py: `Please provide full url`."""
+    asks_server = setting["stage"] == "ppo" and setting["reward_model_type"] == "api"
+    if asks_server and setting["reward_model"] and not str(setting["reward_model"]).startswith("http"):
+        message = f"is {show_value(setting['reward_model'])}, and reward_model_type api needs an address"
+        yield at_key("reward_model", message, "reward_model: http://HOST:PORT/…")
 
 
 @train_rule
@@ -205,6 +250,8 @@ def _find_missing_files(folder: Path) -> str:
         return f"{partial.name} is a download under way"
     if not (folder / "config.json").is_file():
         return "config.json is missing"
+    if not isinstance(read_json_value(str(folder / "config.json")), dict):
+        return "config.json is no JSON object"
     for name in _WEIGHTS_INDEX:
         index = read_json_value(str(folder / name)) if (folder / name).is_file() else None
         shards = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []
@@ -213,4 +260,9 @@ def _find_missing_files(folder: Path) -> str:
             return f"{len(missing)} of {len(shards)} weight files are missing, {missing[0]} first"
     if not any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
         return "there are no weight files"
+    cut = next((path for path in sorted(folder.glob("*.safetensors")) if is_cut(path)), None)
+    if cut is not None:
+        return f"{cut.name} is cut off"
+    if not any(next(folder.glob(pattern), None) for pattern in _TOKENIZERS):
+        return "there is no tokenizer"
     return ""

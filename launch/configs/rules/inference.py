@@ -47,20 +47,22 @@ def export_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
             )
 
 
-@infer_rule
-def export_can_be_uploaded(setting: Setting) -> Iterator[Finding]:
-    """Source: train/tuner.py export_model calls push_to_hub when the model is merged: a 401 without a token."""
+@any_rule
+def uploads_have_a_token(setting: Setting) -> Iterator[Finding]:
+    """Source: train/tuner.py export_model and transformers' push_to_hub: a 401, of an export when it is merged."""
     env, machine = setting.machine.env, setting.machine
-    if setting["export_hub_model_id"] is None or not machine.is_here or setting["export_dir"] is None:
+    key = "push_to_hub" if setting.trains else "export_hub_model_id"
+    uploads = setting["do_train"] if setting.trains else setting["export_dir"] is not None
+    if not setting[key] or not machine.is_here or not uploads:
         return
     home = local_path(env.get("HF_HOME") or "~/.cache/huggingface")
     kept = local_path(env["HF_TOKEN_PATH"]) if env.get("HF_TOKEN_PATH") else home / "token"
-    tokens = (setting["hf_hub_token"], *(env.get(name) for name in _TOKENS))
+    tokens = (setting["hf_hub_token"], setting["hub_token"], *(env.get(name) for name in _TOKENS))
     if not any(tokens) and not kept.is_file():
         yield at_key(
-            "export_hub_model_id",
+            key,
             "uploads the model, and there is no token of the hub",
-            "set the environment variable HF_TOKEN, or remove `export_hub_model_id`",
+            f"set the environment variable HF_TOKEN, or {drop(key)}",
         )
 
 

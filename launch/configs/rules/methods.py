@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, list_reporters, off, train_rule
+from launch.configs.rules.machine import find_version
 from prep.quality.findings import Finding, at_key
 
 # Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py.
@@ -11,6 +12,8 @@ _BITS: dict[str, tuple[str, tuple[int, ...]]] = {
     "hqq": ("HQQ", (4, 8, 6, 5, 3, 2, 1)),
     "eetq": ("EETQ", (8,)),
 }
+# Source: LLaMA-Factory 0.9.5, train/ppo/trainer.py.
+_PPO_TRL = ((0, 8, 6), (0, 9, 6))
 
 
 @any_rule
@@ -119,9 +122,17 @@ def ppo_has_a_reward_model(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def ppo_trains(setting: Setting) -> Iterator[Finding]:
-    """Parser (get_train_args): what the ppo stage cannot do."""
+    """Parser (get_train_args), and train/ppo/trainer.py: what the ppo stage cannot do, and the trl it asks for."""
     if setting["stage"] != "ppo":
         return
+    for key in ("eval_dataset", "resume_from_checkpoint"):
+        if setting[key] not in (None, False):
+            yield at_key(key, "cannot go with stage ppo", drop(key))
+    if setting["val_size"] > SMALLEST_SHARE:
+        yield at_key("val_size", "cannot go with stage ppo, which does not evaluate", drop("val_size"))
+    trl = find_version("trl") if setting.machine.has_stack else ""
+    if trl and not _PPO_TRL[0] <= _read_release(trl) <= _PPO_TRL[1]:
+        yield at_key("stage", f"ppo asks for a trl from 0.8.6 to 0.9.6, and trl {trl} is installed", "stage: dpo")
     if not setting["do_train"]:
         yield at_key("do_train", "is false, and stage ppo cannot evaluate", "stage: sft, to evaluate")
     if setting["shift_attn"]:
@@ -159,3 +170,9 @@ def image_sizes_are_ordered(setting: Setting) -> Iterator[Finding]:
             yield at_key(
                 f"{what}_max_pixels", f"is {high}, below {what}_min_pixels {low}", f"{what}_max_pixels: {low}"
             )
+
+
+def _read_release(version: str) -> tuple[int, ...]:
+    """Return a version's numbers, as far as they are numbers."""
+    parts = version.split(".")[:3]
+    return tuple(int(part) if part.isdecimal() and len(part) < 10 else 0 for part in parts)

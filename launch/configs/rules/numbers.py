@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launch.configs.document import format_value
 from launch.configs.rules.base import Setting, any_rule, drop
-from launch.configs.rules.rows import reads_datasets
+from launch.configs.rules.data.rows import reads_datasets
 from prep.quality.findings import Finding, at_key
 
 
@@ -66,6 +66,10 @@ def _makes_adapter(setting: Setting) -> bool:
     return _trains(setting) and setting["finetuning_type"] == "lora" and bool(is_new)
 
 
+def _chooses_by_ratio(setting: Setting) -> bool:
+    return _trains(setting) and bool(setting["use_badam"]) and setting["badam_mode"] == "ratio"
+
+
 # In the order in which a run comes upon them: datasets, torch's DataLoader, the model, its optimizer, generation.
 BOUNDS = (
     Bound("max_samples", 1, _counts_rows),
@@ -82,6 +86,7 @@ BOUNDS = (
     Bound("adam_beta1", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_beta2", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_epsilon", 0, _uses_adam),
+    Bound("badam_update_ratio", 1e-6, _chooses_by_ratio, open_low=True),
     Bound("temperature", 0, _samples, open_low=True),
     Bound("top_p", 0, _samples),
     Bound("top_k", 0, _samples),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from launch.configs.document import show_value
 from launch.configs.rules.base import Setting, drop, off, read_json_value, train_rule
 from launch.configs.rules.machine import is_installed
 from prep.quality.findings import Finding, at_key
@@ -84,6 +85,18 @@ def optimizer_has_what_it_needs(setting: Setting) -> Iterator[Finding]:
         layerwise = f"{key.removeprefix('use_')}_layerwise"
         if setting[layerwise] and setting["gradient_accumulation_steps"] != 1:
             yield at_key(layerwise, "needs gradient_accumulation_steps 1", "gradient_accumulation_steps: 1")
+
+
+@train_rule
+def optimizer_arguments_are_pairs(setting: Setting) -> Iterator[Finding]:
+    """Source: transformers 5.6, _parse_optim_args: `not enough values to unpack (expected 2, got 1)`."""
+    told = setting["optim_args"]
+    if not told or not isinstance(told, str) or not setting["do_train"]:
+        return
+    odd = [part for part in told.replace(" ", "").split(",") if part.count("=") != 1]
+    if odd:
+        message = f"{show_value(odd[0])} is not name=value" if odd[0] else "has a comma too many"
+        yield at_key("optim_args", message, "optim_args: name=value,name=value")
 
 
 @train_rule

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from launch.configs.document import format_value
 from launch.configs.rules.base import Setting, local_path, train_rule
-from launch.configs.rules.rows import is_file_dataset
+from launch.configs.rules.data.rows import is_file_dataset
 from prep.errors import UserError
 from prep.quality.findings import Finding, Severity, at_key
 

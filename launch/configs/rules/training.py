@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
-from launch.configs.rules.rows import count_batch, count_steps
+from launch.configs.rules.data.rows import count_batch, count_steps
 from prep.quality.findings import Finding, Severity, at_key
 from prep.storage.os_errors import describe_os_error
 from prep.wording import count_of
@@ -118,7 +118,8 @@ def warmup_is_shorter_than_training(setting: Setting) -> Iterator[Finding]:
     warmup = setting["warmup_steps"] if setting["warmup_ratio"] is None else setting["warmup_ratio"]
     if steps is not None and setting["do_train"] and warmup >= 1 and warmup >= steps:
         key = "warmup_steps" if setting["warmup_ratio"] is None else "warmup_ratio"
-        yield at_key(key, f"is {warmup:g}, and the whole training has {count_of(steps, 'step')}", f"{key}: 0.1")
+        message = f"is {warmup:g}, and the whole training has {count_of(steps, 'step')}"
+        yield at_key(key, message, f"{key}: 0.1", severity=Severity.WARNING)
 
 
 @train_rule

@@ -1,5 +1,6 @@
 """Rows that stand twice: the first stays, the others go into a file that says of whom they are copies."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -7,12 +8,12 @@ from typing import Final, NamedTuple
 
 from prep.choices import Dedup
 from prep.rows.duplicates.near import NearIndex, NearText
-from prep.rows.indexing import RowFacts, describe_lines
+from prep.rows.indexing import RowColumns, describe_lines, hash_exactly
 from prep.rows.records import TrainingRow, read_record
-from prep.storage.row_index import RowIndex
+from prep.rows.row_file import RowFile
 
-# The key of the row index by which rows are copies.
-KEYS: Final[Mapping[str, str]] = {Dedup.EXACT: "exact", Dedup.QUESTION: "asked"}
+# The key of the row index that copies share.
+_KEY: Final = "asked"
 DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
 _BATCH_ROWS = 500
@@ -30,19 +31,34 @@ class CopyFinder:
         self._firsts: dict[bytes, int] = {}
         self._rows = 0
         self._near = NearIndex() if kind == Dedup.NEAR else None
-        self._key = KEYS.get(kind, "")
+        self._is_exact = kind == Dedup.EXACT
 
-    def find_in_index(self, index: RowIndex, places: Sequence[int]) -> list[int | None]:
-        """Return for each row the number of the earlier one that it copies, None for one that stays."""
-        keys = index.column(self._key)
-        return self._find_keys((keys if len(places) == len(index) else keys[list(places)]).tolist())
+    def find_in_files(
+        self, files: Mapping[str, RowFile], places: Mapping[str, Sequence[int]]
+    ) -> list[list[int | None]]:
+        """Return for each file, and each of its rows at these places, which earlier one it copies; None stays.
 
-    def find_in_facts(self, facts: Sequence[RowFacts]) -> list[int | None]:
-        """Do the same for rows whose index is being made."""
-        return self._find_keys([getattr(row, self._key) for row in facts])
+        Only rows that ask the same are read: no others can be copies.
+        """
+        keys = {name: _list_keys(file, places[name]) for name, file in files.items()}
+        counts = Counter(key for listed in keys.values() for key in listed)
+        found = []
+        for name, file in files.items():
+            alike = [number for number, key in enumerate(keys[name]) if self._is_exact and counts[key] > 1]
+            rows = file.read_rows(places[name][number] for number in alike)
+            for number, row in zip(alike, rows, strict=True):
+                keys[name][number] = hash_exactly(row)
+            found.append(self._find_keys(keys[name]))
+        return found
+
+    def find_in_lines(self, lines: Sequence[bytes], described: RowColumns) -> list[int | None]:
+        """Return the same for lines that convert wrote, whose index is being made."""
+        if not self._is_exact:
+            return self._find_keys(described.list_keys(_KEY))
+        return self._find_keys([hashlib.sha256(line[: line.rfind(_ORIGIN)]).digest() for line in lines])
 
     def find_in_rows(self, rows: Iterable[TrainingRow]) -> list[int | None]:
-        """Do the same for near copies, which need the rows themselves."""
+        """Return the same for near copies, which need the rows themselves."""
         found: list[int | None] = []
         coming = iter(rows)
         while self._near is not None and (batch := list(islice(coming, _BATCH_ROWS))):
@@ -63,7 +79,7 @@ class Filtered(NamedTuple):
     """Lines that stay, with what the index says of them where that is known; lines that tell of those that go."""
 
     kept: bytes
-    facts: list[tuple[int, RowFacts]] | None
+    described: RowColumns | None
     gone: bytes
     lost: Counter[str]
 
@@ -81,11 +97,12 @@ class DuplicateFilter:
         import orjson
 
         whole = lines.split(b"\n")[:-1]
-        facts = list(describe_lines(lines)) if self.kind in KEYS else None
-        if facts is not None:
-            copied = self._finder.find_in_facts([row for _, row in facts])
-        else:
+        described = None
+        if self.kind == Dedup.NEAR:
             copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
+        else:
+            described = describe_lines(lines)
+            copied = self._finder.find_in_lines(whole, described)
         self._origins += map(_read_origin, whole)
         gone: list[bytes] = []
         lost: Counter[str] = Counter()
@@ -94,10 +111,11 @@ class DuplicateFilter:
                 row = read_record(orjson.loads(line))
                 gone.append(describe_copy(row, self._origins[first], self.kind))
                 lost.update(count_row(row))
+        if not gone:
+            return Filtered(lines, described, b"", lost)
         stays = [first is None for first in copied]
         kept = b"".join(line + b"\n" for line, stay in zip(whole, stays, strict=True) if stay)
-        facts = facts and [row for row, stay in zip(facts, stays, strict=True) if stay]
-        return Filtered(kept, facts, b"".join(gone), lost)
+        return Filtered(kept, described and described.select(stays), b"".join(gone), lost)
 
 
 def describe_copy(row: TrainingRow, first: str, kind: str) -> bytes:
@@ -105,6 +123,12 @@ def describe_copy(row: TrainingRow, first: str, kind: str) -> bytes:
     import orjson
 
     return orjson.dumps({"origin": row.origin, "duplicate_of": first, "kind": kind, "row": row.values}) + b"\n"
+
+
+def _list_keys(file: RowFile, places: Sequence[int]) -> list[bytes]:
+    keys = file.index.column(_KEY)
+    listed: list[bytes] = (keys if len(places) == len(file) else keys[list(places)]).tolist()
+    return listed
 
 
 def _read_origin(line: bytes) -> str:

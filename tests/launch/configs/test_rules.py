@@ -57,11 +57,18 @@ def test_every_training_rule_has_a_case() -> None:
         "adapters_fit_the_model",
         "export_dir_is_free",
         "rows_are_served_as_they_are_trained",
+        # tests/launch/configs/test_tokens.py
+        "tokens_fit_the_config",
         # Below.
         "datasets_are_of_their_inputs",
-        "export_can_be_uploaded",
-        "attention_works_with_transformers",
+        # In test_tokens.py beside it.
+        "uploads_have_a_token",
         "trainer_reads_these_keys",
+        "model_type_is_known",
+        "results_have_room",
+        "architecture_can_be_loaded",
+        "packing_goes_with_the_attention",
+        "verbosity_is_a_level",
     }
 
 
@@ -186,10 +193,10 @@ def test_an_upload_without_a_token_is_refused(
 ) -> None:
     values = {"model_name_or_path": "m/n", "export_dir": str(tmp_path / "e"), "export_hub_model_id": "o/n", **key}
     machine = Machine((), env={"HF_HOME": str(tmp_path), **env}, is_here=True)
-    found = [fault for fault in check_values(values, "infer", machine) if fault.rule == "export_can_be_uploaded"]
+    found = [fault for fault in check_values(values, "infer", machine) if fault.rule == "uploads_have_a_token"]
     assert bool(found) is refused
     (tmp_path / "token").write_text("t", encoding="utf-8")
-    assert "export_can_be_uploaded" not in [fault.rule for fault in check_values(values, "infer", machine)]
+    assert "uploads_have_a_token" not in [fault.rule for fault in check_values(values, "infer", machine)]
 
 
 @pytest.mark.parametrize(("transformers", "refused"), [("5.6.0", True), ("5.5.4", False), ("", False)])
@@ -225,6 +232,15 @@ def test_a_yaml_of_another_program_is_one_finding_that_names_it(values: dict[str
     (found,) = check_values(values, "train", Machine(()))
     assert said in found.message
     assert found.fix
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [("", ""), ("info", ""), ("LOUD", "LLAMAFACTORY_VERBOSITY is LOUD, which is no level")],
+)
+def test_a_verbosity_that_stops_the_import_is_refused(level: str, message: str, workplace: Path) -> None:
+    found = check_values(base_values(), "train", Machine((), env={"LLAMAFACTORY_VERBOSITY": level}))
+    assert [fault.message for fault in found if fault.is_error] == ([message] if message else [])
 
 
 def test_a_machine_can_be_judged_with_other_numbers_of_gpus(workplace: Path) -> None:

@@ -404,6 +404,8 @@ def test_the_same_command_twice_gives_the_same_bytes(name: str, tmp_path: Path) 
 def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
     monkeypatch.setattr("prep.convert.stream._RANGE_BYTES", 2_000)
+    # Here alone: the other processes have it.
+    monkeypatch.setattr("prep.convert.plain.has_kernel", lambda: False)
     rows = [row for _ in range(200) for row in sharegpt_rows()[:3]]
     path = write_jsonl(tmp_path / "in.jsonl", rows)
     path.write_bytes(
@@ -420,6 +422,7 @@ def test_several_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: py
 
 def test_a_conversion_process_that_dies_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prep.convert.stream._PARALLEL_BYTES", 0)
+    monkeypatch.setattr("prep.convert.plain.has_kernel", lambda: False)
     (tmp_path / "ends.py").write_text("raise SystemExit(7)", encoding="utf-8")
     monkeypatch.setattr("prep.parallel.processes._PROGRAM", tmp_path / "ends.py")
     with pytest.raises(InputError) as caught:

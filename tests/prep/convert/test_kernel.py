@@ -129,8 +129,7 @@ def both_ways(convert: Callable[[], Any]) -> tuple[Any, Any, int]:
         patch.setattr("prep.convert.shard.ShardBuilder.add", count)
         fast = convert()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prep.convert.jsonl.has_kernel", lambda: False)
-        patch.setattr("prep.convert.parquet.has_kernel", lambda: False)
+        patch.setattr("prep.convert.plain.has_kernel", lambda: False)
         return fast, convert(), left
 
 

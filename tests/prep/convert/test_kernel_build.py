@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from prep.convert.kernel import LineForm, LineKernel, has_kernel
+from prep.convert.kernel import Job, ObjectKernel, has_kernel
 
 ROOT = Path(__file__).parents[3]
 SOURCES = sorted(path for path in (ROOT / "prep" / "convert").iterdir() if path.suffix in (".c", ".h"))
 NEEDS_KERNEL = pytest.mark.skipif(not has_kernel(), reason="the kernel was not compiled: no C compiler")
-LINES = ((b'"q"', b'"t"', b'"a"'), (0, 1, 2), True, b'{"q":"', b"", b"", b'","row":"')
-LINE = b'{"q":"x","t":"y","a":"z"}\n'
+JOB_TEXTS = (b'{"q":"', b"", b'","a":"', b"", b"", b"", b"", b"", b'","row":"', b'"}\n')
+# What the codes of the kernel are is no secret: they are the bytes of what is called here.
+JOB = (JOB_TEXTS, 0, 2, ((b"human", 2), (b"gpt", 3)), (b"from",), (b"value",))
+LINE = b'{"q":"Q","a":"A"}\n'
 
 
 def build(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -74,31 +76,68 @@ def test_every_folder_of_code_is_a_package() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def convert_turns(**changes: Any) -> tuple[Any, ...]:
-    """Call for one conversation of a question and an answer."""
+def call_table(**changes: Any) -> tuple[Any, ...]:
+    """Call for one conversation of a question and an answer, given as Arrow's buffers."""
     from prep.convert import _kernel
 
-    arguments: dict[str, Any] = {
-        "roles": ((b"human", _kernel.USER), (b"gpt", _kernel.ASSISTANT)),
-        "turns": _kernel.EXPAND,
-        **{"system": b"", "before_question": b'{"q":"', "before_answer": b'","a":"', "before_system": b""},
-        **{"before_history": b"", "before_origin": b'","row":"', "line_end": b'"}\n'},
-        "buffers": (),
-        **{"first": 0, "last": 1, "number": 1, "output": bytearray(400)},
+    given: dict[str, Any] = {
+        "job": JOB,
+        "columns": (),
+        "lists": (0, 1, 4, None, pack(0, 2), None),
+        "roles": (0, 2, 4, None, pack(0, 5, 8), b"humangpt"),
+        "texts": (0, 2, 4, None, pack(0, 1, 2), b"QA"),
+        "skips": None,
+        **{"rows": 1, "first": 0, "last": 1, "number": 1, "output": bytearray(400)},
     }
-    buffers: dict[str, Any] = {
-        "offsets": pack(0, 2),
-        "text_offsets": pack(0, 1, 2),
-        "role_offsets": pack(0, 5, 8),
-        "texts": b"QA",
-        "names": b"humangpt",
-        "rows": 1,
-        "all_turns": 2,
+    assert changes.keys() <= given.keys()
+    given |= changes
+    turns = tuple(given[name] for name in ("lists", "roles", "texts"))
+    call: Any = _kernel.convert_table
+    names = ("rows", "first", "last", "number", "output")
+    made: tuple[Any, ...] = call(
+        given["job"], given["columns"], turns, given["skips"], *(given[name] for name in names)
+    )
+    return made
+
+
+def call_objects(**changes: Any) -> tuple[Any, ...]:
+    """Call for one line of a question and an answer."""
+    from prep.convert import _kernel
+
+    given: dict[str, Any] = {
+        "job": JOB,
+        "names": (b'"q"', b'"a"'),
+        "forms": ((3, bytes((_kernel.QUESTION, _kernel.ANSWER))),),
+        **{"judged": (), "judge": None, "is_array": False, "data": LINE, "start": 0, "row": 7},
+        "output": bytearray(400),
     }
-    arguments |= {name: value for name, value in changes.items() if name in arguments}
-    arguments["buffers"] = tuple((buffers | {n: v for n, v in changes.items() if n in buffers}).values())
-    call: Any = _kernel.convert_turns
-    made: tuple[Any, ...] = call(*arguments.values())
+    assert changes.keys() <= given.keys()
+    call: Any = _kernel.convert_objects
+    made: tuple[Any, ...] = call(*(given | changes).values())
+    return made
+
+
+def call_fields(**changes: Any) -> tuple[Any, ...]:
+    """Call for one line of a question and an answer, parted by a comma."""
+    from prep.convert import _kernel
+
+    given: dict[str, Any] = {
+        "job": JOB,
+        "uses": bytes((_kernel.QUESTION, _kernel.ANSWER)),
+        **{
+            "delimiter": b",",
+            "judged": (),
+            "judge": None,
+            "is_last": False,
+            "data": b'Q,"A"\n',
+            "start": 0,
+            "row": 3,
+        },
+        "output": bytearray(400),
+    }
+    assert changes.keys() <= given.keys()
+    call: Any = _kernel.convert_fields
+    made: tuple[Any, ...] = call(*(given | changes).values())
     return made
 
 
@@ -108,89 +147,133 @@ def pack(*numbers: int) -> bytes:
 
 @NEEDS_KERNEL
 def test_a_call_returns_lines_and_counts() -> None:
-    from prep.convert import _kernel
+    assert call_table() == (b'{"q":"Q","a":"A","row":"1"}\n', 0, 1, 1, 0, 0, 0, 0, 0)
+    assert call_objects() == (b'{"q":"Q","a":"A","row":"7"}\n', len(LINE), 1, 1, 0, 0, 0, 0, 1)
+    assert call_fields() == (b'{"q":"Q","a":"A","row":"3"}\n', 6, 1, 1, 0, 0, 0, 0, 0)
+    nothing = (b"", *[0] * 8)
+    assert call_table(output=bytearray()) == call_objects(output=bytearray()) == nothing
+    assert call_table(texts=(0, 2, 4, None, pack(0, 1, 2), b"")) == nothing
+    assert call_table(skips=b"\1") == (b"", 0, 1, 0, 0, 0, 0, 1, 0)
+    assert call_fields(data=b'Q,"A"') == nothing
 
-    assert convert_turns() == (b'{"q":"Q","a":"A","row":"1"}\n', 0, 1, 1, 0, 0)
-    lines = _kernel.convert_lines(*LINES, LINE, 0, 7, bytearray(400))
-    assert lines == (b'{"q":"xyz","row":"7"}\n', len(LINE), 1, 1, 0, 0)
-    assert convert_turns(output=bytearray()) == convert_turns(names=b"") == (b"", 0, 0, 0, 0, 0)
+
+@NEEDS_KERNEL
+def test_a_judge_sorts_rows_out_and_its_errors_come_up() -> None:
+    seen: list[bytes] = []
+
+    def judge(value: bytes) -> int:
+        seen.append(value)
+        return 0
+
+    assert call_objects(judged=(1,), judge=judge) == (b"", len(LINE), 1, 0, 0, 0, 0, 1, 0)
+    assert seen == [b'"A"']
+    assert call_fields(judged=(1, 0), judge=lambda *fields: seen.extend(fields) or 0)[:4] == (b"", 6, 1, 0)
+    assert seen[1:] == [b'"A"', b"Q"]
+    assert call_objects(judged=(1,), judge=lambda _: -1)[2] == 0
+    with pytest.raises(ZeroDivisionError):
+        call_objects(judged=(1,), judge=lambda _: 1 // 0)
+    with pytest.raises(TypeError):
+        call_objects(judged=(1,), judge=lambda _: "yes")
 
 
-WRONG_TURNS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
-    "more rows than offsets": ({"rows": 2}, ValueError),
-    "more turns than offsets": ({"all_turns": 3}, ValueError),
-    "offsets cut short": ({"text_offsets": b"\0" * 11}, ValueError),
-    "roles cut short": ({"role_offsets": b"\0" * 11}, ValueError),
-    "no offsets": ({"offsets": b""}, ValueError),
-    "negative rows": ({"rows": -1}, ValueError),
+MANY_ROLES = ((b"x", 1),) * 65
+WRONG_TABLES: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "more rows than offsets": ({"lists": (0, 2, 4, None, pack(0, 2), None)}, ValueError),
+    "more turns than offsets": ({"texts": (0, 3, 4, None, pack(0, 1, 2), b"QA")}, ValueError),
+    "a first item behind the offsets": ({"texts": (2, 1, 4, None, pack(0, 1, 2), b"QA")}, ValueError),
+    "offsets cut short": ({"texts": (0, 2, 4, None, b"\0" * 11, b"QA")}, ValueError),
+    "offsets of another width": ({"texts": (0, 2, 8, None, pack(0, 1, 2), b"QA")}, ValueError),
+    "a width that is none": ({"texts": (0, 2, 0, None, pack(0, 1, 2), b"QA")}, ValueError),
+    "fewer bits than items": ({"texts": (0, 2, 4, b"", pack(0, 1, 2), b"QA")}, ValueError),
+    "no offsets": ({"lists": (0, 1, 4, None, b"", None)}, ValueError),
+    "negative items": ({"lists": (0, -1, 4, None, pack(0, 2), None)}, ValueError),
+    "a column that is no tuple": ({"lists": 4}, ValueError),
+    "fewer bytes to skip by than rows": ({"skips": b""}, ValueError),
+    "a use that is none": ({"columns": ((99, (0, 1, 4, None, pack(0, 1), b"Q")),)}, ValueError),
     "a row before the first": ({"first": -1}, ValueError),
     "a negative number": ({"number": -1}, ValueError),
-    "turns that are not there": ({"turns": 4}, ValueError),
-    "too many roles": ({"roles": ((b"x", 1),) * 17}, ValueError),
-    "a role alone": ({"roles": (b"x",)}, ValueError),
-    "a role of text": ({"roles": (("x", 1),)}, TypeError),
+    "turns that are not there": ({"job": (JOB_TEXTS, 4, 0, (), (), ())}, ValueError),
+    "a policy that is not there": ({"job": (JOB_TEXTS, 0, 3, (), (), ())}, ValueError),
+    "too few texts": ({"job": ((b"",) * 9, 0, 0, (), (), ())}, ValueError),
+    "too many roles": ({"job": (JOB_TEXTS, 0, 0, MANY_ROLES, (), ())}, ValueError),
+    "too many fields": ({"job": (JOB_TEXTS, 0, 0, (), (b"x",) * 65, ())}, ValueError),
+    "a role alone": ({"job": (JOB_TEXTS, 0, 0, (b"x",), (), ())}, ValueError),
+    "a role of text": ({"job": (JOB_TEXTS, 0, 0, (("x", 1),), (), ())}, TypeError),
     "output that cannot be written": ({"output": bytes(400)}, TypeError),
     "rows without an end": ({"rows": 1 << 70}, OverflowError),
-    "text for bytes": ({"names": "humangpt"}, TypeError),
+    "text for bytes": ({"roles": (0, 2, 4, None, pack(0, 5, 8), "humangpt")}, TypeError),
 }
 
 
 @NEEDS_KERNEL
-@pytest.mark.parametrize("case", WRONG_TURNS)
-def test_a_wrong_call_of_turns_is_refused(case: str) -> None:
-    changes, error = WRONG_TURNS[case]
+@pytest.mark.parametrize("case", WRONG_TABLES)
+def test_a_wrong_call_of_a_table_is_refused(case: str) -> None:
+    changes, error = WRONG_TABLES[case]
     with pytest.raises(error):
-        convert_turns(**changes)
+        call_table(**changes)
+
+
+WRONG_OBJECTS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+    "a start before the data": ({"start": -1}, ValueError),
+    "a start behind the data": ({"start": len(LINE) + 1}, ValueError),
+    "a negative row": ({"row": -1}, ValueError),
+    "no forms": ({"forms": ()}, ValueError),
+    "too many forms": ({"forms": ((3, b"\3\4"),) * 9}, ValueError),
+    "a form of fewer columns": ({"forms": ((3, b"\3"),)}, ValueError),
+    "a form that is no pair": ({"forms": (3,)}, ValueError),
+    "too many columns": ({"names": (b'"x"',) * 65}, ValueError),
+    "a name of text": ({"names": ("q", "a")}, TypeError),
+    "a judged column of text": ({"judged": ("a",)}, TypeError),
+}
 
 
 @NEEDS_KERNEL
-@pytest.mark.parametrize(("start", "row"), [(-1, 1), (len(LINE) + 1, 1), (0, -1)])
-def test_a_wrong_call_of_lines_is_refused(start: int, row: int) -> None:
-    from prep.convert import _kernel
-
-    with pytest.raises(ValueError, match="out of range"):
-        _kernel.convert_lines(*LINES, LINE, start, row, bytearray(400))
+@pytest.mark.parametrize("case", WRONG_OBJECTS)
+def test_a_wrong_call_of_objects_is_refused(case: str) -> None:
+    changes, error = WRONG_OBJECTS[case]
+    with pytest.raises(error):
+        call_objects(**changes)
 
 
 @NEEDS_KERNEL
-@pytest.mark.parametrize("places", [(-1, 1, 2), (0, 0, 2), (0, 1, 3)])
-def test_places_of_no_column_convert_nothing(places: tuple[int, int, int]) -> None:
-    from prep.convert import _kernel
+@pytest.mark.parametrize("uses", [b"\3\3", b"\4\4", b"\3\0", b"\xff\xff", b"\x08\0"])
+def test_uses_that_make_no_row_convert_nothing(uses: bytes) -> None:
+    assert call_objects(forms=((3, uses),))[:3] == (b"", 0, 0)
+    assert call_fields(uses=uses)[:3] == (b"", 0, 0)
 
-    made = _kernel.convert_lines(LINES[0], places, *LINES[2:], LINE, 0, 1, bytearray(400))
-    assert made == (b"", 0, 0, 0, 0, 0)
+
+@NEEDS_KERNEL
+def test_judged_columns_that_are_not_there_convert_nothing() -> None:
+    assert call_objects(judged=(9,), judge=lambda _: 1)[:3] == (b"", 0, 0)
+    assert call_fields(judged=(9,), judge=lambda _: 1)[:3] == (b"", 0, 0)
 
 
 @NEEDS_KERNEL
 def test_a_wrong_call_holds_no_buffer() -> None:
     output, data = bytearray(400), bytearray(LINE)
     with pytest.raises(ValueError, match="out of range"):
-        call_lines(data, -1, output)
+        call_objects(data=data, start=-1, output=output)
     with pytest.raises(ValueError, match="fewer offsets"):
-        convert_turns(rows=9, output=output, names=data)
+        call_table(texts=(0, 9, 4, None, data, b""), output=output)
+    with pytest.raises(ValueError, match="out of range"):
+        call_fields(data=data, start=-1, output=output)
     # A bytearray that is held refuses to grow.
     output += b"x"
     data += b"x"
 
 
-def call_lines(data: bytearray, start: int, output: bytearray) -> tuple[Any, ...]:
-    from prep.convert import _kernel
-
-    return _kernel.convert_lines(*LINES, data, start, 1, output)
-
-
 @NEEDS_KERNEL
 def test_the_lock_is_not_held_while_lines_are_converted() -> None:
-    data = b'{"question":"q","think":"%b","answer":"a"}\n' % (b"word " * 10_000_000)
-    form = LineForm(("question", "think", "answer"), (0, 1, 2), False, b"", b"", b"", b"")
-    kernel = LineKernel(form, len(data))
-    kernel._output = bytearray(len(data) + 400)
+    data = b'{"question":"q","answer":"%b"}\n' % (b"word " * 800_000) * 12
+    kernel = ObjectKernel(Job(*JOB), (), lambda: 1, len(data))
+    kernel._output = bytearray(len(data) + 4096)
+    kernel.add_form(("question", "answer"), (3, 4))
     calls: list[tuple[float, float]] = []
 
     def convert() -> None:
         for _ in range(5):
             start = time.perf_counter()
-            assert kernel.convert(data, 0, 1).rows == 1
+            assert kernel.convert(data, 0, 1).rows == 12
             calls.append((start, time.perf_counter()))
 
     thread = threading.Thread(target=convert)
@@ -219,7 +302,7 @@ def test_no_input_makes_the_kernel_leave_its_buffers(processor: str, tmp_path: P
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     # Python's own allocator would hide where a buffer ends.
     watched = {"PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0", "PYTHONPATH": str(tmp_path)}
-    named = "general_way or call or compiled or described"
+    named = "slow_path or call or compiled or described"
     tests = ("-q", "-p", "no:cacheprovider", "-k", named, "tests/prep/convert/test_kernel.py")
     result = subprocess.run(
         [

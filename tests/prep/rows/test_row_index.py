@@ -21,7 +21,7 @@ from prep.quality.lint import lint_dataset
 from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
 from prep.rows import indexing
-from prep.rows.indexing import RowFacts, build_index, describe_lines, describe_row
+from prep.rows.indexing import RowColumns, build_index, describe_lines, describe_row, hash_exactly
 from prep.rows.records import AlpacaRecord, read_record
 from prep.rows.row_file import RowFile, _describe_rows
 from prep.rows.thinking import join_thought
@@ -69,49 +69,72 @@ def half(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @given(st.lists(records(), max_size=4))
 def test_a_line_is_described_as_its_row_is(rows: list[dict[str, Any]]) -> None:
     lines = [orjson.dumps(row) for row in rows]
-    expected = [(len(line), describe_row(read_record(row))) for line, row in zip(lines, rows, strict=True)]
-    assert list(describe_lines(b"".join(line + b"\n" for line in lines))) == expected
+    expected = RowColumns()
+    for line, row in zip(lines, rows, strict=True):
+        expected.add(len(line), describe_row(read_record(row)))
+    assert list_columns(describe_lines(b"".join(line + b"\n" for line in lines))) == list_columns(expected)
 
 
-def describe(row: dict[str, Any]) -> RowFacts:
-    return next(iter(describe_lines(orjson.dumps(row) + b"\n")))[1]
+def list_columns(rows: RowColumns) -> dict[str, list[Any]]:
+    names = list(rows.datasets)
+    columns = {name: list(column) for name, column in rows.columns.items()}
+    return {**columns, "dataset": [names[code] for code in rows.codes]}
 
 
-def test_a_row_is_exactly_another_whatever_the_order_of_its_keys_and_its_origin(half: str) -> None:
+@given(st.lists(records(), max_size=6), st.integers(0, 6), st.lists(st.booleans(), min_size=6, max_size=6))
+def test_rows_are_put_together_and_chosen(rows: list[dict[str, Any]], cut: int, stays: list[bool]) -> None:
+    def look(chosen: list[dict[str, Any]]) -> RowColumns:
+        return describe_lines(b"".join(orjson.dumps(row) + b"\n" for row in chosen))
+
+    both = look(rows[:cut])
+    both.extend(look(rows[cut:]))
+    assert list_columns(both) == list_columns(look(rows))
+    kept = [row for row, stay in zip(rows, stays, strict=False) if stay]
+    assert list_columns(both.select(stays[: len(rows)])) == list_columns(look(kept))
+
+
+def test_a_row_is_exactly_another_whatever_the_order_of_its_keys_and_its_origin() -> None:
     row = {"instruction": "q", "input": "", "output": "a", "system": "", "history": [], "origin": "s/f:1"}
     turned = dict(reversed([*row.items(), ("origin", "t/g:7")]))
-    assert describe(row).exact == describe(turned).exact
-    assert describe(row | {"output": "b"}).exact != describe(row).exact
+    assert hash_exactly(read_record(row)) == hash_exactly(read_record(turned))
+    assert hash_exactly(read_record(row | {"output": "b"})) != hash_exactly(read_record(row))
 
 
 @NEEDS_COMPILED
-@pytest.mark.parametrize("rows", [1, 255, 256, 257, 600])
+@pytest.mark.parametrize("rows", [1, 2047, 2048, 2049])
 def test_the_compiled_half_fills_its_output_and_goes_on(rows: int) -> None:
     made = [AlpacaRecord(f"q {number}", "", "a", "", [], f"s/f:{number}")._asdict() for number in range(rows)]
-    lines = b"".join(orjson.dumps(row) + b"\n" for row in made)
-    assert [facts for _, facts in describe_lines(lines)] == [describe_row(read_record(row)) for row in made]
-    records = bytearray(indexing._RECORD.size * 10 + 5)
-    assert indexing._load_indexer()(lines, 0, records) == min(rows, 10)  # type: ignore[misc]
-    assert indexing._load_indexer()(lines[:-1], 0, records) == min(rows - 1, 10)  # type: ignore[misc]
+    written = [orjson.dumps(row) + b"\n" for row in made]
+    lines = b"".join(written)
+    expected = RowColumns()
+    for row, line in zip(made, written, strict=True):
+        expected.add(len(line) - 1, describe_row(read_record(row)))
+    assert list_columns(describe_lines(lines)) == list_columns(expected)
+    call, output = indexing._load_indexer(), bytearray(indexing._COMPILED_BYTES * 10 + 5)
+    assert call is not None
+    done = min(rows, 10)
+    assert call(lines, 0, output) == (done, sum(map(len, written[:done])), b"s")
+    done = min(rows - 1, 10)
+    assert call(lines[:-1], 0, output) == (done, sum(map(len, written[:done])), b"s" if done else b"")
     for start in (-1, len(lines) + 1):
         with pytest.raises(ValueError, match="start is out of range"):
-            indexing._load_indexer()(lines, start, records)  # type: ignore[misc]
+            call(lines, start, output)
 
 
 @NEEDS_COMPILED
 def test_no_bytes_make_the_compiled_half_fall_over() -> None:
     row = {"instruction": "q．3 “好” \\", "input": "i", "output": '<think>\nt\n</think>\n\na"', "system": "s"}
     line = orjson.dumps(row | {"history": [["a", "b"], ["c", "d"]], "origin": "s/f:1#2"}) + b"\n"
-    call, output = indexing._load_indexer(), bytearray(2 * indexing._RECORD.size)
+    call, output = indexing._load_indexer(), bytearray(2 * indexing._COMPILED_BYTES)
     assert call is not None
-    assert call(line, 0, output) == 1
+    assert call(line, 0, output)[0] == 1
     rng = random.Random(3)
     for _ in range(20_000):
         spoiled = bytearray(line)
         for _ in range(rng.randint(1, 3)):
             spoiled[rng.randrange(len(spoiled))] = rng.choice(b'"\\[]{},:#/0\n\xe4\xef\x80\xff a')
         del spoiled[rng.randint(0, len(spoiled)) : rng.choice([None, len(spoiled) - 1])]
-        assert call(bytes(spoiled) + b"\n", 0, output) in (0, 1, 2)
+        assert call(bytes(spoiled) + b"\n", 0, output)[0] in (0, 1, 2)
 
 
 def read_columns(index: RowIndex) -> dict[str, list[Any]]:

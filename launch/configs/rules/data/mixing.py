@@ -7,33 +7,18 @@ from pathlib import Path
 from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
 from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
-from launch.configs.rules.rows import (
+from launch.configs.rules.data.rows import (
     count_all_rows,
     count_rows,
-    is_file_dataset,
-    read_entry,
-    read_manifests,
     reads_datasets,
 )
-from prep.choices import ThinkPolicy
-from prep.errors import UserError
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
-from prep.registry.dataset_info import find_dataset_file
-from prep.storage.changed_inputs import find_changed_inputs
-from prep.storage.os_errors import describe_os_error
 
 # Source: LLaMA-Factory 0.9.5, hparams/parser.py, get_train_args.
 SFT_ONLY = ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history")
 # Source: numpy's Generator.choice: the square root of what a 64-bit number resolves.
 _SUM_SLACK = 1.5e-8
-# What a dataset holds, by its entry in dataset_info.json, and the stage that takes it.
-_HOLDS = {
-    "rows": "plain answers",
-    "pairs": "preferred and rejected answers (ranking)",
-    "labels": "labelled answers (kto_tag)",
-}
-_STAGES = {"rows": "sft", "pairs": "dpo", "labels": "kto"}
 
 
 @train_rule
@@ -89,7 +74,9 @@ def interleaving_fits_the_datasets(setting: Setting) -> Iterator[Finding]:
     shares = setting.names("interleave_probs")
     if not all(_is_number(share) for share in shares):
         yield at_key("interleave_probs", "must be numbers with commas between", "interleave_probs: 0.7,0.3")
-    elif abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares):
+    elif len(shares) > 1 and (
+        abs(sum(map(float, shares)) - 1) > _SUM_SLACK or any(float(share) < 0 for share in shares)
+    ):
         total = sum(map(float, shares))
         yield at_key("interleave_probs", f"add up to {total:g}, and must to 1", "interleave_probs: 0.7,0.3")
     for key in ("dataset", "eval_dataset"):
@@ -138,65 +125,6 @@ def stage_allows_the_keys(setting: Setting) -> Iterator[Finding]:
             yield at_key(key, f"only works in stage sft, not {setting['stage']}", f"{key}: false")
 
 
-@any_rule
-def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
-    """Run: `Undefined dataset … in dataset_info.json`, `File … not found`, minutes after launch."""
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            try:
-                if is_file_dataset(name, setting.dataset_dir):
-                    path = find_dataset_file(name, setting.dataset_dir)
-                    with path.open("rb") as stream:
-                        stream.read(1)
-            except UserError as error:
-                yield at_key(key, str(error), error.hint or "lfc prep register FILE --name NAME --dataset-dir DIR")
-            except OSError as error:
-                reason = describe_os_error(error)
-                yield at_key(key, f"'{name}' cannot be read: {reason}", "give yourself the right to read it")
-
-
-@train_rule
-def datasets_are_of_their_inputs(setting: Setting) -> Iterator[Finding]:
-    """Source: the manifests: a file that was made before its input changed trains what nobody has any more."""
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            try:
-                if not is_file_dataset(name, setting.dataset_dir):
-                    continue
-                changed = list(find_changed_inputs(find_dataset_file(name, setting.dataset_dir)))
-            except UserError:
-                continue
-            for one in changed:
-                message = f"'{name}' comes from {one.path}, which has changed since {one.made} was made from it"
-                yield at_key(key, message, one.command, severity=Severity.WARNING)
-
-
-@train_rule
-def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
-    """Source: data/loader.py: `The dataset is not applicable in the current training stage`.
-
-    Run: stage kto drops all rows without a kto_tag, and sft all with one: `Cannot find valid samples`.
-    """
-    stage = setting["stage"]
-    if not reads_datasets(setting):
-        return
-    for key in ("dataset", "eval_dataset"):
-        for name in setting.names(key):
-            entry = read_entry(name, setting.dataset_dir)
-            columns = entry.get("columns")
-            holds = "pairs" if entry.get("ranking") else "rows"
-            if isinstance(columns, dict) and columns.get("kto_tag"):
-                holds = "labels"
-            wanted = {"dpo": "pairs", "rm": "pairs", "kto": "labels"}.get(stage, "rows")
-            if not entry or holds == wanted or (stage in ("pt", "ppo") and holds == "labels"):
-                continue
-            yield at_key(
-                key,
-                f"'{name}' holds {_HOLDS[holds]}, and stage {stage} needs {_HOLDS[wanted]}",
-                f"stage: {_STAGES[holds]}, or a dataset with {_HOLDS[wanted]}",
-            )
-
-
 @train_rule
 def held_out_rows_leave_some(setting: Setting) -> Iterator[Finding]:
     """Run: datasets' train_test_split: `test_size=… should be … smaller than the number of samples`."""
@@ -213,6 +141,23 @@ def held_out_rows_leave_some(setting: Setting) -> Iterator[Finding]:
             )
 
 
+@any_rule
+def template_takes_its_keys(setting: Setting) -> Iterator[Finding]:
+    """Source: data/template.py, get_template_and_fix_tokenizer: `Current template does not support …`.
+
+    Source: LLaMA-Factory 0.9.6, the same function: `Template qwen3_8 uses its built-in tool format`.
+    """
+    name = str(setting["template"])
+    told = find_version_facts().templates.get(name, {})
+    if setting["train_on_prompt"] and told.get("efficient_eos"):
+        yield at_key("train_on_prompt", f"cannot go with template {name}", "train_on_prompt: false")
+    own, asked = told.get("tool_format"), setting["tool_format"]
+    if told.get("kind") == "Qwen38ReasoningTemplate" and asked not in (None, own):
+        yield at_key(
+            "tool_format", f"is {show_value(asked)}, and template {name} has its own", "remove `tool_format`"
+        )
+
+
 @train_rule
 def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
     """Source: data/tool_utils.py: `Tool utils … not found`."""
@@ -227,75 +172,27 @@ def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
         )
 
 
-@train_rule
-def thinking_follows_the_policy(setting: Setting) -> Iterator[Finding]:
-    """Run: enable_thinking false removes every thought from the rows; true trains empty thoughts of masked rows."""
-    for name, manifest in read_manifests(setting, "dataset").items():
-        policy = ThinkPolicy(manifest.think_policy) if manifest.think_policy else None
-        if policy is None or setting["enable_thinking"] is policy.enable_thinking:
-            continue
-        wanted = {True: "true", False: "false", None: "null"}[policy.enable_thinking]
-        seen = {True: "true", False: "false", None: "null"}[setting["enable_thinking"]]
-        thoughts = manifest.counts.get("reasoning", 0)
-        loss = f": it would remove {thoughts:,} thoughts" if seen == "false" and thoughts else ""
-        yield at_key(
-            "enable_thinking",
-            f"is {seen}, and '{name}' was written under think policy {policy}, which needs {wanted}{loss}",
-            f"enable_thinking: {wanted}",
-        )
-
-
-@train_rule
-def history_loses_its_thoughts(setting: Setting) -> Iterator[Finding]:
-    """Run: without mask_history the training context of multi-turn rows differs from Qwen3's own at inference."""
-    if setting["stage"] != "sft" or setting["mask_history"] or setting["train_on_prompt"]:
-        return
-    for name, manifest in read_manifests(setting, "dataset").items():
-        rows = manifest.counts.get("with_history", 0)
-        if rows and manifest.think_policy != ThinkPolicy.STRIP:
-            yield at_key(
-                "mask_history",
-                f"is false, and {rows:,} rows of '{name}' have earlier turns, which would get empty thoughts",
-                "mask_history: true",
-                severity=Severity.WARNING,
-            )
-
-
-@train_rule
-def template_keeps_the_thoughts(setting: Setting) -> Iterator[Finding]:
-    """Source: data/template.py: only a reasoning template adds, masks and removes thoughts."""
-    told = find_version_facts().templates.get(str(setting["template"]))
-    if told is None or told["kind"] != "Template" or setting["stage"] != "sft":
-        return
-    for name, manifest in read_manifests(setting, "dataset").items():
-        thoughts = manifest.counts.get("reasoning", 0)
-        if thoughts and manifest.think_policy in (ThinkPolicy.TAGGED, ThinkPolicy.MASKED):
-            yield at_key(
-                "template",
-                f"{setting['template']} knows no thinking, and {thoughts:,} rows of '{name}' have thoughts",
-                "the template of a model that thinks, or lfc prep convert --think-policy strip",
-                severity=Severity.WARNING,
-            )
-
-
 @any_rule
 def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
     model = str(setting["model_name_or_path"] or "")
-    found = find_model_template(model)
-    allowed = (found.template,) if found.template else found.candidates
     seen = setting["template"]
     if seen is None and setting["stage"] == "pt":
         # Stage pt writes no turns.
         return
-    if allowed and seen not in allowed:
-        message = "is missing" if seen is None else f"is {seen}"
-        yield at_key(
-            "template",
-            f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
-            f"template: {allowed[0]}",
-            severity=Severity.WARNING,
-        )
+    for renders in (False, True):
+        found = find_model_template(model, renders=renders)
+        allowed = (found.template,) if found.template else found.candidates
+        # A look that takes longer is only taken before something is told.
+        if not allowed or seen in allowed:
+            return
+    message = "is missing" if seen is None else f"is {seen}"
+    yield at_key(
+        "template",
+        f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
+        f"template: {allowed[0]}",
+        severity=Severity.WARNING,
+    )
 
 
 @train_rule

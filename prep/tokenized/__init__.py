@@ -1,0 +1,1 @@
+"""Tokens once: the folder that LLaMA-Factory takes as `tokenized_path`, and whether it still fits a config."""
