@@ -39,13 +39,14 @@ ARROWS = {
     "prep.rows": {"prep.storage"},
     "prep.parallel": set(),
     "launch.cli": {
-        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
+        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
+    "launch.notify": set(),
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         "launch.machine",
@@ -85,7 +86,7 @@ HEAVY = {
     "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
-LENT = {("prep/hub/huggingface_session.py", "httpx")}
+LENT = {("prep/hub/huggingface_session.py", "huggingface_hub")}
 
 
 def read_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:

@@ -17,13 +17,13 @@ from launch.batches.retry import plan_retry, resume
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
+from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
 from launch.runs.backends.job import TIME_LIMIT_CODE, Job, JobState
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
-from launch.runs.gpu_use import VARIABLE
 from launch.runs.run import build_command, prepare_llamafactory, stop_run
 from launch.runs.tokens import use_tokens
 from prep.errors import ChildFailedError, StoppedError, UserError

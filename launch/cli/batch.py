@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from launch.cli.completion import complete_batch
+from launch.cli.notify import StallTeller, describe_batch_end, notify_option, open_notifier, tell_end
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -35,8 +36,11 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
+    from launch.notify.notifier import Notifier
     from launch.runs.backends.job import Placement
     from launch.runs.batch_plan import BatchPlan
+
+    Show = Callable[[list[QueuedRun]], None]
 
 # The exit code of a launcher whose terminal was closed.
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
@@ -69,6 +73,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
+@notify_option
 @no_check_option
 @dry_run_option
 @cli_option
@@ -92,6 +97,7 @@ def batch(
     time_limit: str | None,
     more: tuple[str, ...],
     go_on: str | None,
+    addresses: tuple[str, ...],
     no_check: bool,
     dry_run: bool,
     given_cli: str | None,
@@ -140,6 +146,7 @@ def batch(
         )
     if gpus and placement.is_cluster:
         raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gpus-each 1")
+    notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
         plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
@@ -168,7 +175,7 @@ def batch(
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return
-    queue = watch_batch(plan, cli)
+    queue = watch_batch(plan, cli, notifier)
     print_queue(plan, queue, as_json=as_json)
     if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
         ctx.exit(1)
@@ -202,18 +209,28 @@ def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]
         refuse_faults(ctx, Path(name), RunConfig(values, ""), machine=machine)
 
 
-def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
+def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None) -> "list[QueuedRun]":
     """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly.
 
     SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
     """
-    from launch.batches.batch import run_batch, stop_batch
+    from launch.batches.batch import read_queue, run_batch, stop_batch
     from launch.runs.process import stop_signals_raise
 
-    with stop_signals_raise():
+    stall = StallTeller(notifier)
+
+    def describe() -> tuple[str, str]:
+        return describe_batch_end(plan.folder.name, describe_queue(read_queue(plan)))
+
+    with tell_end(notifier, describe), stop_signals_raise():
         while True:
             try:
-                with show_queue(plan) as on_poll:
+                with show_queue(plan) as show:
+
+                    def on_poll(queue: "list[QueuedRun]", show: "Show" = show) -> None:
+                        show(queue)
+                        stall.look_at_queue(plan.folder.name, queue)
+
                     return run_batch(plan, cli, on_poll)
             except KeyboardInterrupt:
                 if not is_asking() or click.confirm(

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     "words", metavar="[CONFIG]... [KEY=VALUE]...", nargs=-1, shell_complete=complete_pairs(or_file=True)
 )
 @click.option("--eval-dataset", help="The registered dataset of held-out rows; several with commas between.")
-@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=FOLDER,
+    help="Compare this one instead; may repeat; `best` is the best checkpoint.",
+)
 @click.option(
     "--modes", metavar="think,nothink", help="Ask with and without thoughts, each with Qwen3's own sampling."
 )
@@ -120,7 +126,7 @@ def evaluate(
     for path in paths:
         refuse_other_purpose("eval", path, configs[path.stem])
     overrides = parse_overrides(word for word in words if is_setting(word))
-    trained = list_trained(configs, adapters) if configs else {}
+    trained = list_trained(configs, choose_adapters(adapters, configs)) if configs else {}
     own = f"{paths[0].stem if paths else 'endpoints'}-{'tasks' if tasks else 'eval'}"
     folder = RUNS / (check_name(name, "run name") if name else make_name(own))
     env = share_gpus(no_check)
@@ -129,11 +135,10 @@ def evaluate(
         ask_tasks(plan, folder, env, as_json=as_json, dry_run=dry_run)
         return
     sides = Sides(configs, trained, str(eval_dataset), overrides, endpoints)
-    wanted = read_modes(modes)
-    plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+    plans = sides.plan_modes(folder, read_modes(modes))
     while not name and any(holds_another(entrants, folder / mode) for mode, entrants in plans.items()):
         folder = number_next(folder)
-        plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+        plans = sides.plan_modes(folder, read_modes(modes))
     if not no_check:
         for entrants in plans.values():
             refuse_entrants(entrants)
@@ -155,6 +160,10 @@ class Sides:
     eval_dataset: str
     overrides: Mapping[str, Any]
     endpoints: tuple[str, ...]
+
+    def plan_modes(self, folder: Path, modes: Sequence[str]) -> "dict[str, list[Entrant]]":
+        """Return every side of each mode, in a folder of each; raises as `plan`."""
+        return {mode: self.plan(folder / mode, mode) for mode in modes}
 
     def plan(self, folder: Path, mode: str) -> "list[Entrant]":
         """Return every side of one mode, "" for the config's own; raises ConfigError and the like."""
@@ -311,6 +320,19 @@ def ask_tasks(
 def format_task_score(value: float, error: float | None) -> str:
     """Return a figure of lm-evaluation-harness with its standard error."""
     return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def choose_adapters(adapters: "Sequence[Path]", configs: "Mapping[str, Mapping[str, Any]]") -> list[Path]:
+    """Return the adapters that were named; `best` stands for each training's best checkpoint."""
+    from launch.runs.progress import find_best_checkpoint
+
+    chosen: list[Path] = []
+    for adapter in adapters:
+        if adapter.as_posix() == "best" and not adapter.exists():
+            chosen += [find_best_checkpoint(Path(str(config.get("output_dir")))) for config in configs.values()]
+        else:
+            chosen.append(adapter)
+    return chosen
 
 
 def is_setting(word: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launch.choices import BackendName
+from prep.cli.options import choice_of
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _NAMES = {"gpus": "gpus-each", "cpus": "cpus-each"}
 _OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(list(BackendName)),
-        default=BackendName.LOCAL,
+        type=choice_of(BackendName),
+        default=BackendName.LOCAL.value,
         show_default=True,
         help="Where the runs go: this machine, or a Slurm or Ray cluster that shares this folder.",
     ),

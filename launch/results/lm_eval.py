@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from launch.configs.config import RunConfig, format_config
 from launch.configs.model_keys import chain_adapters, is_whole_model, set_trained
 from launch.machine.command import Command, build_harness_command
+from launch.machine.gpu_use import HARNESS
 from launch.results.evaluate import BASE, Entrant
 from launch.runs.claims import find_command_gpus, list_claims, refuse_shared_gpus, starting
 from launch.runs.folder import RunFolder
-from launch.runs.gpu_use import HARNESS
 from launch.runs.process import Poll
 from launch.runs.run import create_run_folder, prepare_run, refuse_taken_run, run_to_end
 from prep.errors import ConfigError, InputError

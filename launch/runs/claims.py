@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from launch.machine.command import Command
+from launch.machine.gpu_use import VARIABLE, find_gpus, number_visible
 from launch.machine.gpus import Gpu, read_gpus
 from launch.machine.variables import is_enabled
 from launch.runs.backends.job import JobState
 from launch.runs.batch_plan import list_live_batches
 from launch.runs.figures import is_inside, normalise
 from launch.runs.folder import RUNS, Run, RunState, find_job_state, list_runs
-from launch.runs.gpu_use import VARIABLE, find_gpus, number_visible
 from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
 from prep.storage.locks import is_locked, lock_file, try_lock, working_folder

@@ -24,6 +24,7 @@ from launch.machine.command import (
     record_environment,
 )
 from launch.runs.backends.backend import find_backend
+from launch.runs.backends.job import JobState
 from launch.runs.backends.local import start_supervisor
 from launch.runs.causes import HINTS, Cause, find_cause
 from launch.runs.claims import (
@@ -36,7 +37,7 @@ from launch.runs.claims import (
     starting,
 )
 from launch.runs.figures import seal_earlier
-from launch.runs.folder import Run, RunFolder, RunState, is_alive, list_runs, read_run
+from launch.runs.folder import Run, RunFolder, RunState, find_job_state, is_alive, list_runs, read_run
 from launch.runs.identity import describe_process, is_same_process
 from launch.runs.logs import iter_blocks, read_last_lines
 from launch.runs.process import POLL_S, Poll, describe_failure, stop_signals_raise
@@ -284,8 +285,10 @@ def raise_failure(ended: Run) -> None:
 
 
 def watch_run(run: RunFolder, on_poll: Poll = lambda: None) -> None:
-    """Call `on_poll` about four times a second for as long as a run lives."""
-    while not run.result.exists() and is_alive(run):
+    """Call `on_poll` about four times a second for as long as a run lives, or a cluster is to begin it."""
+    while not run.result.exists() and (
+        is_alive(run) or find_job_state(run) in (JobState.WAITING, JobState.RUNNING)
+    ):
         on_poll()
         time.sleep(POLL_S)
     on_poll()

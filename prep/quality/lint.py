@@ -1,12 +1,13 @@
 """A registered or bare file of rows against schema, think grammar and chat markup, in one pass and flat memory."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError
+from prep.progress import SILENT, Progress
 from prep.quality.column_types import ColumnTypes
 from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES, ONE_TYPE
@@ -27,7 +28,7 @@ from prep.quality.lint_kinds import (
 )
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.registry.dataset import Dataset, align_row, find_own_index
+from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
@@ -55,7 +56,7 @@ def lint_dataset(
     on_finding: OnFinding,
     *,
     ignore: Collection[str] = (),
-    on_rows: Callable[[int], None] = lambda _: None,
+    on_rows: Progress = SILENT,
 ) -> LintSummary:
     """Check every row of a dataset; `on_finding` gets each fault whose kind is not in `ignore`, in file order.
 
@@ -69,6 +70,7 @@ def lint_dataset(
             counts[finding.rule] += 1
             on_finding(finding)
 
+    on_rows.expect(count_noted_rows(dataset))
     for path in dataset.paths:
         linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=LintRule.DUPLICATE not in ignore)
         linter.run()
@@ -87,7 +89,7 @@ class _FileLinter:
         path: Path,
         dataset: Dataset,
         report: OnFinding,
-        on_rows: Callable[[int], None],
+        on_rows: Progress,
         *,
         looks_for_duplicates: bool,
     ) -> None:

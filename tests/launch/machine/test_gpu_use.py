@@ -14,11 +14,11 @@ import launch.machine.gpus
 from launch.batches.batch import refuse_taken
 from launch.cli import lfc
 from launch.configs.config import RunConfig
+from launch.machine.gpu_use import find_gpus
 from launch.machine.gpus import Gpu, GpuReport
 from launch.runs.batch_plan import draft_batch
 from launch.runs.claims import list_claims
 from launch.runs.folder import RunFolder
-from launch.runs.gpu_use import find_gpus
 from launch.runs.run import prepare_llamafactory, start_llamafactory, stop_run
 from prep.errors import OutputError
 
