@@ -39,13 +39,14 @@ ARROWS = {
     "prep.rows": {"prep.storage"},
     "prep.parallel": set(),
     "launch.cli": {
-        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
+        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
+    "launch.notify": set(),
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         "launch.machine",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from launch.cli.completion import complete_batch
+from launch.cli.notify import StallTeller, describe_batch_end, notify_option, open_notifier, tell_end
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -35,8 +36,11 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
+    from launch.notify.notifier import Notifier
     from launch.runs.backends.job import Placement
     from launch.runs.batch_plan import BatchPlan
+
+    Show = Callable[[list[QueuedRun]], None]
 
 # The exit code of a launcher whose terminal was closed.
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
@@ -69,6 +73,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
+@notify_option
 @no_check_option
 @dry_run_option
 @cli_option
@@ -92,6 +97,7 @@ def batch(
     time_limit: str | None,
     more: tuple[str, ...],
     go_on: str | None,
+    addresses: tuple[str, ...],
     no_check: bool,
     dry_run: bool,
     given_cli: str | None,
@@ -140,9 +146,10 @@ def batch(
         )
     if gpus and placement.is_cluster:
         raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gpus-each 1")
+    notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
-        plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
+        plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
@@ -161,20 +168,20 @@ def batch(
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
             plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
-            refuse_taken(plan, share_gpus=no_check)
+            refuse_taken(plan, shared=no_check)
             if not dry_run:
                 write_plan(plan)
     tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return
-    queue = watch_batch(plan, cli)
+    queue = watch_batch(plan, cli, notifier)
     print_queue(plan, queue, as_json=as_json)
     if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
         ctx.exit(1)
 
 
-def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
+def continue_batch(name: str, *, dry_run: bool, shared: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
     from launch.batches.batch import read_queue, refuse_taken, take_up
     from launch.runs.batch_plan import read_batch
@@ -182,7 +189,7 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
-        refuse_taken(plan, share_gpus=share_gpus)
+        refuse_taken(plan, shared=shared)
         plan = take_up(plan, dry_run=dry_run)
     broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
     for run in broken:
@@ -202,18 +209,28 @@ def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]
         refuse_faults(ctx, Path(name), RunConfig(values, ""), machine=machine)
 
 
-def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
+def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None) -> "list[QueuedRun]":
     """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly.
 
     SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
     """
-    from launch.batches.batch import run_batch, stop_batch
+    from launch.batches.batch import read_queue, run_batch, stop_batch
     from launch.runs.process import stop_signals_raise
 
-    with stop_signals_raise():
+    stall = StallTeller(notifier)
+
+    def describe() -> tuple[str, str]:
+        return describe_batch_end(plan.folder.name, describe_queue(read_queue(plan)))
+
+    with tell_end(notifier, describe), stop_signals_raise():
         while True:
             try:
-                with show_queue(plan) as on_poll:
+                with show_queue(plan) as show:
+
+                    def on_poll(queue: "list[QueuedRun]", show: "Show" = show) -> None:
+                        show(queue)
+                        stall.look_at_queue(plan.folder.name, queue)
+
                     return run_batch(plan, cli, on_poll)
             except KeyboardInterrupt:
                 if not is_asking() or click.confirm(

@@ -327,6 +327,8 @@ def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[s
     described: dict[str, Any] = {"ratio": dict(options.ratio) if options.ratio else None, "seed": options.seed}
     if options.ratio:
         described |= {"by": options.by, "oversample": options.oversample, "tolerance": options.tolerance}
+        if options.model is not None:
+            described["model"] = options.model.as_posix()
     if options.dedup:
         described["dedup"] = options.dedup
     if options.decontaminate:

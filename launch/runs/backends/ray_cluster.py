@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from prep.secrets import holds_secret
 NAMESPACE = "lfc"
 _PROGRAM = Path(__file__).parent.with_name("start_supervisor.py")
 _ADDRESS = "auto"
+_KNOCK_S = 10.0
 
 
 class RayBackend:
@@ -99,12 +101,20 @@ def connect(address: str) -> Any:
         ) from None
     if not ray.is_initialized():
         try:
+            _knock(address)
             ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             message = f"no Ray cluster answers at {address!r:.200}: {str(error).splitlines()[0]:.200}"
             raise StackError(message, hint="--address HOST:PORT, as `ray start --head` tells it") from error
         _silence_listener()
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _silence_listener() -> None:
