@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,6 +228,26 @@ def test_a_hubs_client_is_imported_where_that_hub_is_alone(client: str, modules:
         if name.startswith("prep.") and any(target.split(".")[0] == client for target in read_imports(path))
     ]
     assert sorted(importers) == modules
+
+
+def test_what_stands_in_a_module_is_used_by_another_line_of_ours() -> None:
+    """What only tests use stands in tests/support; what nothing uses goes."""
+    texts = [path.read_text(encoding="utf-8") for path in MODULES]
+    programs = [
+        path.read_text(encoding="utf-8")
+        for folder in ("scripts", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    used = Counter(word for text in (*texts, *programs) for word in re.findall(r"\w+", text))
+    for path, text in zip(MODULES, texts, strict=True):
+        for node in ast.parse(text).body:
+            names = [getattr(node, "name", "")] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            # A decorator enters a function into a table: a command's, a rule's.
+            if not getattr(node, "decorator_list", []):
+                assert [name for name in names if used[name] < 2] == [], ids(path)
 
 
 def test_errors_imports_nothing() -> None:
