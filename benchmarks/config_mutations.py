@@ -31,7 +31,13 @@ from launch.configs.schema import read_schema
 from prep.quality.findings import Finding
 
 # What is refused though it ends well, by rule and a word of the message: it trains something else than is meant.
-MEANT = (("thinking_follows_the_policy", ""), ("model_folder_is_complete", "there is no tokenizer"))
+MEANT = (
+    # A YAML's values are not converted: "no" is true, and 0 is not false where a template asks.
+    ("schema", "allowed is true or false"),
+    ("thinking_follows_the_policy", ""),
+    ("model_folder_is_complete", "there is no tokenizer"),
+)
+_TOLD_EVERY = 50
 _HUB = ("offline mode", "Failed to load tokenizer", "couldn't connect", "Can't load the configuration", "HfApi")
 
 
@@ -98,13 +104,18 @@ def compare(count: int, seed: int) -> dict[str, Any]:
             ending, faults = start(base, folder), list_errors(path)
             if ending.stage or faults:
                 raise SystemExit(f"a base is not valid: {ending} {faults}")
-        for _ in range(count):
+        for number in range(count):
+            if number % _TOLD_EVERY == 0:
+                sys.stderr.write(f"{number}: {dict(counts)}\n")
             values, told = mutate(rng.choice(bases), rng, material)
             write_config(path, values, header=told.replace("\n", " "))
             faults, ending = list_errors(path), start(values, folder)
             verdict = compare_endings(ending, faults, values)
             counts[verdict] += 1
             places[ending.place.rpartition(":")[0]] += ending.stage == "run"
+            if verdict in ("MISSED", "FALSE ALARM"):
+                shown = [f"{fault.rule}: {fault.message}" for fault in faults] or ending
+                sys.stderr.write(f"{verdict}: {told}: {shown}\n")
             if verdict == "MISSED":
                 missed.append({"mutation": told.replace(name, ""), **ending.__dict__})
             elif verdict == "FALSE ALARM":

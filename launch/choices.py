@@ -51,3 +51,11 @@ class Language(StrEnum):
             Language.KO: "Argument 불러오기",
             Language.JA: "引数を読み込む",
         }[self]
+
+
+class BackendName(StrEnum):
+    """Where a batch's runs go."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    RAY = "ray"

@@ -86,3 +86,11 @@ class Thinking(StrEnum):
     def value_in_yaml(self) -> bool | None:
         """True, False or None."""
         return {Thinking.TRUE: True, Thinking.FALSE: False, Thinking.NULL: None}[self]
+
+
+class YamlTruth(StrEnum):
+    """What a YAML key may be that is true, false or null."""
+
+    TRUE = "true"
+    FALSE = "false"
+    NULL = "null"

@@ -39,22 +39,17 @@ ARROWS = {
     "prep.rows": {"prep.storage"},
     "prep.parallel": set(),
     "launch.cli": {
-        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.runs"),
+        *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
     "launch.webui": {"launch.runs", "launch.llamaboard", "launch.configs", "launch.machine"},
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
+    "launch.notify": set(),
     "launch.results": {
-        *(
-            *("launch.evaluation", "launch.tune"),
-            "launch.batches",
-            "launch.runs",
-            "launch.llamaboard",
-            "launch.configs",
-            "launch.machine",
-        ),
+        *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
+        "launch.machine",
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
@@ -85,6 +80,10 @@ HEAVY = {
     "jsonschema",
     "ray",
     "rich",
+    "submitit",
+    "swanlab",
+    "wandb",
+    "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
 LENT = {("prep/hub/huggingface_session.py", "httpx")}

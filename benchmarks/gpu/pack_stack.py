@@ -18,8 +18,9 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# What is trained with, and what prediction scores with. Their requirements are read from what is installed here.
-WANTED = ("llamafactory", "unsloth", "jieba", "nltk", "rouge-chinese")
+# What is trained with, what prediction scores with, and what lfc needs. Their requirements are read from what is
+# installed here.
+WANTED = ("llamafactory", "unsloth", "jieba", "nltk", "rouge-chinese", "jsonschema", "orjson")
 ON_THE_MACHINE = {
     "torch", "triton", "numpy", "pillow", "torchvision", "torchaudio", "pyarrow", "scipy", "matplotlib",
     "contourpy", "fonttools", "kiwisolver", "cycler", "pyparsing", "sympy", "mpmath", "networkx", "setuptools",

@@ -5,9 +5,10 @@ So a launcher that ends loses nothing, and a job that the cluster begins again g
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -16,13 +17,14 @@ from typing import Any
 from launch.batches.batch import QueuedRun, prepare_attempt, read_queued
 from launch.runs.backends.cluster import note_job
 from launch.runs.backends.job import TIME_LIMIT_CODE
+from launch.runs.backends.local import kill_orphan
 from launch.runs.backends.slurm import find_own_job, requeue_own_job
 from launch.runs.batch_plan import BatchPlan, read_batch
 from launch.runs.causes import Cause, find_cause
-from launch.runs.folder import RunFolder, RunState, read_run
+from launch.runs.folder import RunFolder, RunState, is_supervised, read_run
 from launch.runs.process import stop_signals_raise
 from launch.runs.supervisor import supervise
-from prep.errors import StoppedError, UserError
+from prep.errors import ChildFailedError, StoppedError
 from prep.storage.atomic import write_json
 from prep.storage.locks import is_locked
 
@@ -30,9 +32,17 @@ _POLL_S = 1.0
 _LOST_CODE = 128 + 9
 
 
-def work_off(batch: str, name: str, cli: str, taken_up_at: float, job: Mapping[str, Any] | None = None) -> None:
+def work_off(
+    batch: str,
+    name: str,
+    cli: str,
+    taken_up_at: float,
+    job: Mapping[str, Any] | None = None,
+    run_attempt: Callable[[str], None] = supervise,
+) -> None:
     """Run one run of a batch to its end, all of its attempts; `job` is what the cluster knows this process by.
 
+    `run_attempt` runs one attempt's folder and returns at its end.
     Raises: StoppedError when the cluster wants its machine back between two attempts.
     """
     own = job or find_own_job(os.environ)
@@ -44,7 +54,7 @@ def work_off(batch: str, name: str, cli: str, taken_up_at: float, job: Mapping[s
                 return
             if own:
                 note_job(folder, own)
-            supervise(str(folder.path))
+            run_attempt(str(folder.path))
             ended = read_run(folder.path)
             if find_cause(ended) is Cause.PREEMPTED:
                 if ended.exit_code == TIME_LIMIT_CODE:
@@ -57,12 +67,13 @@ def _choose_folder(plan: BatchPlan, name: str, cli: Path) -> RunFolder | None:
     planned = next((run for run in plan.runs if run.name == name), None)
     if planned is None or plan.stop_request.exists():
         return None
+    last = read_queued(plan, planned).last
+    if last is not None:
+        _await_end(last.folder)
     queued = read_queued(plan, planned)
-    if queued.last is not None and _close_earlier(queued.last.folder):
-        queued = read_queued(plan, planned)
     if queued.last is not None and queued.last.state is RunState.QUEUED:
         return queued.last.folder
-    if queued.next_values is None or (queued.last is not None and queued.last.state is RunState.RUNNING):
+    if queued.next_values is None:
         return None
     if not _wait(plan, queued):
         return None
@@ -78,23 +89,27 @@ def _wait(plan: BatchPlan, queued: QueuedRun) -> bool:
     return True
 
 
-def _close_earlier(run: RunFolder) -> bool:
-    """Write the result of an attempt whose machine was taken away before it could; return whether there was one."""
-    if not run.process.exists() or run.result.exists() or is_locked(run.lock):
-        return False
-    ending = {"exit_code": _LOST_CODE, "stopped": False, "cause": Cause.PREEMPTED, "flags": []}
-    try:
+def _await_end(run: RunFolder) -> None:
+    """Wait for the end of an attempt whose worker is no more, and write its result where it could not itself."""
+    if not run.process.exists():
+        return
+    # By its lock alone: what the cluster says of this job is said of this process.
+    while is_locked(run.lock):
+        if not is_supervised(run):
+            # What cannot be proved to be its child, or is one of another machine, ends by itself.
+            with suppress(ChildFailedError):
+                kill_orphan(run)
+        time.sleep(_POLL_S)
+    if not run.result.exists():
+        ending = {"exit_code": _LOST_CODE, "stopped": False, "cause": Cause.PREEMPTED, "flags": []}
         write_json(run.result, ending)
-    except UserError:
-        return False
-    return True
 
 
 @contextmanager
 def _time_limit_raises() -> Iterator[None]:
     """Turn the signal that Slurm sends before a job's time is up into StoppedError."""
     number = getattr(signal, "SIGUSR2", None)
-    if number is None:
+    if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from launch.configs.config import read_config
-from launch.configs.document import format_value, load_document, parse_value
+from launch.configs.document import format_value, load_document, parse_value, suggest_names
 from prep.errors import ConfigError
 from prep.names import MAX_NAME_BYTES, check_name, make_name
 from prep.secrets import holds_secret
@@ -103,13 +103,28 @@ def check_sweep(sweep: Mapping[str, Any], name: str) -> None:
     if error is None:
         return
     if error.validator == "additionalProperties" and not error.absolute_path:
-        unknown = ", ".join(sorted(set(texts) - set(_EXAMPLES)))
-        raise ConfigError(f"{name}: unknown keys {unknown}", hint=", ".join(_EXAMPLES))
+        raise _refuse_keys(name, sorted(set(texts) - set(_EXAMPLES)))
     where = ".".join(str(part) for part in error.absolute_path)
     allowed = error.schema.get("description", "what the schema says")
     seen = str(format_value(error.instance))[:60] if not isinstance(error.instance, bytes) else "bytes"
     top = str(next(iter(error.absolute_path), "config"))
     raise ConfigError(f"{name}: `{where}` must be {allowed}, not {seen}", hint=_EXAMPLES.get(top))
+
+
+def _refuse_keys(name: str, unknown: list[str]) -> ConfigError:
+    """Return the error of keys that a sweep does not have; one that a training has belongs under `set`."""
+    from launch.configs.schema import read_schema
+
+    first = unknown[0]
+    near = suggest_names(first, _EXAMPLES)
+    if first in read_schema("train")["properties"]:
+        hint = f"set: {{{first}: …}} for all runs, or grid: {{{first}: […, …]}}"
+    elif near:
+        hint = _EXAMPLES[near[0]]
+    else:
+        hint = "lfc launch batch --help shows a whole sweep file"
+    what = f"unknown key {first}" if len(unknown) == 1 else f"unknown keys {', '.join(unknown)}"
+    return ConfigError(f"{name}: {what}; a sweep has {', '.join(_EXAMPLES)}", hint=hint)
 
 
 @cache

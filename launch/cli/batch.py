@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from launch.cli.completion import complete_batch
+from launch.cli.notify import StallTeller, describe_batch_end, notify_option, open_notifier, tell_end
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -24,6 +25,7 @@ from launch.cli.options import (
 )
 from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
 from launch.cli.tokens import tell_tokens, tokenize_option
+from launch.cli.track import add_tracking_values
 from launch.runs.folder import RunState
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import build_table, echo, open_console, print_json, print_table
@@ -34,8 +36,11 @@ from prep.wording import count_of
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
+    from launch.notify.notifier import Notifier
     from launch.runs.backends.job import Placement
     from launch.runs.batch_plan import BatchPlan
+
+    Show = Callable[[list[QueuedRun]], None]
 
 # The exit code of a launcher whose terminal was closed.
 _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
@@ -68,6 +73,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
 @click.option(
     "--continue", "go_on", metavar="NAME", help="Go on with a batch that was begun.", shell_complete=complete_batch
 )
+@notify_option
 @no_check_option
 @dry_run_option
 @cli_option
@@ -83,11 +89,15 @@ def batch(
     boost: bool,
     tokenize: bool,
     backend: str,
+    gpus_each: int | None,
+    cpus_each: int | None,
+    address: str | None,
     partition: str | None,
     gres: str | None,
     time_limit: str | None,
     more: tuple[str, ...],
     go_on: str | None,
+    addresses: tuple[str, ...],
     no_check: bool,
     dry_run: bool,
     given_cli: str | None,
@@ -116,7 +126,8 @@ def batch(
     Examples:
       lfc launch batch sweep.yaml --gpus 0,1,2,3
       lfc launch batch configs/a.yaml configs/b.yaml --gpus 0 --name overnight
-      lfc launch batch sweep.yaml --backend slurm --partition gpu --gres gpu:1 --time 4:00:00
+      lfc launch batch sweep.yaml --backend slurm --partition gpu --gpus-each 1 --time 4:00:00
+      lfc launch batch sweep.yaml --backend ray --address 10.0.0.1:6379 --gpus-each 1
       lfc launch batch --continue overnight
     """
     from launch.batches.batch import read_queue, refuse_taken
@@ -127,20 +138,23 @@ def batch(
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    placement = read_placement(backend, partition, gres, time_limit, more)
+    asked = {"partition": partition, "gres": gres, "time": time_limit, "address": address}
+    placement = read_placement(backend, {**asked, "gpus": gpus_each, "cpus": cpus_each}, more)
     if go_on and (name or gpus or boost or placement.is_cluster):
         raise click.UsageError(
             "--continue takes the batch as it was begun: without --name, --gpus, --boost, --backend"
         )
     if gpus and placement.is_cluster:
-        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gres gpu:1")
+        raise click.UsageError("--gpus names GPUs of this machine; a cluster gives them: --gpus-each 1")
+    notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
-        plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
+        plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
         boost = boost or wants_boost(paths)
+        configs = add_tracking_values(configs, cli)
         tokenize = tokenize and wants_tokens(paths)
         for values in configs.values():
             refuse_to_guess(values, hint="another output_dir in the sweep's `set`, or rename that folder")
@@ -154,20 +168,20 @@ def batch(
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
             plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
-            refuse_taken(plan, share_gpus=no_check)
+            refuse_taken(plan, shared=no_check)
             if not dry_run:
                 write_plan(plan)
     tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
     if dry_run:
         print_plan(plan, cli, as_json=as_json)
         return
-    queue = watch_batch(plan, cli)
+    queue = watch_batch(plan, cli, notifier)
     print_queue(plan, queue, as_json=as_json)
     if any(run.last is None or run.last.state is not RunState.FINISHED for run in queue):
         ctx.exit(1)
 
 
-def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
+def continue_batch(name: str, *, dry_run: bool, shared: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
     from launch.batches.batch import read_queue, refuse_taken, take_up
     from launch.runs.batch_plan import read_batch
@@ -175,7 +189,7 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
-        refuse_taken(plan, share_gpus=share_gpus)
+        refuse_taken(plan, shared=shared)
         plan = take_up(plan, dry_run=dry_run)
     broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
     for run in broken:
@@ -195,18 +209,28 @@ def refuse_batch_faults(ctx: click.Context, configs: Mapping[str, dict[str, Any]
         refuse_faults(ctx, Path(name), RunConfig(values, ""), machine=machine)
 
 
-def watch_batch(plan: "BatchPlan", cli: Path) -> "list[QueuedRun]":
+def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None) -> "list[QueuedRun]":
     """Work a batch's queue off with a live table; Ctrl-C asks once, then stops all runs cleanly.
 
     SIGTERM and a request to stop do so without asking; at SIGHUP, the end of a terminal, the runs go on.
     """
-    from launch.batches.batch import run_batch, stop_batch
+    from launch.batches.batch import read_queue, run_batch, stop_batch
     from launch.runs.process import stop_signals_raise
 
-    with stop_signals_raise():
+    stall = StallTeller(notifier)
+
+    def describe() -> tuple[str, str]:
+        return describe_batch_end(plan.folder.name, describe_queue(read_queue(plan)))
+
+    with tell_end(notifier, describe), stop_signals_raise():
         while True:
             try:
-                with show_queue(plan) as on_poll:
+                with show_queue(plan) as show:
+
+                    def on_poll(queue: "list[QueuedRun]", show: "Show" = show) -> None:
+                        show(queue)
+                        stall.look_at_queue(plan.folder.name, queue)
+
                     return run_batch(plan, cli, on_poll)
             except KeyboardInterrupt:
                 if not is_asking() or click.confirm(

@@ -1,5 +1,6 @@
 """`lfc launch config …`: write, check, compare and carry over YAML configs."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -174,7 +175,8 @@ def config_check(
     from launch.configs.config import check_config
     from launch.configs.rules import choose_machine
 
-    check = check_config(path, choose_machine(target, gpus), kind, measure=measure)
+    machine = choose_machine(target, gpus)
+    check = check_config(path, machine, kind, measure=measure)
     refused = check.has_errors or (strict and bool(check.findings))
     if as_json:
         findings = [finding.as_dict() for finding in check.findings]
@@ -182,6 +184,8 @@ def config_check(
         print_json(result)
     else:
         print_check(path, check, target)
+        if check.has_errors and target == JudgedFor.HERE and machine.gpus == ():
+            suggest_other_machine(path, check, kind)
     if refused:
         click.get_current_context().exit(1)
 
@@ -193,6 +197,18 @@ def print_check(path: Path, check: "Check", target: str) -> None:
     print_findings(check.findings)
     verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
     echo(f"{path}: {verdict} ({check.kind} config, judged for {JudgedFor(target).machine})")
+
+
+def suggest_other_machine(path: Path, check: "Check", kind: "Kind | None") -> None:
+    """Say how to judge for a machine with a GPU, when faults of a config are none there."""
+    from launch.configs.config import check_config
+    from launch.configs.rules import choose_machine
+
+    there = check_config(path, choose_machine(JudgedFor.GPU), kind)
+    here, gone = (sum(finding.is_error for finding in found.findings) for found in (check, there))
+    if gone < here:
+        what = count_of(gone, "error") if gone else "no error"
+        echo(f"  Try: lfc launch config check {shlex.quote(str(path))} --for gpu, which finds {what}")
 
 
 @config.command("diff")

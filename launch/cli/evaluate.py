@@ -1,9 +1,8 @@
 """`lfc launch eval`."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from prep.errors import ConfigError
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
+    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import Entrant
 
 
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     "words", metavar="[CONFIG]... [KEY=VALUE]...", nargs=-1, shell_complete=complete_pairs(or_file=True)
 )
 @click.option("--eval-dataset", help="The registered dataset of held-out rows; several with commas between.")
-@click.option("--adapter", "adapters", multiple=True, type=FOLDER, help="Compare this one instead; may repeat.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    type=FOLDER,
+    help="Compare this one instead; may repeat; `best` is the best checkpoint.",
+)
 @click.option(
     "--modes", metavar="think,nothink", help="Ask with and without thoughts, each with Qwen3's own sampling."
 )
@@ -45,7 +51,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Requests to an endpoint at a time.",
 )
-@click.option("--plain", is_flag=True, help="Let LLaMA-Factory ask row after row, and keep no answers by row.")
+@click.option(
+    "--plain",
+    is_flag=True,
+    envvar="LFC_PLAIN_EVAL",
+    show_envvar=True,
+    help="Let LLaMA-Factory ask in the rows' order, and keep no answers by row.",
+)
 @click.option(
     "--tasks", metavar="NAME,...", help="Multiple-choice tasks of lm-evaluation-harness, such as mmlu,ceval."
 )
@@ -77,7 +89,8 @@ def evaluate(
     goes on where it stopped, and a base that has answered for one adapter has answered for the next.
     KEY=VALUE sets what the prediction runs take, such as max_new_tokens or per_device_eval_batch_size; Qwen3's own
     sampling for the mode is the default. Answers are scored on what follows </think>. The scores of each row, the
-    rows that changed most, and the rows by the loss of their wanted answer lie in runs/NAME.
+    rows that changed most, and the rows by the loss of their wanted answer lie in runs/NAME; without --name, an
+    evaluation of other weights, rows or settings has the next number, such as runs/medical-eval.2.
 
     Without any CONFIG the first --endpoint is what the others are compared with.
 
@@ -95,9 +108,12 @@ def evaluate(
     """
     from launch.configs.actions import refuse_other_purpose
     from launch.configs.config import parse_overrides, read_config
+    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import list_trained
+    from launch.runs.claims import share_gpus
     from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
+    from prep.storage.paths import number_next
 
     paths = [Path(word) for word in words if not is_setting(word)]
     configs = {path.stem: read_config(path) for path in paths}
@@ -110,23 +126,29 @@ def evaluate(
     for path in paths:
         refuse_other_purpose("eval", path, configs[path.stem])
     overrides = parse_overrides(word for word in words if is_setting(word))
-    trained = list_trained(configs, adapters) if configs else {}
+    trained = list_trained(configs, choose_adapters(adapters, configs)) if configs else {}
     own = f"{paths[0].stem if paths else 'endpoints'}-{'tasks' if tasks else 'eval'}"
     folder = RUNS / (check_name(name, "run name") if name else make_name(own))
+    env = share_gpus(no_check)
     if tasks:
-        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
+        plan = plan_tasks(configs, trained, tasks.split(","), folder, overrides)
+        ask_tasks(plan, folder, env, as_json=as_json, dry_run=dry_run)
         return
     sides = Sides(configs, trained, str(eval_dataset), overrides, endpoints)
-    plans = {mode: sides.plan(folder / mode if mode else folder, mode) for mode in read_modes(modes)}
+    plans = sides.plan_modes(folder, read_modes(modes))
+    while not name and any(holds_another(entrants, folder / mode) for mode, entrants in plans.items()):
+        folder = number_next(folder)
+        plans = sides.plan_modes(folder, read_modes(modes))
     if not no_check:
         for entrants in plans.values():
             refuse_entrants(entrants)
     cli = find_cli(given_cli) if configs else Path()
+    asking = Asking(None if plain else RUNS, at_once, env=env)
     if dry_run:
         for mode, entrants in plans.items():
-            print_plan(cli, entrants, folder / mode, plain=plain)
+            print_plan(cli, entrants, folder / mode, asking)
         return
-    compare(cli, plans, folder, None if plain else RUNS, at_once, as_json=as_json)
+    compare(cli, plans, folder, asking, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,10 @@ class Sides:
     eval_dataset: str
     overrides: Mapping[str, Any]
     endpoints: tuple[str, ...]
+
+    def plan_modes(self, folder: Path, modes: Sequence[str]) -> "dict[str, list[Entrant]]":
+        """Return every side of each mode, in a folder of each; raises as `plan`."""
+        return {mode: self.plan(folder / mode, mode) for mode in modes}
 
     def plan(self, folder: Path, mode: str) -> "list[Entrant]":
         """Return every side of one mode, "" for the config's own; raises ConfigError and the like."""
@@ -169,20 +195,18 @@ def compare(
     cli: Path,
     plans: "Mapping[str, Sequence[Entrant]]",
     folder: Path,
-    root: Path | None,
-    at_once: int,
+    asking: "Asking",
     *,
     as_json: bool,
 ) -> None:
     """Let the sides of each mode answer, and print their comparisons side by side."""
-    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import evaluate as evaluate_rows
 
     found = {}
     for mode, entrants in plans.items():
-        asking = Asking(root, at_once, for_thoughts=mode == "think")
         note = functools.partial(show_note, mode)
-        found[mode] = evaluate_rows(cli, entrants, folder / mode, show_prediction, note, asking)
+        its = replace(asking, for_thoughts=mode == "think")
+        found[mode] = evaluate_rows(cli, entrants, folder / mode, show_prediction, note, its)
     if not as_json:
         print_comparisons(found, folder)
     elif list(found) == [""]:
@@ -195,6 +219,20 @@ def compare(
 def show_note(mode: str, note: str) -> None:
     """Say on stderr what was taken up, and why something is asked again."""
     echo(f"Note: {mode}: {note}" if mode else f"Note: {note}", err=True)
+
+
+def holds_another(entrants: "Sequence[Entrant]", folder: Path) -> bool:
+    """Tell whether a finished evaluation of something else stands in a folder, and say so."""
+    from launch.results.comparison import is_finished
+    from launch.results.taken_up import OtherEvaluationError, compare_sides
+
+    local = [entrant for entrant in entrants if entrant.endpoint is None]
+    try:
+        compare_sides(local, folder, is_finished=is_finished(folder))
+    except OtherEvaluationError as error:
+        echo(f"Note: {error}; this one has the next number", err=True)
+        return True
+    return False
 
 
 def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
@@ -210,52 +248,55 @@ def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
         raise ConfigError(f"{', '.join(broken)} cannot answer as it stands; nothing was started")
 
 
-def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path, *, plain: bool) -> None:
+def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path, asking: "Asking") -> None:
     """Print each side's prediction config and command, and start nothing; raises OutputError as a run would."""
     from launch.configs.config import format_config
     from launch.results.comparison import is_finished
-    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import keep_answers
     from launch.results.taken_up import compare_sides
-    from launch.runs.folder import RUNS
-    from launch.runs.run import build_command
+    from launch.runs.run import check_start
 
     local = [entrant for entrant in entrants if entrant.endpoint is None]
     compare_sides(local, folder, is_finished=is_finished(folder))
     for entrant in entrants:
-        path = folder / entrant.name / "config.yaml"
-        echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
+        place = folder / entrant.name
+        echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
         if entrant.endpoint is None:
-            env = keep_answers(entrant, Asking(None if plain else RUNS))
-            echo(build_command(cli, "train", path, entrant.config, env).format())
+            echo(check_start(cli, "train", entrant.config, place, keep_answers(entrant, asking)).format())
 
 
-def ask_tasks(
+def plan_tasks(
     configs: Mapping[str, Mapping[str, Any]],
     trained: Mapping[str, str],
     tasks: list[str],
     folder: Path,
     overrides: Mapping[str, Any],
-    *,
-    as_json: bool,
-    dry_run: bool,
+) -> "list[Entrant]":
+    """Return what lm-evaluation-harness is to ask; raises ConfigError when the sides share no base."""
+    from launch.results.evaluate import check_shared_base
+    from launch.results.lm_eval import plan_task_runs
+
+    check_shared_base(configs, overrides)
+    return plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+
+
+def ask_tasks(
+    entrants: "Sequence[Entrant]", folder: Path, env: Mapping[str, str], *, as_json: bool, dry_run: bool
 ) -> None:
     """Let lm-evaluation-harness ask base and adapters, and print what it found."""
     from launch.configs.config import format_config
-    from launch.machine.command import build_harness_command, find_lm_eval
-    from launch.results.evaluate import check_shared_base
-    from launch.results.lm_eval import plan_task_runs, run_tasks
+    from launch.machine.command import find_lm_eval
+    from launch.results.lm_eval import check_task_run, run_tasks
 
     lm_eval = find_lm_eval()
-    check_shared_base(configs, overrides)
-    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
     if dry_run:
         for entrant in entrants:
-            path = folder / entrant.name / "config.yaml"
-            echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
-            echo(build_harness_command(lm_eval, path, os.environ).format())
+            place = folder / entrant.name
+            command = check_task_run(lm_eval, entrant, place, env)
+            echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
+            echo(command.format())
         return
-    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction, env)
     if as_json:
         print_json(
             {
@@ -279,6 +320,19 @@ def ask_tasks(
 def format_task_score(value: float, error: float | None) -> str:
     """Return a figure of lm-evaluation-harness with its standard error."""
     return f"{value:.4f}" if error is None else f"{value:.4f} ± {error:.4f}"
+
+
+def choose_adapters(adapters: "Sequence[Path]", configs: "Mapping[str, Mapping[str, Any]]") -> list[Path]:
+    """Return the adapters that were named; `best` stands for each training's best checkpoint."""
+    from launch.runs.progress import find_best_checkpoint
+
+    chosen: list[Path] = []
+    for adapter in adapters:
+        if adapter.as_posix() == "best" and not adapter.exists():
+            chosen += [find_best_checkpoint(Path(str(config.get("output_dir")))) for config in configs.values()]
+        else:
+            chosen.append(adapter)
+    return chosen
 
 
 def is_setting(word: str) -> bool:

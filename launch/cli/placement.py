@@ -1,10 +1,12 @@
 """Where a batch's runs go: the options that name a cluster and what each run asks for there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from launch.choices import BackendName
+from prep.cli.options import choice_of
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,14 +20,22 @@ def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_OPTIONS_OF = {
+    "slurm": ("partition", "gres", "time", "gpus", "cpus"),
+    "ray": ("address", "gpus", "cpus"),
+}
+_NAMES = {"gpus": "gpus-each", "cpus": "cpus-each"}
 _OPTIONS = (
     click.option(
         "--backend",
-        type=click.Choice(["local", "slurm"]),
-        default="local",
+        type=choice_of(BackendName),
+        default=BackendName.LOCAL.value,
         show_default=True,
-        help="Where the runs go: this machine, or jobs of a Slurm cluster that shares this folder.",
+        help="Where the runs go: this machine, or a Slurm or Ray cluster that shares this folder.",
     ),
+    click.option("--gpus-each", type=click.IntRange(0), help="On a cluster: GPUs of each run."),
+    click.option("--cpus-each", type=click.IntRange(1), help="On a cluster: CPU cores of each run."),
+    click.option("--address", metavar="HOST:PORT", help="Ray: its head; the one on this machine if not given."),
     click.option("--partition", metavar="NAME", help="Slurm: the partition."),
     click.option("--gres", metavar="gpu:1", help="Slurm: what each run gets of the machine."),
     click.option("--time", "time_limit", metavar="D-HH:MM:SS", help="Slurm: the time of one start of a run."),
@@ -33,21 +43,27 @@ _OPTIONS = (
 )
 
 
-def read_placement(
-    backend: str, partition: str | None, gres: str | None, time_limit: str | None, more: tuple[str, ...]
-) -> "Placement":
-    """Return where a batch's runs go; raises ConfigError for an option that the backend does not have."""
-    from launch.runs.backends.job import SLURM, Placement, check_placement
+def read_placement(backend: str, given: Mapping[str, object], more: tuple[str, ...]) -> "Placement":
+    """Return where a batch's runs go; `given` is {option: its value, or None}, as each backend names it.
 
-    given = {"partition": partition, "gres": gres, "time": time_limit}
-    options = {name: value for name, value in given.items() if value is not None}
+    Raises: ConfigError for an option that the backend does not have.
+    """
+    from launch.runs.backends.job import Placement, check_placement
+
+    options = {name: str(value) for name, value in given.items() if value is not None}
     for pair in more:
         name, equals, value = pair.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(f"--sbatch {pair!r:.60} has no value", hint="--sbatch qos=high")
         options[name] = value
-    if options and backend != SLURM:
-        raise ConfigError(f"--{next(iter(options))} is an option of Slurm", hint="--backend slurm")
+    allowed = _OPTIONS_OF.get(backend, ())
+    foreign = [name for name in given if name in options and name not in allowed] + (
+        ["sbatch"] if more and backend != "slurm" else []
+    )
+    if foreign:
+        option = _NAMES.get(foreign[0], foreign[0])
+        owner = next(name for name, own in _OPTIONS_OF.items() if foreign[0] in (*own, "sbatch"))
+        raise ConfigError(f"--{option} is no option of --backend {backend}", hint=f"--backend {owner}")
     placement = Placement(backend, options)
     check_placement(placement)
     return placement
@@ -55,14 +71,17 @@ def read_placement(
 
 def wants_gpu(placement: "Placement") -> bool:
     """Tell whether each run of a batch gets a GPU of the cluster."""
-    return any("gpu" in f"{name}={value}" for name, value in placement.options.items())
+    words = [f"{name}={value}" for name, value in placement.options.items() if (name, value) != ("gpus", "0")]
+    return any("gpu" in word for word in words)
 
 
 def place_slots(placement: "Placement", at_a_time: int | None) -> "tuple[tuple[str, ...], Placement]":
     """Return the slots of a cluster's batch, all of the backend's name, and the placement with them."""
     from dataclasses import replace
 
+    from launch.runs.backends.job import LIMIT
+
     if at_a_time is None:
         return (placement.backend,), placement
-    limited = replace(placement, options={**placement.options, "slots": str(at_a_time)})
+    limited = replace(placement, options={**placement.options, LIMIT: str(at_a_time)})
     return (placement.backend,) * at_a_time, limited

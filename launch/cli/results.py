@@ -70,7 +70,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         summary.score.format() if summary.score else "",
         format_seconds(summary.run.seconds),
         ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
-        "; ".join(summary.flags),
+        "; ".join([*summary.flags, *summary.tracking]),
     )
 
 

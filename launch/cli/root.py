@@ -33,6 +33,7 @@ LAUNCH_COMMANDS = {
     "runs": CommandEntry("launch.cli.results:runs_table", "List all runs."),
     "compare": CommandEntry("launch.cli.results:compare", "Compare two runs."),
     "eval": CommandEntry("launch.cli.evaluate:evaluate", "Score adapters against their base on held-out rows."),
+    "ask": CommandEntry("launch.cli.ask:ask", "Put questions to a base and its adapters, side by side."),
     "report": CommandEntry("launch.cli.results:report", "Write an HTML page of a run or a batch."),
     "predict": CommandEntry("launch.cli.actions:predict", "Answer the rows of a dataset."),
     "export": CommandEntry("launch.cli.actions:export", "Merge an adapter into its model."),

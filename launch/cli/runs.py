@@ -1,38 +1,46 @@
 """One run that is there: `lfc launch attach`, `logs` and `stop`."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import click
 
 from launch.cli.completion import complete_run, complete_run_or_batch
+from launch.cli.notify import StallTeller, describe_run_end, notify_option, open_notifier, send
 from launch.cli.show import print_trained, show_training
 from launch.runs.folder import RunState, read_run
-from prep.cli.output import echo
+from prep.cli.output import echo, echo_error
 from prep.errors import UserError
 from prep.secrets import mask_text
 from prep.terminal import neutralise_log
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.command("attach")
 @click.argument("name", shell_complete=complete_run)
-def attach(name: str) -> None:
+@notify_option
+def attach(name: str, addresses: tuple[str, ...]) -> None:
     """Watch a run that goes on in the background; Ctrl-C ends the watching, not the run.
 
     \b
-    Example:
+    Examples:
       lfc launch attach medical
+      LFC_NOTIFY=feishu://TOKEN nohup lfc launch attach medical &
     """
     from launch.runs.folder import find_run
     from launch.runs.run import raise_failure, watch_run
 
     run = find_run(name)
+    notifier = open_notifier(addresses)
+    stall = StallTeller(notifier)
     try:
-        with show_training(run.trainer_log, since=0) as on_poll:
+        with show_training(run.trainer_log, since=0) as show:
+
+            def on_poll() -> None:
+                show()
+                stall.look(run.name, run.folder.log)
+
             watch_run(run.folder, on_poll)
+        if notifier is not None:
+            send(notifier, *describe_run_end(run.path))
     except KeyboardInterrupt:
         echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
         return
@@ -95,9 +103,7 @@ def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
             echo(f"{name}: {stop_one(name)}")
         except UserError as error:
             exit_code = error.exit_code
-            echo(f"Error: {error}", err=True)
-            if error.hint:
-                echo(f"  Try: {error.hint}", err=True)
+            echo_error(f"Error: {error}", error.hint)
     ctx.exit(exit_code)
 
 

@@ -51,10 +51,7 @@ def print_comparisons(comparisons: "Mapping[str, Comparison]", folder: Path) -> 
         ]
         rows.append((f"loss of {name}", *losses, "mean a token of the wanted answers; not 0 to 100"))
     count = next(iter(comparisons.values())).rows
-    print_table(
-        [("", *heads, ""), *rows],
-        title=f"{count} held-out rows, 0 to 100, after </think> ({folder})",
-    )
+    print_table([("", *heads, ""), *rows], title=f"{count} held-out rows, 0 to 100, after </think> ({folder})")
     kept = "/".join((folder.as_posix(), *(["MODE"] if "" not in comparisons else [])))
     ranked = f"; rows by loss: {kept}/row_losses.jsonl" if datasets else ""
     echo(f"* the 95 % interval of the change excludes 0; rows that changed most: {kept}/changed_rows.md{ranked}")
@@ -135,11 +132,10 @@ def print_dry_run(
 ) -> None:
     """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
     from launch.machine.command import boost_command, build_llamafactory_command, is_boosted
-    from launch.machine.gpus import read_gpus
+    from launch.runs.claims import list_claims, rank_gpus
 
-    gpus = read_gpus().gpus or ()
     environ = {**os.environ, **(env or {})}
-    command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
+    command = build_llamafactory_command(cli, action, path, config.values, environ, rank_gpus(list_claims()))
     if is_boosted(action, config.values, environ):
         command = boost_command(command)
     echo(command.with_env(env or {}).with_arguments(pairs).format())

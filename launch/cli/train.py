@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launch.cli.completion import complete_pairs
+from launch.cli.notify import StallTeller, describe_run_end, notify_option, open_notifier, tell_end
 from launch.cli.options import (
     boost_option,
     cli_option,
@@ -19,6 +20,7 @@ from launch.cli.options import (
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
 from launch.cli.tokens import make_once, tell_tokens, tokenize_option
+from launch.cli.track import add_tracking, list_tracking_variables
 from launch.runs.folder import choose_run_folder, read_run
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo
@@ -27,6 +29,7 @@ from prep.errors import ConfigError
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
     from launch.machine.command import Cluster
+    from launch.notify.notifier import Notifier
     from launch.runs.folder import RunFolder
 
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 @click.option("--master-port", type=click.IntRange(1, 65535), help="Its port; a free one on a single machine.")
 @click.option("--ray", is_flag=True, help="Let Ray place the workers; ray_num_workers stands in the config.")
 @no_check_option
+@notify_option
 @dry_run_option
 @cli_option
 @json_option
@@ -61,6 +65,7 @@ def train(
     tokenize: bool,
     detach: bool,
     no_check: bool,
+    addresses: tuple[str, ...],
     dry_run: bool,
     given_cli: str | None,
     as_json: bool,
@@ -89,24 +94,27 @@ def train(
     from launch.machine.command import Cluster
     from launch.machine.network import find_free_port
     from launch.runs.backends.local import start_supervisor
-    from launch.runs.claims import starting
+    from launch.runs.claims import share_gpus, starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run
+    from launch.runs.run import check_start, next_attempt_folder, prepare_llamafactory, refuse_taken_run
 
-    if resume and fresh:
-        raise click.UsageError("--resume and --fresh exclude each other")
+    refuse_together(resume and fresh, "--resume and --fresh exclude each other")
+    refuse_together(
+        detach and bool(addresses), "--detach goes without --notify: lfc launch attach NAME --notify URL"
+    )
     cluster = Cluster(gpus, nnodes, node_rank, master_addr, master_port, ray)
     refuse_other_rank(cluster)
+    notifier = open_notifier(addresses)
     config = read_run_config(config_path, pairs)
     output_dir = Path(str(config.values.get("output_dir") or ""))
-    folder = choose_run_folder(name, config_path)
-    cli = find_cli(given_cli)
-    taken = read_gpu_option(gpus, any_number=no_check)
-    env = cluster.build_environment(find_free_port()) | read_boost_option(boost)
+    folder, cli = choose_run_folder(name, config_path), find_cli(given_cli)
+    read_gpu_option(gpus, any_number=no_check)
+    env = cluster.build_environment(find_free_port()) | read_boost_option(boost) | share_gpus(no_check)
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
         refuse_to_guess(config.values, hint="--resume, --fresh, or another output_dir=FOLDER")
+    config = add_tracking(config, cli, folder.name)
     if resume or fresh:
         folder = next_attempt_folder(folder)
     refuse_taken_run(folder)
@@ -114,15 +122,16 @@ def train(
         refuse_working_folder(output_dir)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    refuse_taken(config, taken, share_gpus=no_check)
+    check_start(cli, "train", config.values, folder, env)
     if dry_run:
         tell_tokens([config.values], wanted=tokenize, machines=nnodes)
-        print_dry_run(cli, "train", config_path, (*pairs, *list_changes(pairs, config_path, config)), config, env)
+        pairs = (*pairs, *list_changes(pairs, config_path, config))
+        print_dry_run(cli, "train", config_path, pairs, config, env | list_tracking_variables())
         return
     with stop_signals_raise():
         config = make_once(config, wanted=tokenize, machines=nnodes)
         with starting():
-            refuse_taken(config, taken, share_gpus=no_check)
+            check_start(cli, "train", config.values, folder, env)
             if fresh and config.values.get("output_dir"):
                 move_aside(output_dir)
             run = prepare_llamafactory(cli, "train", config, folder, env)
@@ -130,17 +139,30 @@ def train(
             start_supervisor(run)
             print_detached(run, as_json=as_json)
         else:
-            watch_training(run, output_dir)
+            with tell_end(notifier, lambda: describe_run_end(folder)):
+                watch_training(run, output_dir, notifier)
             print_trained(read_run(folder), as_json=as_json)
 
 
-def watch_training(run: "RunFolder", output_dir: Path) -> None:
+def refuse_together(is_so: bool, message: str) -> None:
+    """Raise a usage error when two options that exclude each other were given."""
+    if is_so:
+        raise click.UsageError(message)
+
+
+def watch_training(run: "RunFolder", output_dir: Path, notifier: "Notifier | None" = None) -> None:
     """Start a prepared training and show it until its end."""
     from launch.runs.run import run_to_end
 
     # The view opens first: once the run has begun, nothing may come between it and who would stop it.
     with show_training(output_dir / "trainer_log.jsonl") as on_poll:
-        run_to_end(run, on_poll)
+        stall = StallTeller(notifier)
+
+        def look() -> None:
+            on_poll()
+            stall.look(run.path.name, run.log)
+
+        run_to_end(run, look)
 
 
 def refuse_other_rank(cluster: "Cluster") -> None:
@@ -150,16 +172,6 @@ def refuse_other_rank(cluster: "Cluster") -> None:
             f"--node-rank {cluster.node_rank} is outside --nnodes {cluster.nnodes}",
             hint=f"--node-rank 0 to {cluster.nnodes - 1}, or a larger --nnodes",
         )
-
-
-def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
-    """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
-    from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
-
-    claims = list_claims()
-    refuse_taken_folders(config.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(gpus, claims)
 
 
 def move_aside(output_dir: Path) -> None:

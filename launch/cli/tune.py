@@ -10,7 +10,7 @@ import click
 
 from launch.cli.options import cli_option, dry_run_option, find_cli, name_option, refuse_faults
 from prep.cli.options import OUTPUT_FILE, force_option, json_option
-from prep.cli.output import echo, print_result
+from prep.cli.output import echo, print_json, print_table
 
 if TYPE_CHECKING:
     from launch.tune.candidates import Candidate
@@ -51,8 +51,8 @@ def tune(
 
     What defines the training stays: data, global batch, learning rate, schedule, LoRA, precision, cutoff, seed.
     What only schedules it is tried: batch against accumulation, gradient checkpointing, Liger, Unsloth, boost.
-    Each candidate is a training of its own on the same rows, the longest first; one that runs out of memory,
-    crashes or is far slower than the best is an answer. The losses of the first steps, which must agree, are shown.
+    Each candidate is a training of its own on the same rows, the longest first; one that runs out of memory, fails
+    or is far slower than the best is an answer. The losses of the first steps, which must agree, are shown.
 
     Written is your own YAML with the keys that won, each with a comment of what it brought; what was tried lies in
     runs/NAME/tune.json. One GPU is measured, whatever number the training will use.
@@ -138,7 +138,7 @@ def print_plan(values: dict[str, Any], limits: "Limits", path: Path) -> None:
         (candidate.name, format_gib(needed), " ".join(f"{key}={value}" for key, value in candidate.changes.items()))
         for candidate, needed in plan(values, limits)
     ]
-    print_result({}, [("", "memory", "changes"), *rows], as_json=False, title=f"What would be tried of {path}")
+    print_table([("", "memory", "changes"), *rows], title=f"What would be tried of {path}")
 
 
 def format_gib(count: int) -> str:
@@ -169,9 +169,9 @@ def write_results(found: "Search", bench: "Bench", config_path: Path, target: Pa
     title = f"{config_path} → {target} ({bench.folder})"
     if as_json:
         told = {"config": target.as_posix(), "run": bench.folder.as_posix(), "changes": changes}
-        print_result({**told, "boost": bool(found.best.candidate.boost)}, [], as_json=True, title=title)
+        print_json({**told, "boost": bool(found.best.candidate.boost)})
         return
     head, *lines = list_lines(found)
-    print_result({}, [head, *lines], as_json=False, title=title)
+    print_table([head, *lines], title=title)
     for line in describe_head(found, target):
         echo(line)

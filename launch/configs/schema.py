@@ -206,7 +206,7 @@ def find_schema_faults(values: Mapping[str, Any], schema: Mapping[str, Any]) -> 
     properties = schema["properties"]
     for key, value in values.items():
         if key not in properties:
-            yield at_key(key, "LLaMA-Factory knows no such key", _find_key(key, properties))
+            yield at_key(key, "is no key of LLaMA-Factory", _find_key(key, properties))
         elif not accepts(value, properties[key]):
             yield _explain_value(key, value, properties[key])
         elif problem := _find_number_problem(key, value):

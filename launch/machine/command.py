@@ -23,9 +23,10 @@ _ANSWERS_PROGRAM = Path(__file__).parent.parent / "guest" / "answers.py"
 _BOOST_PROGRAM = Path(__file__).parent.parent / "guest" / "boost.py"
 # What of the user's environment changes how LLaMA-Factory runs, and so belongs into a run's record.
 _TELLING_PREFIXES = (
-    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "HF_", BOOST_VARIABLE,
-    "LLAMABOARD_", "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE", "OMP_", "PYTORCH_",
-    "RAY_", "RECORD_VRAM", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_", "USE_", "WANDB_",
+    "ACCELERATE_", "ALLOW_EXTRA_ARGS", "CUDA_", "DISABLE_VERSION_CHECK", "FORCE_TORCHRUN", "GRADIO_", "HF_",
+    BOOST_VARIABLE, "LLAMABOARD_", "MASTER_", "MODELSCOPE_", "NCCL_", "NNODES", "NODE_RANK", "NPROC_PER_NODE",
+    "OMP_", "PYTORCH_", "RAY_", "RECORD_VRAM", "SWANLAB_", "TOKENIZERS_", "TORCH_", "TRANSFORMERS_", "UNSLOTH_",
+    "USE_", "WANDB_",
 )  # fmt: skip
 
 
@@ -214,9 +215,13 @@ def build_python_command(
 
 def record_environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that matter to a run, secrets masked, for the run's folder."""
-    telling = {name: value for name, value in environ.items() if name.startswith(_TELLING_PREFIXES)}
-    masked: dict[str, str] = mask_values({**telling, **command.env})
+    masked: dict[str, str] = mask_values({**list_telling(environ), **command.env})
     return dict(sorted(masked.items()))
+
+
+def list_telling(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the user's variables that change how LLaMA-Factory runs."""
+    return {name: value for name, value in environ.items() if name.startswith(_TELLING_PREFIXES)}
 
 
 def _child_environment(bin_folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from launch.configs.config import diff_values
 from launch.configs.presets import Preset, list_presets
 from launch.configs.private import read_known_secrets
 from launch.configs.rules import read_dataset_manifest, split_names
+from launch.configs.tracking import format_tracking
 from launch.llamaboard.fields import SAVES
 from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
@@ -95,6 +96,11 @@ class RunSummary:
         """The training loss logged last."""
         return self.losses[-1][1] if self.losses else None
 
+    @property
+    def tracking(self) -> list[str]:
+        """Where SwanLab or W&B shows it: tool, id and link."""
+        return format_tracking(self.run.result.get("tracking"))
+
     def as_dict(self) -> dict[str, Any]:
         """Return what `lfc launch runs --json` shows of it."""
         return {
@@ -110,6 +116,7 @@ class RunSummary:
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
             "flags": list(self.flags),
+            "tracking": list(self.tracking),
             "output_dir": self.run.values.get("output_dir"),
         }
 

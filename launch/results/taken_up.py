@@ -21,6 +21,10 @@ _ENDS = {RunState.FAILED: "failed", RunState.STOPPED: "was stopped"}
 _MAX_HASHED_BYTES = 64 << 20
 
 
+class OtherEvaluationError(OutputError):
+    """A folder holds a finished evaluation of something else."""
+
+
 class Side(Protocol):
     """What is asked of an entrant here."""
 
@@ -50,7 +54,8 @@ def take_up(sides: Iterable[Side], folder: Path, on_note: Callable[[str], None],
 def compare_sides(sides: Iterable[Side], folder: Path, *, is_finished: bool) -> dict[str, str | None]:
     """Return for each side why it must answer again: None when it need not, "" when it never has.
 
-    Raises: OutputError when the folder holds a finished evaluation of something else, or one that is under way.
+    Raises: OtherEvaluationError when the folder holds a finished evaluation of something else, OutputError when it
+    is under way, or a run.
     """
     if RunFolder(folder).plan.exists():
         raise OutputError(f"{folder} is a run, and no evaluation", hint="--name ANOTHER_NAME")
@@ -67,8 +72,9 @@ def compare_sides(sides: Iterable[Side], folder: Path, *, is_finished: bool) -> 
     others = {name: reason for name, reason in reasons.items() if reason is not None}
     if is_finished and others:
         why = "; ".join(f"{name} {reason or 'was not in it'}" for name, reason in others.items())
-        message = f"{folder} holds a finished evaluation of something else: {why}"
-        raise OutputError(message, hint="--name ANOTHER_NAME")
+        raise OtherEvaluationError(
+            f"{folder} holds a finished evaluation of something else: {why}", hint="--name ANOTHER_NAME"
+        )
     return reasons
 
 

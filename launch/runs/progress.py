@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from prep.errors import UserError
+from prep.errors import InputError, UserError
 
 _BARS = "▁▂▃▄▅▆▇█"
 _TAIL_BYTES = 4_096
@@ -133,6 +133,34 @@ def check_learning(trainer_log: Path) -> str:
         raise UserError(f"{trainer_log}: the loss did not fall to half of its first value")
     return (
         f"the loss fell from {losses[0]:.2f} to {losses[-1]:.2f} in {len(losses)} steps ({trainer_log.as_posix()})"
+    )
+
+
+def find_best_checkpoint(output_dir: Path) -> Path:
+    """Return the checkpoint of a training with the lowest loss on validation rows; of equal ones the first.
+
+    Raises: InputError when no validation loss was logged, or no checkpoint stands where one was.
+    """
+    try:
+        entries = read_trainer_log(output_dir / "trainer_log.jsonl")
+    except ValueError as error:
+        raise InputError(f"{output_dir / 'trainer_log.jsonl'} cannot be read: {error}") from error
+    losses = {
+        int(entry["current_steps"]): entry["eval_loss"] for entry in entries if is_finite(entry.get("eval_loss"))
+    }
+    if not losses:
+        raise InputError(
+            f"{output_dir} has no losses on validation rows, which tell the best checkpoint",
+            hint="train with val_size=0.1 eval_strategy=steps eval_steps=N save_steps=N",
+        )
+    told_by = ("adapter_config.json", "config.json")
+    for step in sorted(losses, key=lambda step: (losses[step], step)):
+        folder = output_dir / f"checkpoint-{step}"
+        if any((folder / name).is_file() for name in told_by):
+            return folder
+    raise InputError(
+        f"{output_dir} holds no checkpoint of a step with a validation loss: steps {', '.join(map(str, losses))}",
+        hint="train with save_steps the same as eval_steps, and save_total_limit left out",
     )
 
 

@@ -14,7 +14,7 @@ from prep.wording import count_of
 
 _RECORDED = (
     "llamafactory", "unsloth", "unsloth_zoo", "torch", "transformers", "datasets", "accelerate", "peft", "trl",
-    "torchao", "bitsandbytes", "xformers", "tokenizers", "deepspeed", "liger-kernel",
+    "torchao", "bitsandbytes", "xformers", "tokenizers", "deepspeed", "liger-kernel", "swanlab", "wandb",
 )  # fmt: skip
 _UNSLOTH_OFF = re.compile(r"Unsloth does not support model type (\S{1,80})\.")
 _DROPPED = {

@@ -1,5 +1,7 @@
 """The program of a supervisor process: `python -P launch/runs/start_supervisor.py RUN_FOLDER`; imported by nobody.
 
+With `--until-stdin-ends` it stops its run when whoever started it is no more.
+
 Not `-m launch.runs.supervisor`: in a checkout that is not installed, its folder would have to stand before the
 standard library on the path, and a file there or in the working folder that is called like a module would be run.
 """
@@ -20,4 +22,10 @@ if __name__ == "__main__":
 
     from launch.runs.supervisor import supervise
 
-    supervise(sys.argv[1])
+    is_on_leash = "--until-stdin-ends" in sys.argv[2:]
+    if is_on_leash and hasattr(os, "fork") and (child := os.fork()):
+        # Ray kills its workers' children at once; a grandchild has the time to let its training end.
+        os.waitpid(child, 0)
+        sys.exit()
+
+    supervise(sys.argv[1], is_on_leash=is_on_leash)

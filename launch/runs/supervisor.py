@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.configs.private import open_private_log
+from launch.configs.tracking import find_tracking
 from launch.llamaboard.files import write_run_settings
 from launch.machine.command import Command
 from launch.runs.causes import Cause, is_disk_full, judge_end
@@ -29,9 +32,14 @@ _RESERVE_BYTES = 1 << 16
 _NOT_STARTED = 127
 
 
-def supervise(folder: str) -> None:
-    """Run a prepared run's command to its end and write its result; a second supervisor does nothing."""
+def supervise(folder: str, *, is_on_leash: bool = False) -> None:
+    """Run a prepared run's command to its end and write its result; a second supervisor does nothing.
+
+    One on a leash stops its run, as one whose machine is taken away, when its stdin ends.
+    """
     run = RunFolder(Path(folder))
+    _accept_signals()
+    is_let_go = watch_stdin() if is_on_leash else threading.Event()
     with (
         try_lock(run.supervisor_lock, patience_s=_PATIENCE_S) as alone,
         try_lock(run.lock, patience_s=_PATIENCE_S) as handle,
@@ -41,7 +49,7 @@ def supervise(folder: str) -> None:
         prepared = read_run(run.path)
         started = time.monotonic()
         with reserve_room(run), lock_output(prepared.values) as held:
-            ending, mark = (_refuse(prepared), None) if held is None else _run(prepared, (handle, *held))
+            ending, mark = (_refuse(prepared), None) if held is None else _run(prepared, (handle, *held), is_let_go)
             ending["seconds"] = round(time.monotonic() - started, 1)
             _write_result(prepared, ending, mark)
 
@@ -57,7 +65,29 @@ def reserve_room(run: RunFolder) -> Iterator[None]:
         run.reserve.unlink(missing_ok=True)
 
 
-def _run(run: Run, kept_open: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _accept_signals() -> None:
+    """Let signals through that who started this process blocked: a training would not hear that it is to stop."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def watch_stdin() -> threading.Event:
+    """Return an event that is set when this process's stdin ends."""
+    ended = threading.Event()
+
+    def read() -> None:
+        with suppress(OSError, ValueError):
+            while os.read(0, 1):
+                pass
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    return ended
+
+
+def _run(
+    run: Run, kept_open: tuple[int, ...], is_let_go: threading.Event
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Run the command; return how it ended, and where the trainer's log stood before."""
     mark = mark_log(run.trainer_log) if run.values.get("output_dir") else {}
     command = Command(tuple(map(str, run.plan["argv"])), run.plan["env"])
@@ -80,7 +110,7 @@ def _run(run: Run, kept_open: tuple[int, ...]) -> tuple[dict[str, Any], dict[str
     open_private_log(run.folder.log, run.folder.config)
     try:
         child = Child(note_start, kept_open, on_end=ended.append)
-        exit_code = run_child(command, run.folder.log, lambda: _obey_stop(run.folder), child)
+        exit_code = run_child(command, run.folder.log, lambda: _obey_stop(run.folder, is_let_go), child)
     except (StoppedError, KeyboardInterrupt) as stop:
         if ended:
             # It had ended by itself when somebody asked it to.
@@ -122,6 +152,10 @@ def _write_result(run: Run, ending: Mapping[str, Any], mark: object) -> None:
     flags = [*ending.get("flags", []), *find_flags(iter_blocks(run.folder.log), run.values, _read_manifests(run))]
     flags += find_boost_flags(run.folder)
     result = {**ending, "flags": flags}
+    if tracking := find_tracking(
+        iter_blocks(run.folder.log), run.output_dir if run.values.get("output_dir") else None
+    ):
+        result["tracking"] = tracking
     if mark is not None and run.values.get("output_dir"):
         result["fingerprint"] = fingerprint_weights(run.output_dir)
         try:
@@ -145,6 +179,8 @@ def _read_manifests(run: Run) -> dict[str, Any]:
     return datasets
 
 
-def _obey_stop(run: RunFolder) -> None:
+def _obey_stop(run: RunFolder, is_let_go: threading.Event) -> None:
     if run.stop_request.exists():
         raise StoppedError("a stop request", signal.SIGINT)
+    if is_let_go.is_set():
+        raise StoppedError("the end of its worker", signal.SIGTERM)

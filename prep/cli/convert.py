@@ -144,7 +144,7 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--template",
-    help="LLaMA-Factory's template for --max-tokens; qwen3 if not given.",
+    help="LLaMA-Factory's template for --max-tokens; the model's own if not given.",
     shell_complete=complete_template,
 )
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json, for --max-tokens.")
@@ -252,10 +252,13 @@ def convert(
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
     from prep.inputs.reader import ReadOptions
+    from prep.tokens.models import choose_template
     from prep.tokens.templates import DEFAULT_TEMPLATE
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
+    if template is None and model is not None:
+        template = choose_template(model, ThinkPolicy(think_policy))
     options = ConvertOptions(
         format=format_name,
         on_long=on_long or "reject",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from prep.choices import YamlTruth
 from prep.cli.options import INPUT_FILE, dataset_dir_option, seed_option
 from prep.cli.output import format_json, print_json, print_pages
 
@@ -37,7 +38,7 @@ _MOST_CHARACTERS = 4000
 )
 @click.option(
     "--enable-thinking",
-    type=click.Choice(["true", "false", "null"]),
+    type=click.Choice(list(YamlTruth)),
     help="As in the YAML; what the file's think policy needs if not given.",
 )
 @click.option("--mask-history", is_flag=True, help="As in the YAML: the last answer alone is trained on.")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="FILE|NAME", shell_complete=complete_dataset_or_file)
 @dataset_dir_option
 @click.option("--model", type=INPUT_FILE, help="A model's folder or its tokenizer.json; characters without it.")
-@click.option("--template", help="LLaMA-Factory's template; qwen3 if not given.", shell_complete=complete_template)
+@click.option(
+    "--template", help="LLaMA-Factory's template; the model's own if not given.", shell_complete=complete_template
+)
 @click.option(
     "--llamafactory-version", "version", default="", help="Measure as this version; as the installed if not given."
 )
@@ -66,11 +68,14 @@ def stats(
     from prep.registry.dataset import find_dataset
     from prep.storage.atomic import write_text
     from prep.storage.os_errors import explain_os_error
+    from prep.tokens.models import choose_template
     from prep.tokens.templates import DEFAULT_TEMPLATE
     from prep.tokens.turns import TemplateOptions
 
-    template = template or DEFAULT_TEMPLATE
     dataset = find_dataset(target, dataset_dir)
+    if template is None:
+        # Characters are counted under none.
+        template = choose_template(model, dataset.policy) if model else DEFAULT_TEMPLATE
     if enable_thinking is not None:
         thinks = Thinking(enable_thinking).value_in_yaml
     else:

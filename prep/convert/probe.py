@@ -8,7 +8,7 @@ from prep.convert.shard import ConvertPlan, ShardBuilder
 from prep.convert.where import all_hold
 from prep.errors import InputError, RecordError, UserError
 from prep.formats import SOURCES, map_columns
-from prep.formats.columns import refuse_lost_columns
+from prep.formats.columns import list_used, refuse_lost_columns
 from prep.formats.extras import EXTRAS
 from prep.inputs.batches import BatchReader
 from prep.inputs.reader import Reader, SourceRow
@@ -71,8 +71,11 @@ def _refuse_lost(plan: ConvertPlan, readers: Sequence[Reader], columns: Collecti
         row = next(iter(reader.read_rows()), None)
         if not isinstance(row, SourceRow):
             continue
-        source = SOURCES[plan.source]
+        source, kept = SOURCES[plan.source], [name for name in row.values if name not in plan.dropped]
+        if not (lost := plan.find_lost(row.values)):
+            continue
         try:
-            refuse_lost_columns(source.name, source.question, plan.find_lost(row.values), row.values)
+            used = list_used(map_columns(source, kept, plan.column_map), kept)
+            refuse_lost_columns(source.name, source.question, lost, used, row.values)
         except RecordError as error:
             raise InputError(f"{reader.file.name}: {error}", hint=error.hint) from error

@@ -13,7 +13,7 @@ from prep.convert.media import MediaFolders
 from prep.convert.where import Condition, all_hold, condition_columns
 from prep.errors import InputError, RecordError
 from prep.formats import SOURCES, find_lost_columns, map_columns
-from prep.formats.columns import fill_template, is_template, refuse_lost_columns
+from prep.formats.columns import fill_template, is_template, list_used, refuse_lost_columns
 from prep.formats.reading import TURN_FIELDS, Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
 from prep.rows.kinds import Kind
@@ -126,7 +126,7 @@ class ShardBuilder:
         self._reading = plan.reading
         # {a row's keys: {our name: its name}}; None where they are the same.
         self._mappings: dict[tuple[str, ...], dict[str, str] | None] = {}
-        self._lost: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._lost: dict[tuple[str, ...], tuple[tuple[str, ...], set[str]]] = {}
         self._tool_records: list[bytes] = []
         self._rejects: list[bytes] = []
         self._too_long: list[bytes] = []
@@ -298,9 +298,9 @@ class ShardBuilder:
             same = len(kept) == len(keys) and all(ours == theirs for ours, theirs in mapping.items())
             self._mappings[keys] = None if same else mapping
             if lost := self._plan.find_lost(keys):
-                self._lost[keys] = lost
+                self._lost[keys] = lost, list_used(mapping, keys)
         if keys in self._lost:
-            refuse_lost_columns(self._source.name, self._source.question, self._lost[keys], values)
+            refuse_lost_columns(self._source.name, self._source.question, *self._lost[keys], values)
         mapping_of_row = self._mappings[keys]
         if mapping_of_row is None:
             return values

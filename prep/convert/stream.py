@@ -51,6 +51,12 @@ class RowStream:
         self._stack = stack
         self._pool: WorkerPool[LineRange, ShardResult] | None = None
         self._hashes = hashes
+        self._sizes = [reader.file.path.stat().st_size for reader in readers]
+
+    def measure_share(self, index: int) -> float:
+        """Return the share of the whole input that has been read, when the file of an index is being read."""
+        before = sum(self._sizes[:index])
+        return (before + self._sizes[index] * self._readers[index].share) / max(sum(self._sizes), 1)
 
     def read(self) -> Iterator[tuple[int, ShardResult]]:
         """Yield (the file's index, shard) for every file."""

@@ -5,7 +5,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from prep.errors import InputError
-from prep.formats import alpaca, extras, medical_cot, messages, openmath, preference, sharegpt, text, xlam
+from prep.formats import (
+    alpaca,
+    extras,
+    glaive,
+    input_output,
+    medical_cot,
+    messages,
+    openmath,
+    preference,
+    sharegpt,
+    text,
+    xlam,
+)
 from prep.formats.columns import (
     find_near,
     is_metadata,
@@ -54,7 +66,7 @@ class Source(NamedTuple):
     @property
     def holds_turns(self) -> bool:
         """Whether a column holds turns, whose fields `--map` and `--drop` may name too."""
-        return not {"conversations", "messages"}.isdisjoint(self.columns)
+        return not {"conversations", "messages", "chat"}.isdisjoint(self.columns)
 
     @property
     def mappable(self) -> tuple[str, ...]:
@@ -93,9 +105,11 @@ SOURCES = {
         ("alpaca", alpaca, "output"),
         ("openmath", openmath, "generated_solution"),
         ("sharegpt", sharegpt, "conversations"),
+        ("glaive", glaive, "chat"),
         ("messages", messages, "messages"),
         ("xlam", xlam, "answers"),
         ("medical-cot", medical_cot, "answer"),
+        ("input-output", input_output, "output"),
         ("text", text, "text"),
     )
 }

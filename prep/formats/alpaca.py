@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
-from prep.formats.fields import read_optional_text, read_text
+from prep.formats.fields import read_optional_text, read_text, read_thought
 from prep.formats.reading import Reading, note_markup
 from prep.rows.records import Exchange
 from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
@@ -35,7 +35,7 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchang
     """
     instruction, output = read_text(row, "instruction"), read_text(row, "output")
     try:
-        parts = reading.split(output, read_optional_text(row, "think"))
+        parts = reading.split(output, read_thought(row, "think"))
         for name, text in (("instruction", instruction), ("output", parts.thought), ("output", parts.answer)):
             refuse_chat_markup(text, name)
     except RecordError as error:

@@ -44,9 +44,12 @@ _METADATA_WORDS = {
     *("meta", "metadata", "stats", "embedding", "embeddings", "cluster", "temperature", "perplexity"),
     *("tir", "width", "height"),
 }
+_COUNTING_WORDS = {"num", "count", "total"}
 _MEDIA_WORDS = {"image", "images", "video", "videos", "audio", "audios"}
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _SHOWN = 5
+# A shorter text may stand in a longer one by chance.
+_TELLING_LENGTH = 12
 # Parts of names by which people call what is asked, thought and answered; the most telling first.
 _TELLING = {
     "answer": (
@@ -70,15 +73,22 @@ def is_metadata(name: str) -> bool:
     words = [word.casefold() for word in _WORDS.findall(name)]
     # An `image_file` is an image, an `image_id` is not.
     is_file = words[-1:] in (["file"], ["filename"], ["path"]) and not _MEDIA_WORDS.isdisjoint(words)
-    return plain in _METADATA_NAMES or (bool(words) and words[-1] in _METADATA_WORDS and not is_file)
+    is_about = bool(words) and (words[-1] in _METADATA_WORDS or words[0] in _COUNTING_WORDS)
+    return plain in _METADATA_NAMES or (is_about and not is_file)
 
 
-def refuse_lost_columns(format_name: str, ours: str, lost: Collection[str], row: Mapping[str, Any]) -> None:
-    """Raise RecordError when a column that is not used holds something in a row.
+def refuse_lost_columns(
+    format_name: str, ours: str, lost: Collection[str], used: Collection[str], row: Mapping[str, Any]
+) -> None:
+    """Raise RecordError when a column that is not used holds something that the row would lose.
 
-    Shape: `lost` are the columns that may carry meaning; `ours` is our column that can take them.
+    Shape: `lost` are the columns that may carry meaning; `ours` is our column that can take them; what a column of
+    `used` holds as well is not lost.
     """
     held = [name for name in lost if row.get(name) not in _EMPTY]
+    if held:
+        kept = [text.strip() for name in used for text in _list_texts(row.get(name))]
+        held = [name for name in held if not _repeats(row[name], kept)]
     if not held:
         return
     names = ", ".join(f"'{name[:80]}'" for name in held[:_SHOWN]) + (", …" if len(held) > _SHOWN else "")
@@ -88,6 +98,33 @@ def refuse_lost_columns(format_name: str, ours: str, lost: Collection[str], row:
         f"{noun} {names} would be lost: {format_name} rows have no place for {them}",
         hint=f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, {drops} leaves {them} out',
     )
+
+
+def _list_texts(value: object, depth: int = 4) -> Iterator[str]:
+    """Yield the texts of a column: itself, or those of its turns and their parts."""
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _list_texts(part, depth - 1)
+
+
+def _repeats(value: object, kept: Sequence[str]) -> bool:
+    """Whether all texts of a column stand in others too: as one of them, or, when long enough, in one of them."""
+    texts = [text.strip() for text in _list_texts(value)]
+    return (
+        bool(texts)
+        and _is_all_text(value)
+        and all(
+            any(text == one or (len(text) >= _TELLING_LENGTH and text in one) for one in kept) for text in texts
+        )
+    )
+
+
+def _is_all_text(value: object) -> bool:
+    if isinstance(value, dict | list):
+        return all(_is_all_text(part) for part in (value.values() if isinstance(value, dict) else value))
+    return value is None or isinstance(value, str)
 
 
 def _quote(name: str) -> str:

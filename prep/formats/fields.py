@@ -28,6 +28,17 @@ def read_optional_text(row: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def read_thought(row: Mapping[str, Any], name: str) -> str:
+    """Return a thought's text, "" when it is missing or null; one that comes in pieces is joined.
+
+    Raises: RecordError when it is neither a string nor a list of strings.
+    """
+    value = row.get(name)
+    if isinstance(value, list) and all(isinstance(piece, str) for piece in value):
+        return "\n\n".join(value)
+    return read_optional_text(row, name)
+
+
 def parse_json(text: str, what: str) -> Any:
     """Return what a JSON text says; raises RecordError when it is none, or could not be read again in training."""
     try:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prep.formats import messages
 from prep.formats.alpaca import read_history
-from prep.formats.fields import read_optional_text, read_text
-from prep.formats.reading import Reading, note_markup
-from prep.rows.records import Exchange
+from prep.formats.chats.listed import as_turns, ask_once
+from prep.formats.fields import read_optional_text, read_text, read_thought
+from prep.formats.reading import ASSISTANT, USER, Reading, note_markup
+from prep.rows.records import Exchange, ToolExchange
 from prep.rows.thinking import THOUGHT_FIELDS
 
 REQUIRED = ("question", "answer")
-OPTIONAL = ("think", "system", "input", "history")
+OPTIONAL = ("think", "system", "input", "history", "tools")
 # What the compiled half of conversion makes of each column; a row that holds another one is not for it.
 PLAIN = {
     "question": "question",
@@ -21,7 +23,8 @@ PLAIN = {
     "history": "nothing",
 }
 # One sentence, the same in every row of krisfu's set: that it is a doctor, and thinks before it answers.
-METADATA = (("Instruction", "metrics"),)
+# MetaMathQA tells of which question its own is a variant.
+METADATA = (("Instruction", "metrics"), ("original_question", "type"))
 # Compared without case, spaces and '_'.
 SYNONYMS = {
     "question": (
@@ -29,7 +32,10 @@ SYNONYMS = {
         "query",
         "prompt",
         "instruction",
+        "problem",
+        "human",
         "问题",
+        "题目",
         "提问",
         "患者提问",
         "客户问题",
@@ -42,6 +48,10 @@ SYNONYMS = {
         "answer",
         "response",
         "completion",
+        "output",
+        "solution",
+        "reply",
+        "assistant",
         "回答",
         "答案",
         "回复",
@@ -50,19 +60,25 @@ SYNONYMS = {
         "标准答案",
         "参考答案",
         "客服回复",
+        "解答",
+        "输出",
     ),
     "input": ("context", "上下文", "背景", "材料"),
     "system": ("system_prompt", "系统提示"),
 }
 
 
-def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
     """Return the row's one exchange; without a thought column the answer may carry its own tags.
 
-    Raises: RecordError when a column is not a string.
+    Question and answer may also be turns, as in TRL's conversational sets; then there is one for each answer.
+    Raises: RecordError when a column is neither a string nor turns.
     """
+    asked, answered = as_turns(row["question"], USER), as_turns(row["answer"], ASSISTANT)
+    if asked is not None or answered is not None or row.get("tools"):
+        return read_chat(row, asked, answered, reading)
     question, answer = read_text(row, "question"), read_text(row, "answer")
-    thought, system = read_optional_text(row, "think"), read_optional_text(row, "system")
+    thought, system = read_thought(row, "think"), read_optional_text(row, "system")
     parts = reading.split(answer, thought)
     return (
         Exchange(
@@ -75,3 +91,26 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchang
             notes=note_markup(parts),
         ),
     )
+
+
+def read_chat(
+    row: Mapping[str, Any], asked: list[Any] | None, answered: list[Any] | None, reading: Reading
+) -> Sequence[Exchange] | Sequence[ToolExchange]:
+    """Return the exchanges of a row whose question or answer is turns; the other one may be a text.
+
+    Raises: RecordError as messages.read_exchanges does.
+    """
+    if asked is None:
+        asked = ask_once(read_text(row, "question"), answered or [])
+    if answered is None:
+        answered = [{"role": ASSISTANT, "content": read_text(row, "answer")}]
+    if thought := read_thought(row, "think"):
+        answered = [*answered[:-1], {**answered[-1], "think": thought}]
+    if more := read_optional_text(row, "input"):
+        asked = [*asked, {"role": USER, "content": more}]
+    earlier = [
+        {"role": role, "content": text}
+        for pair in read_history(row.get("history"))
+        for role, text in zip((USER, ASSISTANT), pair, strict=True)
+    ]
+    return messages.read_exchanges({**row, "messages": [*earlier, *asked, *answered]}, reading)

@@ -6,11 +6,11 @@ OpenAI's {role, content} and ShareGPT's {from, value} are two spellings of the s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prep.errors import RecordError
+from prep.formats.chats.listed import list_turns
 from prep.formats.chats.tool_calls import TOOL_COLUMNS, read_tools
 from prep.formats.chats.turn_fields import read_turn
 from prep.formats.chats.turns import read_conversation
-from prep.formats.fields import parse_json, read_optional_text
+from prep.formats.fields import read_optional_text
 from prep.formats.reading import Reading
 from prep.rows.records import Exchange, ToolExchange
 
@@ -18,9 +18,9 @@ REQUIRED = ("messages",)
 OPTIONAL = ("system", "tools")
 PLAIN = {"messages": "turns", "system": "system", "tools": "nothing"}
 SYNONYMS = {
-    "messages": ("message", "chat", "chat_history", "消息", "消息列表"),
+    "messages": ("message", "chat", "chat_history", "plain_text", "消息", "消息列表"),
     "tools": TOOL_COLUMNS[1:],
-    "system": ("system_prompt", "系统提示"),
+    "system": ("system_prompt", "meta_instruction", "prefix", "系统提示"),
 }
 
 
@@ -39,10 +39,6 @@ def read_turns(
 
     Raises: RecordError as read_exchanges does.
     """
-    listed = row[column]
-    if isinstance(listed, str) and listed.lstrip()[:1] == "[":
-        listed = parse_json(listed, f"column '{column}'")
-    if not isinstance(listed, list) or not listed:
-        raise RecordError(f"column '{column}' holds no list of {what}s")
+    listed = list_turns(row[column], column, what)
     turns = [read_turn(f"{what} {position}", turn, reading) for position, turn in enumerate(listed, 1)]
     return read_conversation(turns, read_optional_text(row, "system"), read_tools(row), reading)

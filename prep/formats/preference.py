@@ -6,8 +6,9 @@ from typing import Any
 from prep.choices import Turns
 from prep.errors import RecordError
 from prep.formats import alpaca, messages, sharegpt
+from prep.formats.chats.transcripts import read_transcript
 from prep.formats.fields import describe_type, read_optional_text, read_text
-from prep.formats.reading import Reading
+from prep.formats.reading import ASSISTANT, Reading
 from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("chosen", "rejected")
@@ -15,8 +16,8 @@ OPTIONAL = ("question", "input", "system", "history", "conversations", "messages
 SYNONYMS = {
     "question": ("instruction", "prompt", "query", "问题", "提问", "指令"),
     "input": ("context",),
-    "chosen": ("chosen_response", "response_chosen", "好回答", "优选回答"),
-    "rejected": ("rejected_response", "response_rejected", "坏回答", "拒绝回答"),
+    "chosen": ("chosen_response", "response_chosen", "chosen_messages", "好回答", "优选回答"),
+    "rejected": ("rejected_response", "response_rejected", "rejected_messages", "坏回答", "拒绝回答"),
     "system": ("system_prompt", "系统提示"),
 }
 METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("rejected_avg_rating",))
@@ -50,6 +51,8 @@ def _read_with(row: Mapping[str, Any], answer: object, reading: Reading) -> Answ
             completed = answer_turns(row[column], answer, column)
             read: Sequence[Answered] = module.read_exchanges({**row, column: completed}, reading)
             return read[-1]
+    if isinstance(answer, str):
+        answer = _take_apart(row, answer)
     if isinstance(answer, list):
         asked = _read_asked(row, answer)
         return messages.read_exchanges({**row, "messages": [*asked, *answer]}, reading)[-1]
@@ -61,6 +64,19 @@ def _read_with(row: Mapping[str, Any], answer: object, reading: Reading) -> Answ
         raise RecordError("it has two answers and no question", hint="--map question=COLUMN")
     instruction = read_text(row, "question")
     return alpaca.read_exchanges({**row, "instruction": instruction, "output": answer}, reading)[0]
+
+
+def _take_apart(row: Mapping[str, Any], answer: str) -> str | list[Any]:
+    """Return an answer as turns where it is a whole chat as text, or where its question is one; itself else."""
+    question = row.get("question")
+    if question is None:
+        return read_transcript(answer) or answer
+    asked = read_transcript(question) if isinstance(question, str) else None
+    if asked is None:
+        return [{"role": "assistant", "content": answer}] if isinstance(question, list) else answer
+    # A prompt that ends in a mark of who answers has an empty answer.
+    said = {"role": ASSISTANT, "content": answer}
+    return [*(asked[:-1] if asked[-1] == {"role": ASSISTANT, "content": ""} else asked), said]
 
 
 def answer_turns(turns: object, answer: object, column: str) -> list[Any]:
@@ -79,8 +95,10 @@ def _read_asked(row: Mapping[str, Any], answer: list[Any]) -> list[Any]:
     question = row.get("question")
     if isinstance(question, list):
         return question
+    if isinstance(question, str) and (answer[:-1] and read_transcript(question)):
+        return []
     starts = answer[0] if answer and isinstance(answer[0], dict) else {}
-    holds_question = starts.get("role") not in ("assistant", None)
+    holds_question = starts.get("role") not in ("assistant", ASSISTANT, None)
     if not holds_question:
         return [{"role": "user", "content": read_text(row, "question")}] if "question" in row else []
     asked = [turn.get("content") for turn in answer if isinstance(turn, dict) and turn.get("role") == "user"]

@@ -12,8 +12,21 @@ OPTIONAL = messages.OPTIONAL
 PLAIN = {"conversations": "turns", "system": "system", "tools": "nothing"}
 SYNONYMS = {
     **messages.SYNONYMS,
-    "conversations": ("conversation", "dialog", "dialogs", "dialogue", "dialogues", "turns", "对话", "会话"),
+    "conversations": (
+        "conversation",
+        "dialog",
+        "dialogs",
+        "dialogue",
+        "dialogues",
+        "turns",
+        "data",
+        "对话",
+        "会话",
+    ),
 }
+
+# Of OpenHermes: how its rows were made.
+METADATA = (("skip_prompt_formatting",), ("skip_prompt_formatting", "custom_instruction"))
 
 
 def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:

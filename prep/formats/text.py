@@ -1,18 +1,19 @@
-"""Plain text for pre-training: one column; a chat that stands in it as ChatML is taken apart again."""
+"""Plain text for pre-training: one column; a chat that stands in it with marks is taken apart again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
 from prep.formats import messages
+from prep.formats.chats.transcripts import read_transcript
 from prep.formats.fields import read_optional_text, read_text
 from prep.formats.reading import Reading
 from prep.rows.records import Exchange, TextPiece, ToolExchange
-from prep.rows.thinking import unwrap_chat_markup
 
 REQUIRED = ("text",)
 OPTIONAL = ("origin",)
 SYNONYMS = {"text": ("content", "raw_content", "正文", "文本", "内容")}
+TAKEN_APART = "chats_taken_apart"
 _TURN_START = "<|im_start|>"
 
 
@@ -22,9 +23,12 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchang
     Raises: RecordError when the column is no string, or the chat cannot be read.
     """
     text = read_text(row, "text")
-    if _TURN_START not in text:
+    turns = read_transcript(text)
+    if turns is None:
+        if _TURN_START in text:
+            raise RecordError("text stands beside its ChatML turns")
         return (TextPiece(text, read_optional_text(row, "origin")),)
-    chat = unwrap_chat_markup(text)
-    if not all(role for role, _ in chat):
-        raise RecordError("text stands beside its ChatML turns")
-    return messages.read_exchanges({"messages": [{"role": role, "content": said} for role, said in chat]}, reading)
+    exchanges = messages.read_exchanges({"messages": turns}, reading)
+    # Counted, as the text could have been trained on as it stands.
+    first = exchanges[0]
+    return (first._replace(notes=(*first.notes, TAKEN_APART)), *exchanges[1:])

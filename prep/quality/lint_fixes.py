@@ -4,6 +4,7 @@ from prep.quality.findings import LintRule
 
 BY_REPAIR = "lfc prep repair FILE -o NEW repairs it"
 BY_HAND = "fix it by hand or take the row out: it cannot be repaired without guessing"
+ONE_TYPE = "give the column one type in every row, or take it out: LLaMA-Factory reads all columns"
 FIXES = {
     LintRule.BOM: "save the file as UTF-8 without a BOM, or lfc prep repair FILE -o NEW",
     LintRule.ENCODING: "save the file as UTF-8",

@@ -11,7 +11,7 @@ from prep.formats.chats.tool_calls import check_calls, parse_calls, read_tools
 from prep.quality.findings import LintRule
 from prep.registry.dataset import Dataset
 from prep.rows.conversation import Conversation, Message
-from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind
+from prep.rows.kinds import MEDIA, PLACEHOLDERS, Kind, get_form
 from prep.rows.records import has_thought
 from prep.rows.thinking import (
     CLOSE_TAG,
@@ -53,6 +53,18 @@ def list_read_columns(dataset: Dataset) -> list[str]:
     more = {Kind.PREFERENCE: ("chosen", "rejected"), Kind.KTO: ("kto_tag",)}.get(dataset.kind, ())
     read = (*_READ["alpaca" if dataset.formatting == "alpaca" else "sharegpt"], *more)
     return [name for name in dataset.columns if name in read]
+
+
+def find_missing_columns(row: dict[str, Any], dataset: Dataset) -> list[str]:
+    """Return the file's names of columns that a row must have and has not."""
+    required = list_needed_columns(dataset)
+    if dataset.formatting == "alpaca" and dataset.policy:
+        # Our own file, by its manifest: the record schema asks for every column.
+        required = list(get_form(dataset.kind, "alpaca").columns)
+    elif dataset.name:
+        # LLaMA-Factory reads each column that the entry names, and fails with a KeyError where it is not.
+        required = list_read_columns(dataset)
+    return [dataset.columns.get(name, name) for name in required if dataset.columns.get(name, name) not in row]
 
 
 def answer_column(dataset: Dataset) -> str:
@@ -203,3 +215,51 @@ def is_plainly_sound(output: str) -> bool:
     if end == start:
         return not may_hold_markup(output[answer:])
     return not (output[start].isspace() or output[end - 1].isspace())
+
+
+class Repeats:
+    """Where something was seen first, and how often."""
+
+    def __init__(self) -> None:
+        self.first = self.count = 0
+
+    def add(self, line: int) -> None:
+        """Take one more."""
+        self.first = self.first or line
+        self.count += 1
+
+
+class LostMedia:
+    """Questions that show files for which the dataset has no column; answers may write of such tags."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._seen = {name: Repeats() for name in MEDIA}
+
+    def look(self, number: int, row: dict[str, Any]) -> None:
+        """Take a row by its number; of one with the column itself list_media_faults tells."""
+        texts: list[str] | None = None
+        for name, seen in self._seen.items():
+            if self._dataset.columns.get(name) in row:
+                continue
+            texts = texts if texts is not None else list(_list_questions(row, self._dataset))
+            if any(PLACEHOLDERS[name] in text for text in texts):
+                seen.add(number)
+
+    def list_faults(self) -> Iterator[tuple[int, Fault]]:
+        """Yield a line and a fault for each kind of files that is lost."""
+        for name, seen in self._seen.items():
+            if seen.count:
+                message = f"{PLACEHOLDERS[name]} stands in a question, in {seen.count:,} of the rows, and no "
+                yield seen.first, (LintRule.MEDIA, f"{message}column holds {name}")
+
+
+def _list_questions(row: dict[str, Any], dataset: Dataset) -> Iterator[str]:
+    if dataset.formatting == "alpaca":
+        values = [row.get(dataset.columns.get(name, "")) for name in ("prompt", "query")]
+    else:
+        turns = row.get(dataset.columns.get("messages", ""))
+        role, content = dataset.tags.get("role_tag", "from"), dataset.tags.get("content_tag", "value")
+        listed = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+        values = [turn.get(content) for turn in listed if turn.get(role) == dataset.tags.get("user_tag", "human")]
+    yield from (value for value in values if isinstance(value, str))

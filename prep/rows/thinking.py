@@ -29,7 +29,15 @@ _EMPTY_THOUGHT_NEVER_CLOSED = re.compile(r"\s*<think>\s*<think>")
 # Names that columns and turns give to a thought: without case, and '_' for spaces.
 THOUGHT_FIELDS = (
     *("think", "thinking", "thought", "thoughts", "reasoning", "reasoning_content", "reasoning_text", "rationale"),
-    *("cot", "complex_cot", "chain_of_thought", "thinking_trajectory", "thinking_content", "thought_process"),
+    *(
+        "cot",
+        "complex_cot",
+        "chain_of_thought",
+        "thinking_trajectory",
+        "thinking_trajectories",
+        "thinking_content",
+        "thought_process",
+    ),
     *("deepseek_reasoning", "model_reasoning", "reasoning_process", "reasoning_trace", "think_content"),
     *("思考", "思考过程", "思维链", "推理", "推理过程", "思考内容", "推理内容", "思路"),
 )

@@ -8,6 +8,8 @@ from pathlib import Path
 from prep.errors import InputError, OutputError
 from prep.storage.os_errors import explain_os_error
 
+_MOST_DIGITS = 10
+
 
 def is_file(path: Path) -> bool:
     """Whether a path leads to a file; False for one that no file can have."""
@@ -32,6 +34,14 @@ def require_name(output: Path) -> None:
 def find_free_path(path: Path, mark: str, is_taken: Callable[[Path], bool] = os.path.lexists) -> Path:
     """Return a path, or the first of `<path><mark>2`, `<path><mark>3`, … that is free."""
     return next(candidate for candidate in chain([path], _number_names(path, mark, 2)) if not is_taken(candidate))
+
+
+def number_next(path: Path) -> Path:
+    """Return the name after a name: `a.2` after `a`, `a.3` after `a.2`."""
+    stem, _, number = path.name.rpartition(".")
+    if stem and number.isdecimal() and number.isascii() and len(number) < _MOST_DIGITS:
+        return path.with_name(f"{stem}.{int(number) + 1}")
+    return path.with_name(f"{path.name}.2")
 
 
 def move_aside(path: Path) -> Path:

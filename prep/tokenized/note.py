@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def describe_origin(settings: TokenSettings) -> tuple[dict[str, Any], list[Token
         "dataset": [source.describe() for source in sources],
         "eval_dataset": [source.describe() for source in held_out],
     }
+    has_tools = any("tools" in source.dataset.columns for source in (*sources, *held_out))
+    if has_tools and settings.template is not None and settings.template.rules.tool_format == "llama3":
+        # LLaMA-Factory writes the day on which it runs into every such row.
+        made_from["date"] = datetime.now().astimezone().strftime("%d %b %Y")
     return made_from, sources, held_out
 
 

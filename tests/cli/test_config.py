@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
@@ -65,7 +66,7 @@ def test_config_check_reports_all_faults_with_their_places(tmp_path: Path) -> No
     result = run_config("check", path, "--for", "any")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        f"{path}:3:1: error: `lora_rnk` LLaMA-Factory knows no such key  [schema]",
+        f"{path}:3:1: error: `lora_rnk` is no key of LLaMA-Factory  [schema]",
         "  Try: did you mean `lora_rank`?",
         f"{path}:4:1: error: `max_steps` is '5', allowed is a whole number  [schema]",
         "  Try: max_steps: 5 without quotes",
@@ -73,6 +74,24 @@ def test_config_check_reports_all_faults_with_their_places(tmp_path: Path) -> No
         "  Try: keep one of the two `fp16` lines",
         f"{path}: 3 errors, 0 warnings (train config, judged for any machine)",
     ]
+
+
+def test_a_config_for_a_gpu_checked_where_there_is_none_is_told_how_to_be_judged_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    path = tmp_path / "my config.yaml"
+    path.write_text(
+        "model_name_or_path: Qwen/Qwen3-4B\ntemplate: qwen3\nbf16: true\ndo_train: true\n", encoding="utf-8"
+    )
+    here, there = run_config("check", path), run_config("check", path, "--for", "gpu")
+    errors = there.stdout.rpartition(f"{path}: ")[2].partition(",")[0].replace("0 errors", "no error")
+    assert (
+        here.stdout.splitlines()[-1] == f"  Try: lfc launch config check '{path}' --for gpu, which finds {errors}"
+    )
+    assert "needs a GPU" in here.stdout
+    assert "Try: lfc launch config check" not in there.stdout
+    assert "--for gpu" not in run_config("check", path, "--for", "cpu").stdout
 
 
 def test_config_check_as_json_names_rule_and_place(tmp_path: Path) -> None:
@@ -161,7 +180,7 @@ def test_config_new_refuses_a_key_that_llamafactory_does_not_know(tmp_path: Path
     result = run_config("new", "cpu-smoke", "lora_rnk=4", "-o", target)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {target}: `lora_rnk` LLaMA-Factory knows no such key\n  Try: did you mean `lora_rank`?\n"
+        f"Error: {target}: `lora_rnk` is no key of LLaMA-Factory\n  Try: did you mean `lora_rank`?\n"
     )
     assert not target.exists()
 

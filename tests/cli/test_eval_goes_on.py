@@ -72,7 +72,7 @@ def write_config(**changes: Any) -> None:
 
 def evaluate(*options: str, dataset: str = "test") -> Result:
     words = ["launch", "eval", "c.yaml", "--eval-dataset", dataset, *options]
-    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli"])
+    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli", "--plain"])
 
 
 def started() -> list[str]:
@@ -129,12 +129,33 @@ def test_a_side_that_is_another_by_now_answers_again(what: str, reason: str) -> 
     assert Path("runs/c-eval/base.old-1/predictions/generated_predictions.jsonl").is_file()
 
 
-def test_a_finished_evaluation_of_something_else_is_left_alone() -> None:
+def test_an_evaluation_of_something_else_is_numbered_as_trainings_are() -> None:
     assert evaluate().exit_code == 0
     before = Path("runs/c-eval/comparison.json").read_bytes()
     Path("saves/a/adapter_model.bin").write_bytes(b"other weights")
+    dry = evaluate("--dry-run")
+    assert "runs/c-eval.2/adapter/config.yaml" in dry.stdout
+    result = evaluate()
+    assert result.exit_code == 0, result.output
+    assert (
+        "Note: runs/c-eval holds a finished evaluation of something else: adapter had other weights; this one has the "
+        "next number" in result.stderr
+    )
+    assert Path("runs/c-eval.2/comparison.json").is_file()
+    assert Path("runs/c-eval/comparison.json").read_bytes() == before
+    again = started()
+    assert evaluate().exit_code == 0
+    assert started() == again, "its answers were taken"
+    assert evaluate("max_new_tokens=5").exit_code == 0
+    assert Path("runs/c-eval.3/comparison.json").is_file()
+
+
+def test_a_finished_evaluation_of_something_else_under_the_name_that_was_given_is_left_alone() -> None:
+    assert evaluate("--name", "c-eval").exit_code == 0
+    before = Path("runs/c-eval/comparison.json").read_bytes()
+    Path("saves/a/adapter_model.bin").write_bytes(b"other weights")
     for options in ((), ("--dry-run",)):
-        result = evaluate(*options)
+        result = evaluate("--name", "c-eval", *options)
         assert result.exit_code == 1
         message = "Error: runs/c-eval holds a finished evaluation of something else: adapter had other weights"
         assert result.stderr.endswith(f"{message}\n  Try: --name ANOTHER_NAME\n")

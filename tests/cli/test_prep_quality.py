@@ -1,6 +1,7 @@
 """`lfc prep lint`, `stats` and `register` as a user calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_stats_without_a_model_says_that_it_counts_characters() -> None:
 
 def test_stats_with_a_model_measures_tokens_and_writes_a_page(qwen3_folder: Path) -> None:
     write_rows("a.jsonl", ROW, {**ROW, "output": join_thought("T", "a " * 50)})
-    model = ("--model", str(qwen3_folder))
+    model = ("--model", str(qwen3_folder), "--template", "qwen3")
     content = json.loads(run("stats", "a.jsonl", *model, "--cutoff-len", "30", "--json").stdout)
     assert (content["unit"], content["cut_lines"]) == ("tokens", [2])
     assert content["measure"] == "tokens under template qwen3, enable_thinking true, mask_history false"
@@ -175,6 +176,23 @@ def test_a_source_file_is_one_error_that_says_how_to_convert_it(command: tuple[s
         f"  Try: lfc prep convert {name} -o raw.jsonl\n"
     )
     assert not Path("new.jsonl").exists()
+
+
+def test_stats_measures_under_the_models_own_template_or_asks_for_it(qwen3_folder: Path, tmp_path: Path) -> None:
+    write_rows("a.jsonl", ROW)
+    for name in ("Qwen3-4B-Instruct-2507", "mine"):
+        shutil.copytree(qwen3_folder, tmp_path / name)
+    result = run("stats", "a.jsonl", "--model", str(tmp_path / "Qwen3-4B-Instruct-2507"))
+    assert "tokens under template qwen3_nothink," in result.stdout
+    result = run("stats", "a.jsonl", "--model", str(tmp_path / "mine"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: which template the model in {tmp_path / 'mine'} needs is not known\n  Try: --template NAME\n"
+    )
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "qwen3"}', encoding="utf-8")
+    result = run("stats", "a.jsonl", "--model", str(tmp_path / "mine"))
+    # The rows' think policy tells the one of the family from the other.
+    assert "tokens under template qwen3," in result.stdout
 
 
 def test_stats_with_a_folder_that_holds_no_tokenizer_is_one_error(tmp_path: Path) -> None:
@@ -218,3 +236,14 @@ def test_the_last_line_counts_though_nothing_ends_it() -> None:
     Path("a.jsonl").write_text(json.dumps(ROW) + "\n" + json.dumps(ROW), encoding="utf-8")
     assert run("register", "a.jsonl", "--name", "a", "--dataset-dir", ".").exit_code == 0
     assert json.loads(run("ls", "--dataset-dir", ".", "--json").stdout)["datasets"][0]["rows"] == 2
+
+
+def test_register_tells_what_the_rows_are_for(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    source.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
+    made = tmp_path / "made.jsonl"
+    for argv in (("convert", source, "-o", made), ("register", made, "--name", "pairs", "--dataset-dir", tmp_path)):
+        result = CliRunner().invoke(lfc, ["prep", *map(str, argv)], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+    assert "kind        preference, for stage dpo or rm" in result.stdout
+    assert "ranking     true" in result.stdout

@@ -235,7 +235,204 @@ SHAPES: dict[str, PublicShape] = {
         "text",
         lambda i: {"text": f"<|im_start|>user\n{q(i)}<|im_end|>\n<|im_start|>assistant\n{a(i)}<|im_end|>\n"},
     ),
+    # A question and its answer under other names, and texts that hold whole chats.
+    "firefly": PublicShape("input-output", lambda i: {"kind": "Math", "input": q(i), "target": a(i)}),
+    "firefly, several turns": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "conversation_id": i,
+            "category": "math",
+            "conversation": [{"human": q(0), "assistant": a(0)}, {"human": q(i), "assistant": a(i)}],
+        },
+    ),
+    "capybara": PublicShape(
+        "sharegpt", lambda i: {"source": "here", "conversation": [{"input": q(i), "output": a(i)}]}
+    ),
+    "aya": PublicShape("input-output", lambda i: {"inputs": q(i), "targets": a(i), "language": "English"}),
+    "nemotron": PublicShape(
+        "input-output",
+        lambda i: {
+            "input": chat(("user", q(i))),
+            "output": tagged(i),
+            "category": "math",
+            "license": "cc",
+            "reasoning": "on",
+            "generator": "a model",
+            "used_in_training": "yes",
+            "version": "v1",
+            "system_prompt": "Think.",
+        },
+        "thought",
+    ),
+    "math with a short answer": PublicShape(
+        "medical-cot",
+        lambda i: {"problem": q(i), "solution": a(i), "answer": str(i + 1), "level": "1", "subject": "sums"},
+        options=("--map", "answer=solution", "--drop", "answer"),
+    ),
+    "numina": PublicShape(
+        "messages",
+        lambda i: {
+            "source": "olympiads",
+            "problem": q(i),
+            "solution": a(i),
+            "messages": chat(("user", q(i)), ("assistant", a(i))),
+        },
+    ),
+    "metamath": PublicShape(
+        "medical-cot",
+        lambda i: {"type": "rephrased", "query": q(i), "original_question": "Add 1.", "response": a(i)},
+    ),
+    "openorca": PublicShape(
+        "medical-cot",
+        lambda i: {"id": f"flan.{i}", "system_prompt": "Be brief.", "question": q(i), "response": a(i)},
+    ),
+    "openhermes": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "custom_instruction": None,
+            "topic": None,
+            "conversations": turns(("human", q(i)), ("gpt", a(i))),
+            "source": "airoboros",
+            "system_prompt": None,
+            "skip_prompt_formatting": True,
+            "hash": "1f",
+        },
+    ),
+    "slimorca": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "conversations": [
+                {"from": "system", "value": "Be brief.", "weight": None},
+                {"from": "human", "value": q(i), "weight": 0.0},
+                {"from": "gpt", "value": a(i), "weight": 1.0},
+            ]
+        },
+    ),
+    "magpie": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "uuid": f"{i}",
+            "model": "m",
+            "instruction": q(i),
+            "response": a(i),
+            "conversations": turns(("human", q(i)), ("gpt", a(i))),
+            "task_category": "Math",
+            "input_quality": "good",
+            "language": "EN",
+        },
+    ),
+    "lima": PublicShape("sharegpt", lambda i: {"conversations": [q(i), a(i)], "source": "wikihow"}),
+    "ultrachat, texts in turn": PublicShape("sharegpt", lambda i: {"id": f"{i}", "data": [q(0), a(0), q(i), a(i)]}),
+    "huatuogpt": PublicShape("sharegpt", lambda i: {"data": [f"问：{q(i)}", f"答：{a(i)}"]}),
+    "moss 003": PublicShape(
+        "messages",
+        lambda i: {
+            "conversation_id": i,
+            "meta_instruction": "You are MOSS.",
+            "num_turns": 1,
+            "chat": {
+                "turn_1": {
+                    "Human": f"<|Human|>: {q(i)}<eoh>\n",
+                    "Inner Thoughts": "<|Inner Thoughts|>: None<eot>\n",
+                    "Commands": "<|Commands|>: None<eoc>\n",
+                    "Tool Responses": "<|Results|>: None<eor>\n",
+                    "MOSS": f"<|MOSS|>: {a(i)}<eom>\n",
+                }
+            },
+        },
+    ),
+    "moss 002": PublicShape(
+        "messages",
+        lambda i: {
+            "id": i,
+            "prefix": "MOSS is a model.",
+            "num_turns": 2,
+            "plain_text": f"[Human]: {q(0)}<eoh> [MOSS]: {a(0)}<eoa> [Human]: {q(i)}<eoh> [MOSS]: {a(i)}<eoa> ",
+        },
+    ),
+    "baize": PublicShape(
+        "text",
+        lambda i: {
+            "text": f"The conversation between human and AI assistant.\n[|Human|] {q(i)}\n[|AI|] {a(i)}\n[|Human|] "
+        },
+        options=("--fix-turns", "drop-tail"),
+    ),
+    "guanaco": PublicShape("text", lambda i: {"text": f"### Human: {q(i)}### Assistant: {a(i)}"}),
+    "alpaca prompt as text": PublicShape(
+        "text",
+        lambda i: {
+            "text": "Below is an instruction that describes a task. Write a response.\n\n"
+            f"### Instruction:\n{q(i)}\n\n### Response:\n{a(i)}</s>"
+        },
+    ),
+    "vicuna text": PublicShape(
+        "text",
+        lambda i: {"text": f"A chat between a user and a model. USER: {q(i)} ASSISTANT: {a(i)}</s>"},
+    ),
+    "llama 2 text": PublicShape(
+        "text",
+        lambda i: {"text": f"<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n{q(i)} [/INST] {a(i)} </s>"},
+    ),
+    "llama 3 text": PublicShape(
+        "text",
+        lambda i: {
+            "text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{q(i)}<|eot_id|>"
+            f"<|start_header_id|>assistant<|end_header_id|>\n\n{a(i)}<|eot_id|>"
+        },
+    ),
+    "gemma text": PublicShape(
+        "text",
+        lambda i: {
+            "text": f"<bos><start_of_turn>user\n{q(i)}<end_of_turn>\n<start_of_turn>model\n{a(i)}<end_of_turn>\n"
+        },
+    ),
+    "zephyr text": PublicShape(
+        "text", lambda i: {"text": f"<|system|>\n</s>\n<|user|>\n{q(i)}</s>\n<|assistant|>\n{a(i)}</s>\n"}
+    ),
+    "phi text": PublicShape("text", lambda i: {"text": f"<|user|>\n{q(i)}<|end|>\n<|assistant|>\n{a(i)}<|end|>\n"}),
+    "deepseek text": PublicShape(
+        "text",
+        lambda i: {"text": f"<｜begin▁of▁sentence｜><｜User｜>{q(i)}<｜Assistant｜>{a(i)}<｜end▁of▁sentence｜>"},
+    ),
+    "trl prompt and completion": PublicShape(
+        "medical-cot",
+        lambda i: {"prompt": chat(("user", q(i))), "completion": chat(("assistant", a(i)))},
+    ),
+    "s1k": PublicShape(
+        "medical-cot",
+        lambda i: {
+            "solution": "See above.",
+            "question": q(i),
+            "cot_type": "math",
+            "thinking_trajectories": [t(i)],
+            "attempt": a(i),
+            "metadata": {"year": 1},
+        },
+        "thought",
+        ("--map", "answer=attempt", "--drop", "solution"),
+    ),
+    "deepseek distill with its parts": PublicShape(
+        "messages",
+        lambda i: {
+            "messages": [
+                {"role": "user", "content": q(i), "info": {"source": "s", "think_content": None}},
+                {"role": "assistant", "content": f"<think>{t(i)}</think>{a(i)}", "info": None},
+            ]
+        },
+        "thought",
+        ("--drop", "info"),
+    ),
     # Calls of tools.
+    "glaive, raw": PublicShape(
+        "glaive",
+        lambda i: {
+            "system": "SYSTEM: You can use these functions -\n" + json.dumps(TOOL, indent=4),
+            "chat": f"USER: {q(i)}\n\n\nASSISTANT: <functioncall> "
+            f'{{"name": "add", "arguments": \'{json.dumps(call(i)["arguments"])}\'}} <|endoftext|>\n\n\n'
+            f'FUNCTION RESPONSE: {{"sum": {i + 1}}}\n\n\nASSISTANT: {a(i)} <|endoftext|>\n\n\n',
+        },
+        "calls",
+    ),
     "openai tools": PublicShape(
         "messages",
         lambda i: {

@@ -146,15 +146,16 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
         ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
         ("attention_works_with_transformers", {"flash_attn": "fa3"}, {"flash_attn": "auto"}),
         ("adapters_are_there", {"adapter_name_or_path": ""}, {"adapter_name_or_path": ...}),
         ("adapters_are_there", {"adapter_name_or_path": "odd_kind"}, {"adapter_name_or_path": ...}),
         ("model_folder_is_complete", {"stage": "dpo", "ref_model": "half", "dataset": "pairs"}, {"ref_model": ...}),
-        ("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
         ("names_are_known", {"torch_compile_backend": ""}, {"torch_compile_backend": ...}),
         ("names_are_known", {"torch_compile_mode": "fast"}, {"torch_compile_mode": ...}),
         ("optimizer_arguments_are_pairs", {"optim_args": "fast"}, {"optim_args": "eps=1e-6"}),
+        ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
         ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
     )
 ]
@@ -248,7 +249,23 @@ ELSEWHERE += [
         parser=False,
         runs="nowhere",
     ),
-    Case("template_keeps_the_thoughts", {"template": "qwen"}, {"template": "qwen3"}, parser=False, fatal=False),
+    *(
+        Case(
+            "template_keeps_the_thoughts", {"dataset": name, "template": wrong}, {"template": "qwen3"}, parser=False
+        )
+        for name in ("mini", "masked", "unmarked")
+        for wrong in ("qwen", "gemma", "gpt_oss")
+    ),
+    *(
+        Case(
+            "a_model_that_always_thinks_has_thoughts",
+            {"dataset": name, "model_name_or_path": "Qwen/Qwen3-4B-Thinking-2507"},
+            {"dataset": "mini"},
+            parser=False,
+            runs="nowhere",
+        )
+        for name in ("stripped", "chats")
+    ),
     Case(
         "resumed_checkpoint_is_there",
         {"resume_from_checkpoint": True},
@@ -441,10 +458,16 @@ CASES = [
         "nested_configs_are_readable", {"new_special_tokens_config": "no.yaml"}, {"new_special_tokens_config": ...}
     ),
     Case(
+        "nested_configs_are_readable",
+        {"new_special_tokens_config": "list.yaml"},
+        {"new_special_tokens_config": "tokens.yaml", "resize_vocab": True},
+    ),
+    Case(
         "accelerator_keys_exist",
         {"accelerator_config": {"nonsense": True}},
         {"accelerator_config": {"even_batches": True}},
     ),
+    Case("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
     Case("trackio_has_a_project", {"report_to": "trackio", "project": ""}, {"report_to": "none"}),
     Case("packages_are_installed", {"use_adam_mini": True}, {"use_adam_mini": False}),
     Case("packages_are_installed", {"report_to": "neptune"}, {"report_to": "none"}, parser=False),
@@ -475,6 +498,8 @@ def make_workplace(folder: Path) -> None:
         ("other", "tagged", {}),
         ("masked", "masked", {}),
         ("turns", "tagged", {"with_history": 3}),
+        ("stripped", "strip", {}),
+        ("chats", "masked", {"reasoning": 0}),
     ):
         path = folder / "data" / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -487,6 +512,8 @@ def make_workplace(folder: Path) -> None:
             path, Manifest("convert", {}, policy, [], {"records": ROWS, "reasoning": ROWS, **counts}, output)
         )
         register_dataset(path, name, folder / "data")
+    (folder / "list.yaml").write_text("- <a>\n", encoding="utf-8")
+    (folder / "tokens.yaml").write_text('"<a>": the first letter\n', encoding="utf-8")
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
@@ -552,6 +579,7 @@ def write_odd_sets(folder: Path) -> None:
         "not_json": ({}, {"not_json.jsonl": "text"}),
         "no_answers": ({}, {"no_answers.jsonl": [{**asked, "output": None}] * ROWS}),
         "table": ({}, {"table.csv": "question,answer\nq,a\n"}),
+        "unmarked": ({}, {"unmarked.jsonl": [{**asked, "output": "<think>\nt\n</think>\n\na"}] * ROWS}),
         "texts": ({"columns": {"prompt": "text"}}, {"texts.jsonl": [texts] * ROWS}),
     }
     registry = folder / "dataset_info.json"

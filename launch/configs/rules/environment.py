@@ -1,9 +1,10 @@
 """Rules of what a run finds: options of its packages, the packages, the model's folder, its own path."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from launch.configs.document import show_value, suggest_names
+from launch.configs.document import load_document, show_value, suggest_names
 from launch.configs.rules.base import (
     Setting,
     any_rule,
@@ -16,6 +17,7 @@ from launch.configs.rules.base import (
 from launch.configs.rules.machine import find_version, is_installed
 from launch.configs.weights import is_cut
 from launch.machine.variables import is_enabled
+from prep.errors import ConfigError
 from prep.quality.findings import Finding, Severity, at_key
 
 _WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -51,6 +53,13 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
     special = setting["new_special_tokens_config"]
     if special is not None and not Path(special).is_file():
         yield at_key("new_special_tokens_config", f"{special} does not exist", "the path of a YAML file")
+    elif special is not None:
+        try:
+            faults = [fault.message for fault in load_document(Path(special)).faults]
+        except ConfigError as error:
+            faults = [str(error)]
+        for fault in faults[:1]:
+            yield at_key("new_special_tokens_config", fault, "a YAML file of `token: what it means`")
 
 
 @train_rule
@@ -92,6 +101,9 @@ _OTHER_TRAINERS = {
     "USE_V1": "LLaMA-Factory would start its new trainer, which takes other keys",
     "USE_MCA": "LLaMA-Factory would start Megatron's trainer, which takes other keys",
 }
+# Of later versions, whose YAML has a key of the same name.
+_LATER_TRAINERS = {"USE_MEGATRON_BRIDGE": "LLaMA-Factory would start Megatron Bridge, which takes other keys"}
+_VERBOSITY = "LLAMAFACTORY_VERBOSITY"
 _ENGINES = ("vllm", "sglang")
 # Source: transformers 5.6, integrations/integration_utils.py; the package of each, "" where another name brings it.
 _REPORTERS = {
@@ -166,9 +178,20 @@ def attention_works_with_transformers(setting: Setting) -> Iterator[Finding]:
 @any_rule
 def trainer_reads_these_keys(setting: Setting) -> Iterator[Finding]:
     """Source: launcher.py: these variables start another trainer, whose keys are others."""
-    for variable, what in _OTHER_TRAINERS.items():
+    later = {name: what for name, what in _LATER_TRAINERS.items() if name.lower() in setting.defaults}
+    for variable, what in (_OTHER_TRAINERS | later).items():
         if setting.trains and is_enabled(variable, setting.machine.env):
             yield at_key("", f"{variable} is set: {what}", f"unset {variable}")
+
+
+@any_rule
+def verbosity_is_a_level(setting: Setting) -> Iterator[Finding]:
+    """Source: extras/logging.py: `Unknown logging level`, when LLaMA-Factory is imported."""
+    level = setting.machine.env.get(_VERBOSITY, "")
+    if level and level.upper() not in logging.getLevelNamesMapping():
+        yield at_key(
+            "", f"{_VERBOSITY} is {show_value(level)}, which is no level", f"{_VERBOSITY}=INFO, or unset it"
+        )
 
 
 @any_rule
@@ -185,8 +208,8 @@ def _is_model(key: str, setting: Setting) -> bool:
         return False
     if key == "reward_model":
         return bool(setting["stage"] == "ppo" and setting["reward_model_type"] == "full")
-    compares = setting["stage"] in ("dpo", "kto", "ppo") or bool(setting["use_asft_loss"])
-    return key == "model_name_or_path" or compares
+    compares = setting["stage"] in ("dpo", "kto", "ppo") or setting["use_asft_loss"]
+    return bool(key == "model_name_or_path" or compares)
 
 
 def _judge_model(key: str, name: str) -> Iterator[Finding]:
@@ -227,6 +250,8 @@ def _find_missing_files(folder: Path) -> str:
         return f"{partial.name} is a download under way"
     if not (folder / "config.json").is_file():
         return "config.json is missing"
+    if not isinstance(read_json_value(str(folder / "config.json")), dict):
+        return "config.json is no JSON object"
     for name in _WEIGHTS_INDEX:
         index = read_json_value(str(folder / name)) if (folder / name).is_file() else None
         shards = sorted(set(index.get("weight_map", {}).values())) if isinstance(index, dict) else []

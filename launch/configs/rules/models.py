@@ -11,14 +11,35 @@ from launch.configs.rules.base import Setting, any_rule, drop, local_path, off, 
 from launch.configs.rules.machine import find_version, is_installed
 from launch.configs.weights import Shapes, read_json_file, read_model_shapes
 from prep.errors import InputError
+from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, at_key
 
-# Source: LLaMA-Factory 0.9.5, model/model_utils/quantization.py: these two are written out in full when loaded.
-_UNPACKED = ("mxfp4", "fp8")
+# Source: transformers 5.6, quantizers/auto.py: of another it tells, and loads the weights as they are. Without
+# mxfp4 and fp8, which LLaMA-Factory (model/model_utils/quantization.py) has written out.
+_PACKED = frozenset(
+    {
+        "gptq",
+        "awq",
+        "aqlm",
+        "bitsandbytes",
+        "bitsandbytes_4bit",
+        "bitsandbytes_8bit",
+        "eetq",
+        "hqq",
+        "quanto",
+        "quark",
+    }
+    | {"fouroversix", "fp_quant", "compressed-tensors", "fbgemm_fp8", "higgs", "torchao", "bitnet", "vptq", "spqr"}
+    | {"auto-round", "metal", "sinq"}
+)
 _READERS = {"gptq": "gptqmodel", "awq": "autoawq", "aqlm": "aqlm", "bitsandbytes": "bitsandbytes"}
 # Of transformers' models/auto: the first of 5.x, the second of both.
 _TYPE_FILES = ("auto_mappings.py", "configuration_auto.py")
 _EMBEDDING = ".embed_tokens.weight"
+_OTHER_FORMATS = {"InternVLChatModel": "OpenGVLab/…-hf", "LlavaLlamaForCausalLM": "llava-hf/…"}
+_LINEAR = ("qwen3_5", "qwen3_5_moe")
+_ONE_ROW = "per_device_train_batch_size: 1, and more gradient_accumulation_steps"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 # A tied head stands in no file.
 _TIED = {"lm_head"}
 
@@ -76,7 +97,7 @@ def quantised_models_are_kept_as_they_are(setting: Setting) -> Iterator[Finding]
     """Source: model/adapter.py, model_utils/quantization.py and train/tuner.py refuse these for packed weights."""
     quantised = _read_config(setting).get("quantization_config")
     method = str(quantised.get("quant_method", "")).lower() if isinstance(quantised, dict) else ""
-    if not method or method in _UNPACKED:
+    if method not in _PACKED:
         return
     what = f"cannot go with a model that is quantised already ({method})"
     whole = "model_name_or_path: the model that is not quantised"
@@ -145,6 +166,52 @@ def model_type_is_known(setting: Setting) -> Iterator[Finding]:
     yield at_key(
         "model_name_or_path", f"{told}, which transformers {version} does not know", "another transformers or model"
     )
+
+
+@any_rule
+def architecture_can_be_loaded(setting: Setting) -> Iterator[Finding]:
+    """Source: model/patcher.py, patch_config: `Please download … in a Hugging Face-compatible format`."""
+    named = _read_config(setting).get("architectures")
+    for name in named if isinstance(named, list) else []:
+        if other := _OTHER_FORMATS.get(str(name)):
+            message = f"is a {name}, which is not in the format that transformers reads"
+            yield at_key("model_name_or_path", message, f"the same model as {other} publishes it")
+
+
+@train_rule
+def template_has_its_processor(setting: Setting) -> Iterator[Finding]:
+    """Source: data/mm_plugin.py: `Processor was not found`, at the first row, whether it has a picture or not."""
+    told = find_version_facts().templates.get(str(setting["template"]), {})
+    folder = local_path(setting["model_name_or_path"] or "")
+    if setting["stage"] == "pt" or not told.get("multimodal") or not (folder / "config.json").is_file():
+        return
+    if not any((folder / name).is_file() for name in _PROCESSORS):
+        yield at_key(
+            "template",
+            f"{setting['template']} is for models that see or hear, and {folder.name} has none of "
+            f"{', '.join(_PROCESSORS)}",
+            "the template of a text model, or the whole folder of the model",
+        )
+
+
+@train_rule
+def packing_goes_with_the_attention(setting: Setting) -> Iterator[Finding]:
+    """Source: data/collator.py: `bsz should be 1 for neat packing`; model/patcher.py: flash-linear-attention.
+
+    Both are asked for with fa2 alone, and where it is installed.
+    """
+    if setting["flash_attn"] != "fa2" or not setting["do_train"]:
+        return
+    kind = _read_config(setting).get("model_type")
+    has_fa2 = not setting.machine.has_stack or is_installed("flash_attn")
+    if setting["neat_packing"] and has_fa2:
+        if setting["per_device_train_batch_size"] != 1:
+            yield at_key("per_device_train_batch_size", "must be 1 with neat_packing and fa2", _ONE_ROW)
+        if kind in ("gemma4", "gpt_oss"):
+            yield at_key("neat_packing", f"cannot go with fa2 and {kind}", "flash_attn: sdpa")
+    if kind in _LINEAR and setting.machine.has_stack and not is_installed("flash-linear-attention"):
+        message = f"fa2 of {kind} needs flash-linear-attention, not installed here"
+        yield at_key("flash_attn", message, "flash_attn: auto, or pip install flash-linear-attention")
 
 
 @cache

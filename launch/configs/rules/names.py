@@ -45,6 +45,8 @@ NAMES = (
         ("default", "lite", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
         _compiles,
     ),
+    # Of 0.9.6.
+    Names("reasoning_effort", ("xhigh", "medium", "low")),
     Names("log_level", _LEVELS),
     Names("log_level_replica", _LEVELS),
     Names("include_num_input_tokens_seen", ("all", "non_padding", "no")),

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from launch.runs.backends.job import LOCAL, SLURM, Job, Placement
+from launch.runs.backends.job import LOCAL, RAY, SLURM, Job, Placement
 from launch.runs.folder import RunFolder, read_job
 from prep.errors import InputError
 
 
 class Backend(Protocol):
-    """Starts, asks and stops prepared run folders, and nothing else."""
+    """Starts, asks and stops prepared run folders, and nothing else.
+
+    `keeps_limit`: whether it takes all runs at once and itself starts only as many as a batch has slots.
+    """
+
+    keeps_limit: bool
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Start prepared runs, or hand them to a cluster that will."""
@@ -42,4 +47,8 @@ def _build(name: str, options: Mapping[str, Any], folder: Path) -> Backend:
         from launch.runs.backends.slurm import SlurmBackend
 
         return SlurmBackend(folder, options)
+    if name == RAY:
+        from launch.runs.backends.ray_cluster import RayBackend
+
+        return RayBackend(folder, options)
     raise InputError(f"there is no backend {name!r:.60} here", hint="a newer llamafactory-companion may have it")

@@ -32,7 +32,7 @@ def stop_job(run: RunFolder) -> None:
     The run itself ends as at Ctrl-C when it finds the request; a job that has not begun, or whose run does not
     end, is cancelled. Raises: ChildFailedError when it lives on, StackError when the cluster cannot be asked.
     """
-    if not is_job_alive(run):
+    if run.result.exists() and not is_job_alive(run):
         return
     write_text(run.stop_request, "")
     job = read_job(run)
@@ -46,7 +46,8 @@ def stop_job(run: RunFolder) -> None:
             cancel_job(job)
             is_cancelled = True
         time.sleep(POLL_S)
-    if not run.result.exists() and not run.process.exists():
+    if not run.result.exists():
+        # It never began, was taken away with its machine, or its cluster is no more.
         write_stopped(run)
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from launch.choices import BackendName
 from prep.errors import ConfigError
 
-LOCAL = "local"
-SLURM = "slurm"
-BACKENDS = (LOCAL, SLURM)
+LOCAL, SLURM, RAY = BACKENDS = tuple(map(str, BackendName))
+# The option of a placement that says how many of its runs there are at a time.
+LIMIT = "slots"
 # What a run's result says when its job came near its time limit: Slurm then sends SIGUSR2.
 TIME_LIMIT_CODE = 128 + 12
 _OPTION = re.compile(r"^[a-z][a-z-]{0,40}$", re.ASCII)
@@ -31,7 +32,7 @@ class Job:
     """A prepared run folder, and what a machine of the cluster calls to work it off, which can be pickled."""
 
     folder: Path
-    work: Callable[[], None]
+    work: Callable[..., None]
 
 
 @dataclass(frozen=True)

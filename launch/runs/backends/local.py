@@ -24,6 +24,8 @@ _PROGRAM = Path(__file__).parent.with_name("start_supervisor.py")
 class LocalBackend:
     """Starts supervisors here; a run lives for as long as one of its processes holds its lock."""
 
+    keeps_limit = False
+
     def start(self, jobs: Sequence[Job]) -> None:
         """Start each run and wait until it has begun; raises ChildFailedError when one does not."""
         for job in jobs:
@@ -44,7 +46,7 @@ class LocalBackend:
                 message = f"{run.path} does not stop; see {run.process} for its processes"
                 raise ChildFailedError(message, exit_code=1)
             if not is_supervised(run):
-                _kill_orphan(run)
+                kill_orphan(run)
             time.sleep(POLL_S)
 
 
@@ -73,8 +75,11 @@ def start_supervisor(run: RunFolder) -> None:
         raise
 
 
-def _kill_orphan(run: RunFolder) -> None:
-    """End the child of a supervisor that was killed, when it is proved to be that child."""
+def kill_orphan(run: RunFolder) -> None:
+    """End the child of a supervisor that was killed, when it is proved to be that child.
+
+    Raises: ChildFailedError when that cannot be proved, as of one on another machine.
+    """
     try:
         note: Any = json.loads(run.process.read_text(encoding="utf-8"))
         child, identity = note["child"], note.get("child_identity")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from launch.runs.backends.job import SLURM, JobState
+from launch.runs.backends.job import RAY, SLURM, JobState
 
 
 def ask_scheduler(job: Mapping[str, Any]) -> JobState:
@@ -14,6 +14,10 @@ def ask_scheduler(job: Mapping[str, Any]) -> JobState:
         from launch.runs.backends.slurm import read_state
 
         return read_state(str(job.get("id")))
+    if job.get("backend") == RAY:
+        from launch.runs.backends.ray_cluster import read_state as read_actor
+
+        return read_actor(str(job.get("id")), str(job.get("address") or "auto"))
     return JobState.UNKNOWN
 
 
@@ -23,3 +27,7 @@ def cancel_job(job: Mapping[str, Any]) -> None:
         from launch.runs.backends.slurm import cancel
 
         cancel(str(job.get("id")))
+    elif job.get("backend") == RAY:
+        from launch.runs.backends.ray_cluster import cancel as end_actor
+
+        end_actor(str(job.get("id")), str(job.get("address") or "auto"))

@@ -21,12 +21,14 @@ _FRESH_S = 1.0
 _WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _MAX_AT_A_TIME = 1_000
 # What submitit calls by another name than sbatch; all else is handed on as sbatch's own option.
-_RENAMED = {"cpus": "cpus-per-task", "memory": "mem"}
+_RENAMED = {"cpus": "cpus-per-task", "gpus": "gpus-per-node"}
 _SHOWN = 300
 
 
 class SlurmBackend:
-    """Submits runs with the options of a batch: `partition`, `gres`, `time`, `slots`, and any other of sbatch's."""
+    """Submits runs with a batch's options: `partition`, `gpus`, `cpus`, `time`, `slots`, any other of sbatch's."""
+
+    keeps_limit = True
 
     def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
         self._folder = folder

@@ -101,7 +101,7 @@ def test_a_sweep_makes_the_grid_the_pairs_and_the_named_runs(
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ("config: base.yaml\ngird: {a: [1]}\n", "unknown keys gird"),
+        ("config: base.yaml\ngird: {a: [1]}\n", "unknown key gird"),
         ("config: base.yaml\ngrid: {a: 1}\n", "`grid.a` must be a list of values, not 1"),
         ("config: base.yaml\nzip: {a: [1], b: [1, 2]}\n", "equally long"),
         ("config: base.yaml\n", "are all empty"),

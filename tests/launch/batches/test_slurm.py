@@ -1,47 +1,31 @@
 """A batch on a real Slurm: jobs, preemption, failures, a launcher that is killed, and a stop."""
 
-import json
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from launch.runs.folder import RunState, list_runs, read_job, read_run
+from tests.support.cluster_batches import (
+    HELD,
+    MEMORY,
+    WAIT_S,
+    finish,
+    install_program,
+    read_starts,
+    start_batch,
+    start_lfc,
+    wait_until,
+    write_configs,
+)
 from tests.support.slurm import Slurm, lacks_slurm, serve_slurm
 
 pytestmark = pytest.mark.skipif(
     bool(lacks_slurm()) and "CI" not in os.environ, reason=f"Slurm is not installed: {lacks_slurm()}"
 )
-WAIT_S = 90.0
-# In the place of llamafactory-cli: writes a checkpoint a step, and goes on from the one that it is given.
-PROGRAM = """#!{python}
-import json, os, sys, time, pathlib, yaml
-values = yaml.safe_load(open(sys.argv[2], encoding="utf-8"))
-out = pathlib.Path(values["output_dir"])
-out.mkdir(parents=True, exist_ok=True)
-start = dict(resume=values.get("resume_from_checkpoint"), batch=values.get("per_device_train_batch_size"),
-             job=os.environ.get("SLURM_JOB_ID"), cuda=os.environ.get("CUDA_VISIBLE_DEVICES"))
-with open(out / "starts", "a") as starts:
-    starts.write(json.dumps(start) + "\\n")
-
-def save_checkpoint(step):
-    (out / f"checkpoint-{{step}}").mkdir(exist_ok=True)
-    (out / f"checkpoint-{{step}}" / "trainer_state.json").write_text("{{}}")
-
-exec(values.get("code", ""))
-"""
-# Waits until the test lets it end, once it has saved something.
-HELD = "save_checkpoint(3)\nwhile not os.path.exists('let-go'): time.sleep(0.1)"
-MEMORY = """
-class OutOfMemoryError(Exception): pass
-if values["per_device_train_batch_size"] > 1: raise OutOfMemoryError("CUDA out of memory")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,59 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 def slurm(cluster: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     monkeypatch.setenv("SLURM_CONF", cluster.env()["SLURM_CONF"])
     monkeypatch.chdir(tmp_path)
-    program = tmp_path / "bin" / "llamafactory-cli"
-    program.parent.mkdir()
-    program.write_text(PROGRAM.format(python=sys.executable), encoding="utf-8")
-    program.chmod(0o755)
+    install_program()
     return cluster
-
-
-def write_configs(codes: dict[str, str]) -> list[str]:
-    for name, code in codes.items():
-        values = {"output_dir": f"saves/{name}", "max_steps": 10, "per_device_train_batch_size": 4, "code": code}
-        Path(f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    return [f"{name}.yaml" for name in codes]
-
-
-def start_lfc(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "launch", "launch", *arguments]
-    root = Path(__file__).parents[3]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-
-
-def start_batch(*arguments: str) -> subprocess.Popen[str]:
-    return start_lfc(
-        "batch",
-        *arguments,
-        "--json",
-        "--no-check",
-        "--llamafactory-cli",
-        str(Path("bin/llamafactory-cli").absolute()),
-    )
-
-
-def finish(launcher: subprocess.Popen[str]) -> tuple[int, dict[str, Any]]:
-    out, said = launcher.communicate(timeout=WAIT_S)
-    assert out, said
-    return launcher.returncode, {run["run"]: run for run in json.loads(out)["runs"]}
-
-
-def wait_until(is_so: Callable[[], bool], slurm: Slurm) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not is_so():
-        assert time.monotonic() < deadline, slurm.read_logs()
-        time.sleep(0.1)
-
-
-def read_starts(name: str) -> list[dict[str, Any]]:
-    path = Path("saves", name, "starts")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def test_runs_are_jobs_of_one_array_and_end_as_the_local_ones(slurm: Slurm) -> None:
@@ -131,13 +64,13 @@ def test_a_preempted_job_is_begun_again_and_goes_on_from_its_checkpoint(slurm: S
     launcher = start_batch(
         *configs, "--name", "p", "--backend", "slurm", "--partition", "spare", "--max-attempts", "1"
     )
-    wait_until(lambda: bool(read_starts("held")) and bool(read_starts("other")), slurm)
+    wait_until(lambda: bool(read_starts("held")) and bool(read_starts("other")), slurm.read_logs)
     urgent = subprocess.Popen(
         ["srun", "-p", "urgent", "-n", "4", "sleep", "3"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: read_state("runs/p/held") is not RunState.RUNNING, slurm)
+    wait_until(lambda: read_state("runs/p/held") is not RunState.RUNNING, slurm.read_logs)
     assert urgent.wait(timeout=WAIT_S) == 0
-    wait_until(lambda: len(read_starts("held")) == 2 and len(read_starts("other")) == 2, slurm)
+    wait_until(lambda: len(read_starts("held")) == 2 and len(read_starts("other")) == 2, slurm.read_logs)
     Path("let-go").touch()
     code, runs = finish(launcher)
     assert code == 0
@@ -153,11 +86,11 @@ def test_a_preempted_job_is_begun_again_and_goes_on_from_its_checkpoint(slurm: S
 
 def test_a_launcher_that_is_killed_loses_nothing(slurm: Slurm) -> None:
     launcher = start_batch(*write_configs({"held": HELD, "large": MEMORY}), "--name", "k", "--backend", "slurm")
-    wait_until(lambda: bool(read_starts("held")), slurm)
+    wait_until(lambda: bool(read_starts("held")), slurm.read_logs)
     launcher.kill()
     launcher.communicate()
     # Its own machine tries again with a smaller batch, without a launcher.
-    wait_until(lambda: len(read_starts("large")) == 3, slurm)
+    wait_until(lambda: len(read_starts("large")) == 3, slurm.read_logs)
     again = start_batch("--continue", "k")
     time.sleep(2)
     Path("let-go").touch()
@@ -173,12 +106,12 @@ def test_a_launcher_that_is_killed_loses_nothing(slurm: Slurm) -> None:
 def test_stop_ends_what_runs_and_cancels_what_waits(slurm: Slurm) -> None:
     configs = write_configs(dict.fromkeys(("a", "b", "c"), HELD))
     launcher = start_batch(*configs, "--name", "s", "--backend", "slurm", "--slots", "1")
-    wait_until(lambda: bool(read_starts("a")), slurm)
+    wait_until(lambda: bool(read_starts("a")), slurm.read_logs)
     assert sorted(slurm.list_jobs().values()) == ["PENDING", "PENDING", "RUNNING"]
     assert start_lfc("stop", "s").communicate(timeout=WAIT_S)[0] == "s: stopped\n"
     launcher.communicate(timeout=WAIT_S)
     assert launcher.returncode == 130
-    wait_until(lambda: not slurm.list_jobs(), slurm)
+    wait_until(lambda: not slurm.list_jobs(), slurm.read_logs)
     assert {run.name: run.state for run in list_runs(Path("runs"))} == dict.fromkeys(
         ("s/a", "s/b", "s/c"), RunState.STOPPED
     )
@@ -194,7 +127,7 @@ def test_one_waiting_run_can_be_stopped_by_its_name(slurm: Slurm) -> None:
     launcher = start_batch(
         *write_configs({"a": HELD, "b": HELD}), "--name", "o", "--backend", "slurm", "--slots", "1"
     )
-    wait_until(lambda: bool(read_starts("a")), slurm)
+    wait_until(lambda: bool(read_starts("a")), slurm.read_logs)
     assert "o/b: " in start_lfc("stop", "o/b").communicate(timeout=WAIT_S)[0]
     Path("let-go").touch()
     code, runs = finish(launcher)

@@ -90,7 +90,7 @@ def test_names_that_we_make_tell_all_runs_apart(sweep: str, names: list[str | No
         ("runs: {a: {output_dir: ''}}", "allowed is the path of a folder"),
         ("runs: {a: {output_dir: 3}}", "allowed is the path of a folder"),
         ("runs: {a: {output_dir: null}}", "allowed is the path of a folder"),
-        ("gird: {a: [1]}", "unknown keys gird"),
+        ("gird: {a: [1]}", "unknown key gird; a sweep has config, set, grid, zip, runs, boost"),
         ("grid: [1, 2]", "`grid` must be a mapping of config keys, each with a list of its values, not [1, 2]"),
         ("grid: {a: 1}", "`grid.a` must be a list of values, not 1"),
         ("grid: {a: []}", "`grid.a` must be a list of values"),
@@ -109,6 +109,26 @@ def test_what_would_be_two_things_of_one_name_or_no_sweep_is_refused(sweep: str,
     with pytest.raises(ConfigError) as caught:
         read(sweep)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message", "hint"),
+    [
+        ("gird: {a: [1]}", "unknown key gird;", "grid: {learning_rate: [1.0e-4, 2.0e-4]}"),
+        (
+            "lora_rank: 8",
+            "unknown key lora_rank;",
+            "set: {lora_rank: …} for all runs, or grid: {lora_rank: […, …]}",
+        ),
+        ("wandb: 1", "unknown key wandb;", "lfc launch batch --help shows a whole sweep file"),
+        ("a1: 1\nb1: 2", "unknown keys a1, b1;", "lfc launch batch --help shows a whole sweep file"),
+    ],
+)
+def test_a_key_that_no_sweep_has_names_what_was_meant(sweep: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(sweep)
+    assert message in str(caught.value)
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("config", ["3", "[a]", "''", "null", "{a: b}"])

@@ -137,3 +137,35 @@ def test_an_export_has_room_for_the_model(tmp_path: Path, monkeypatch: pytest.Mo
     for free, said in ((RESULT - 1, ["needs 1 MiB at least, and 1 MiB are free there"]), (RESULT, [])):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: Usage(free, 0, free))
         assert [fault.message for fault in find(values, Machine((), is_here=True), "results_have_room")] == said
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "said"),
+    [
+        ({}, {"flash_attn": "fa2", "neat_packing": True, "per_device_train_batch_size": 2}, "must be 1 with"),
+        ({}, {"flash_attn": "fa2", "neat_packing": True, "per_device_train_batch_size": 1}, ""),
+        ({}, {"flash_attn": "sdpa", "neat_packing": True, "per_device_train_batch_size": 2}, ""),
+        (
+            {"model_type": "gpt_oss"},
+            {"flash_attn": "fa2", "neat_packing": True, "per_device_train_batch_size": 1},
+            "cannot go with fa2 and gpt_oss",
+        ),
+    ],
+)
+def test_packed_rows_with_fa2_go_one_at_a_time(
+    tmp_path: Path, config: dict[str, Any], values: dict[str, Any], said: str
+) -> None:
+    values = train(write_model(tmp_path / "model", **config), **values)
+    found = find(values, Machine(()), "packing_goes_with_the_attention")
+    assert [said in fault.message for fault in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"), [("Qwen3ForCausalLM", ""), ("InternVLChatModel", "is a InternVLChatModel, which")]
+)
+def test_a_model_in_another_format_than_transformers_is_refused(
+    tmp_path: Path, architecture: str, said: str
+) -> None:
+    values = train(write_model(tmp_path / "model", architectures=[architecture]))
+    found = find(values, Machine(()), "architecture_can_be_loaded")
+    assert [said in fault.message for fault in found] == ([True] if said else [])

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from launch.configs.config import check_values, new_config
-from launch.configs.models import ModelTemplate, find_model_template, find_template
+from launch.configs.models import find_model_template, find_template
 from launch.configs.presets import find_preset
 from launch.configs.rules import Machine
 from launch.configs.schema import introspect_stack, write_facts
 from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts, list_versions
+from prep.tokens.models import ModelTemplate
+from tests.support.model_families import FAMILIES, Family
 
 QWEN3 = "{% if tools %}<tools></tools><tool_call>{% endif %}<|im_start|>user\n<|im_end|>"
 HYBRID = "{%- if add_generation_prompt %}<|im_start|>assistant{% if enable_thinking is false %}<think>{% endif %}{% endif %}"
@@ -43,7 +45,13 @@ FOLDERS: tuple[tuple[str, str, str | None], ...] = (
     ("llama", "[INST] <<SYS>>", "llama2"),
     ("llama", "<|im_start|>user\n<|im_end|>", None),
     ("gemma2", "<start_of_turn>user\n<end_of_turn>", "gemma2"),
-    ("gemma3_text", "<start_of_turn>user\n<end_of_turn>", None),
+    ("gemma3_text", "<start_of_turn>user\n<end_of_turn>", "gemma2"),
+    ("llama", TOKENS["llama3"] + "GPT4 Correct User", None),
+    ("gemma4", "<|turn>user<|channel>", None),
+    ("glm4_moe", "[gMASK]<sop><|user|>/nothink", "glm4_moe"),
+    ("glm4_moe", "[gMASK]<sop><|user|>/nothink clear_thinking", "glm4_7"),
+    ("deepseek_v3", R1, "deepseekr1"),
+    ("deepseek_v3", R1 + "{% if thinking %}", None),
     ("mistral", "[INST] [/INST]", None),
     ("glm4", "[gMASK]<sop><|user|><|observation|>", "glm4"),
     ("deepseek_v3", "<｜User｜><｜Assistant｜>", "deepseek3"),
@@ -118,6 +126,25 @@ def test_a_nameless_folder_has_the_right_template_or_is_asked_about(
     (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     (folder / "tokenizer_config.json").unlink()
     assert find_template(str(folder), "0.9.5") == template
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: f"{family.kind}-{family.template}")
+def test_a_folder_in_the_manner_of_a_family_has_its_template(tmp_path: Path, family: Family) -> None:
+    folder = write_model(tmp_path / "model", family.kind, family.write())
+    assert find_template(str(folder), "0.9.5") == family.template
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: f"{family.kind}-{family.template}")
+def test_a_folder_that_writes_its_questions_otherwise_is_asked_about(tmp_path: Path, family: Family) -> None:
+    marks = "".join(family.turns)
+    folder = write_model(tmp_path / "model", family.kind, f"{{# {marks} #}}{family.write('### Question: ')}")
+    assert find_template(str(folder), "0.9.5") is None
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: f"{family.kind}-{family.template}")
+def test_a_folder_of_another_kind_of_model_is_asked_about(tmp_path: Path, family: Family) -> None:
+    folder = write_model(tmp_path / "model", "never_heard_of", family.write())
+    assert find_template(str(folder), "0.9.5") is None
 
 
 def test_a_name_and_a_folder_that_say_different_things_are_asked_about(tmp_path: Path) -> None:

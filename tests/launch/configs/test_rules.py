@@ -57,12 +57,18 @@ def test_every_training_rule_has_a_case() -> None:
         "adapters_fit_the_model",
         "export_dir_is_free",
         "rows_are_served_as_they_are_trained",
+        # tests/launch/configs/test_tokens.py
+        "tokens_fit_the_config",
         # Below.
         "datasets_are_of_their_inputs",
+        # In test_tokens.py beside it.
         "uploads_have_a_token",
         "trainer_reads_these_keys",
         "model_type_is_known",
         "results_have_room",
+        "architecture_can_be_loaded",
+        "packing_goes_with_the_attention",
+        "verbosity_is_a_level",
     }
 
 
@@ -226,6 +232,15 @@ def test_a_yaml_of_another_program_is_one_finding_that_names_it(values: dict[str
     (found,) = check_values(values, "train", Machine(()))
     assert said in found.message
     assert found.fix
+
+
+@pytest.mark.parametrize(
+    ("level", "message"),
+    [("", ""), ("info", ""), ("LOUD", "LLAMAFACTORY_VERBOSITY is LOUD, which is no level")],
+)
+def test_a_verbosity_that_stops_the_import_is_refused(level: str, message: str, workplace: Path) -> None:
+    found = check_values(base_values(), "train", Machine((), env={"LLAMAFACTORY_VERBOSITY": level}))
+    assert [fault.message for fault in found if fault.is_error] == ([message] if message else [])
 
 
 def test_a_machine_can_be_judged_with_other_numbers_of_gpus(workplace: Path) -> None:

@@ -72,7 +72,7 @@ def test_an_inference_schema_has_no_training_argument() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"lora_rnk": 8}, ("LLaMA-Factory knows no such key", "did you mean `lora_rank`?")),
+        ({"lora_rnk": 8}, ("is no key of LLaMA-Factory", "did you mean `lora_rank`?")),
         ({"lora_rank": "8"}, ("is '8', allowed is a whole number", "lora_rank: 8 without quotes")),
         ({"max_steps": 10.0}, ("is 10.0, allowed is a whole number", "max_steps: 10")),
         ({"bf16": "false"}, ("is 'false', allowed is true or false", "bf16: false without quotes")),

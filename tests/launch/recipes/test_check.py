@@ -110,11 +110,11 @@ CASES: list[tuple[str, Any, str]] = [
     # Settings that become arguments.
     ("eval|set", {"--llamafactory-cli": "/tmp/evil.sh"}, "eval.set: '--llamafactory-cli' is no key of LLaMA-Factory"),
     ("eval|set", {"a b": 1}, "eval.set: 'a b' is no key of LLaMA-Factory"),
-    ("eval|set", {"max_new_token": 1}, "eval.set: `max_new_token` LLaMA-Factory knows no such key"),
+    ("eval|set", {"max_new_token": 1}, "eval.set: `max_new_token` is no key of LLaMA-Factory"),
     ("eval|set", {"max_new_tokens": "x"}, "eval.set: `max_new_tokens` is x, allowed is"),
     ("eval|set", {"output_dir": "x"}, "eval.set: `output_dir` is decided by the recipe's steps"),
     ("config|set|-o", "x", "config.set: '-o' is no key of LLaMA-Factory"),
-    ("config|set|lerning_rate", 1, "config.set: `lerning_rate` LLaMA-Factory knows no such key"),
+    ("config|set|lerning_rate", 1, "config.set: `lerning_rate` is no key of LLaMA-Factory"),
     ("config|set|learning_rate", "fast", "config.set: `learning_rate` is fast"),
     ("config|set|dataset", "x", "config.set: `dataset` is decided by the recipe's steps"),
     ("config|preset", "cpu-smok", "no preset is called 'cpu-smok'"),

@@ -86,6 +86,12 @@ PREFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         PAIR,
     ),
+    "hh-rlhf": (
+        {"chosen": f"\n\nHuman: {ASK}\n\nAssistant: {GOOD}", "rejected": f"\n\nHuman: {ASK}\n\nAssistant: {BAD}"},
+        PAIR,
+    ),
+    "rm-static": ({"prompt": f"\n\nHuman: {ASK}\n\nAssistant:", "chosen": f" {GOOD}", "rejected": f" {BAD}"}, PAIR),
+    "a question of turns": ({"prompt": [message("user", ASK)], "chosen": GOOD, "rejected": BAD}, PAIR),
     "several turns": (
         {
             "conversations": [turn("human", "Hi"), turn("gpt", "Hello."), turn("human", ASK)],
@@ -100,6 +106,15 @@ LABELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "messages": ({"messages": [message("user", ASK), message("assistant", GOOD)]}, {}),
     "conversations": ({"conversations": [turn("human", ASK), turn("gpt", GOOD)]}, {}),
     "prompt and completion": ({"prompt": ASK, "completion": GOOD}, {}),
+    "trl's messages": (
+        {"prompt": [message("user", ASK)], "completion": [message("assistant", GOOD)]},
+        {},
+    ),
+    "kto-mix": (
+        {"prompt": ASK, "completion": [message("user", ASK), message("assistant", GOOD)], "rating": 5},
+        {},
+    ),
+    "a prompt of turns": ({"prompt": [message("user", ASK)], "completion": GOOD}, {}),
     "several turns": (
         {
             "messages": [

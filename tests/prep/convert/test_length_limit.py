@@ -243,7 +243,7 @@ def test_a_file_of_dropped_rows_is_not_overwritten_unasked(tmp_path: Path, qwen3
 def test_the_command_prints_what_was_too_long(tmp_path: Path, qwen3_folder: Path) -> None:
     source, output = write_rows(tmp_path, 20, 40), tmp_path / "out.jsonl"
     command = ["prep", "convert", str(source), "-o", str(output), "--json"]
-    limit = ["--max-tokens", "30", "--model", str(qwen3_folder), "--on-long", "drop"]
+    limit = ["--max-tokens", "30", "--model", str(qwen3_folder), "--template", "qwen3", "--on-long", "drop"]
     result = CliRunner().invoke(lfc, [*command, *limit], catch_exceptions=False)
     assert result.exit_code == 0
     printed = json.loads(result.stdout)

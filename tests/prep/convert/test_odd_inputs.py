@@ -64,7 +64,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "half a pair in a row": ('{"conversations": [{"from": "human", "value": "\\ud800"}]}', "not JSON"),
     "NaN in a row": ('{"conversations": NaN}', "not JSON"),
     "a number for tools": (json.dumps({"conversations": TURNS, "tools": 5}), "tools is not a JSON array"),
-    "turns that are texts": ('{"conversations": ["a", "b"]}', "turn 1 is a string, and has no role and text"),
+    "a turn that is a text": (
+        '{"conversations": ["a", {"from": "gpt", "value": "b"}]}',
+        "turn 1 is a string, and has no role and text",
+    ),
     "a role of any length": (
         json.dumps({"conversations": [{"from": "x" * 100_000, "value": "q"}]}),
         "is of the unknown role",

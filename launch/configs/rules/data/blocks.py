@@ -63,7 +63,7 @@ def _read_texts(name: str, dataset_dir: Path, limit: int) -> list[str] | None:
     files = list_entry_files(entry, dataset_dir)
     columns = entry.get("columns", DEFAULT_COLUMNS)
     is_plain = isinstance(columns, dict) and entry.get("formatting", "alpaca") == "alpaca"
-    if len(files) != 1 or files[0].suffix not in (".json", ".jsonl") or not is_plain or columns.get("history"):
+    if len(files) != 1 or files[0].suffix not in (".json", ".jsonl") or not is_plain:
         return None
     from prep.rows.json_rows import iter_json_rows
 
@@ -72,14 +72,19 @@ def _read_texts(name: str, dataset_dir: Path, limit: int) -> list[str] | None:
         for _, row in islice(iter_json_rows(files[0]), max(limit, 0)):
             if not isinstance(row, dict):
                 return None
-            texts.append(_join(row, [columns.get("prompt"), columns.get("query")]))
+            texts.append(_read_first(row, columns))
     except UserError:
         return None
     return texts
 
 
-def _join(row: dict[str, Any], columns: list[Any]) -> str:
-    return "\n".join(text for column in columns if isinstance(text := row.get(column), str) and text)
+def _read_first(row: dict[str, Any], columns: dict[str, Any]) -> str:
+    """Return the first message of a row, which is all that stage pt takes of it."""
+    history = row.get(columns.get("history") or "")
+    if isinstance(history, list) and history and isinstance(history[0], list) and history[0]:
+        return str(history[0][0])
+    found = (row.get(columns.get(name) or "") for name in ("prompt", "query"))
+    return "\n".join(text for text in found if isinstance(text, str) and text)
 
 
 def _count_tokens(texts: list[str], setting: Setting, cutoff: int) -> int | None:

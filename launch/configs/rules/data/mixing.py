@@ -6,15 +6,12 @@ from pathlib import Path
 
 from launch.configs.document import show_value, suggest_names
 from launch.configs.models import find_model_template
-from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, drop, train_rule
+from launch.configs.rules.base import SMALLEST_SHARE, Setting, any_rule, train_rule
 from launch.configs.rules.data.rows import (
     count_all_rows,
     count_rows,
-    read_manifests,
     reads_datasets,
 )
-from launch.configs.tokens import UnknownTokensError, find_misfit, holds_tokens
-from prep.choices import ThinkPolicy
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, Severity, at_key
 
@@ -111,23 +108,6 @@ def streaming_knows_its_length(setting: Setting) -> Iterator[Finding]:
         yield at_key("tokenized_path", "cannot be written from a stream", "streaming: false")
 
 
-@train_rule
-def tokens_fit_the_config(setting: Setting) -> Iterator[Finding]:
-    """Source: data/loader.py, get_dataset: `Loading dataset from disk will ignore other data arguments`."""
-    folder = Path(str(setting["tokenized_path"]))
-    if setting["tokenized_path"] is None or not setting["do_train"] or not holds_tokens(folder):
-        return
-    try:
-        misfit = find_misfit(folder, setting.values)
-    except UnknownTokensError as error:
-        message = f"is trained as it is, and whether it fits is not known: {error}"
-        yield at_key("tokenized_path", message, drop("tokenized_path"), severity=Severity.WARNING)
-        return
-    if misfit:
-        anew = f"lfc prep tokenize --config {setting.path or 'CONFIG'} -o ANOTHER_FOLDER"
-        yield at_key("tokenized_path", misfit, f"{anew}, or remove `tokenized_path`")
-
-
 @any_rule
 def history_is_masked_or_trained(setting: Setting) -> Iterator[Finding]:
     """Parser: `mask_history` is incompatible with `train_on_prompt`."""
@@ -161,6 +141,23 @@ def held_out_rows_leave_some(setting: Setting) -> Iterator[Finding]:
             )
 
 
+@any_rule
+def template_takes_its_keys(setting: Setting) -> Iterator[Finding]:
+    """Source: data/template.py, get_template_and_fix_tokenizer: `Current template does not support …`.
+
+    Source: LLaMA-Factory 0.9.6, the same function: `Template qwen3_8 uses its built-in tool format`.
+    """
+    name = str(setting["template"])
+    told = find_version_facts().templates.get(name, {})
+    if setting["train_on_prompt"] and told.get("efficient_eos"):
+        yield at_key("train_on_prompt", f"cannot go with template {name}", "train_on_prompt: false")
+    own, asked = told.get("tool_format"), setting["tool_format"]
+    if told.get("kind") == "Qwen38ReasoningTemplate" and asked not in (None, own):
+        yield at_key(
+            "tool_format", f"is {show_value(asked)}, and template {name} has its own", "remove `tool_format`"
+        )
+
+
 @train_rule
 def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
     """Source: data/tool_utils.py: `Tool utils … not found`."""
@@ -175,75 +172,27 @@ def tool_format_is_known(setting: Setting) -> Iterator[Finding]:
         )
 
 
-@train_rule
-def thinking_follows_the_policy(setting: Setting) -> Iterator[Finding]:
-    """Run: enable_thinking false removes every thought from the rows; true trains empty thoughts of masked rows."""
-    for name, manifest in read_manifests(setting, "dataset").items():
-        policy = ThinkPolicy(manifest.think_policy) if manifest.think_policy else None
-        if policy is None or setting["enable_thinking"] is policy.enable_thinking:
-            continue
-        wanted = {True: "true", False: "false", None: "null"}[policy.enable_thinking]
-        seen = {True: "true", False: "false", None: "null"}[setting["enable_thinking"]]
-        thoughts = manifest.counts.get("reasoning", 0)
-        loss = f": it would remove {thoughts:,} thoughts" if seen == "false" and thoughts else ""
-        yield at_key(
-            "enable_thinking",
-            f"is {seen}, and '{name}' was written under think policy {policy}, which needs {wanted}{loss}",
-            f"enable_thinking: {wanted}",
-        )
-
-
-@train_rule
-def history_loses_its_thoughts(setting: Setting) -> Iterator[Finding]:
-    """Run: without mask_history the training context of multi-turn rows differs from Qwen3's own at inference."""
-    if setting["stage"] != "sft" or setting["mask_history"] or setting["train_on_prompt"]:
-        return
-    for name, manifest in read_manifests(setting, "dataset").items():
-        rows = manifest.counts.get("with_history", 0)
-        if rows and manifest.think_policy != ThinkPolicy.STRIP:
-            yield at_key(
-                "mask_history",
-                f"is false, and {rows:,} rows of '{name}' have earlier turns, which would get empty thoughts",
-                "mask_history: true",
-                severity=Severity.WARNING,
-            )
-
-
-@train_rule
-def template_keeps_the_thoughts(setting: Setting) -> Iterator[Finding]:
-    """Source: data/template.py: only a reasoning template adds, masks and removes thoughts."""
-    told = find_version_facts().templates.get(str(setting["template"]))
-    if told is None or told["kind"] != "Template" or setting["stage"] != "sft":
-        return
-    for name, manifest in read_manifests(setting, "dataset").items():
-        thoughts = manifest.counts.get("reasoning", 0)
-        if thoughts and manifest.think_policy in (ThinkPolicy.TAGGED, ThinkPolicy.MASKED):
-            yield at_key(
-                "template",
-                f"{setting['template']} knows no thinking, and {thoughts:,} rows of '{name}' have thoughts",
-                "the template of a model that thinks, or lfc prep convert --think-policy strip",
-                severity=Severity.WARNING,
-            )
-
-
 @any_rule
 def template_is_the_models(setting: Setting) -> Iterator[Finding]:
     """Source: LLaMA-Factory's table of models and templates; without one it guesses from the tokenizer."""
     model = str(setting["model_name_or_path"] or "")
-    found = find_model_template(model)
-    allowed = (found.template,) if found.template else found.candidates
     seen = setting["template"]
     if seen is None and setting["stage"] == "pt":
         # Stage pt writes no turns.
         return
-    if allowed and seen not in allowed:
-        message = "is missing" if seen is None else f"is {seen}"
-        yield at_key(
-            "template",
-            f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
-            f"template: {allowed[0]}",
-            severity=Severity.WARNING,
-        )
+    for renders in (False, True):
+        found = find_model_template(model, renders=renders)
+        allowed = (found.template,) if found.template else found.candidates
+        # A look that takes longer is only taken before something is told.
+        if not allowed or seen in allowed:
+            return
+    message = "is missing" if seen is None else f"is {seen}"
+    yield at_key(
+        "template",
+        f"{message}, and {Path(model).name} uses {' or '.join(allowed)}",
+        f"template: {allowed[0]}",
+        severity=Severity.WARNING,
+    )
 
 
 @train_rule

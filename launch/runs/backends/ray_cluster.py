@@ -1,0 +1,150 @@
+"""Ray: a run is a detached actor, which outlives its launcher and is begun again when its machine is gone."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from launch.machine.command import list_telling
+from launch.runs.backends.cluster import is_job_alive, note_job, stop_job
+from launch.runs.backends.job import RAY, Job, JobState
+from launch.runs.folder import RunFolder
+from prep.errors import StackError
+from prep.secrets import holds_secret
+
+NAMESPACE = "lfc"
+_PROGRAM = Path(__file__).parent.with_name("start_supervisor.py")
+_ADDRESS = "auto"
+_KNOCK_S = 10.0
+
+
+class RayBackend:
+    """Gives runs to a Ray cluster with the options of a batch: `address`, and `gpus` and `cpus` of each run."""
+
+    keeps_limit = False
+
+    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._options = options
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Hand runs to the cluster; raises StackError when it cannot be reached."""
+        if not jobs:
+            return
+        address = self._options.get("address", _ADDRESS)
+        ray = connect(address)
+        asked = {
+            "num_cpus": float(self._options.get("cpus", 1)),
+            "num_gpus": float(self._options.get("gpus", 0)),
+        }
+        environ = {name: value for name, value in list_telling(os.environ).items() if _is_to_be_passed(name, value)}
+        for job in jobs:
+            name = f"{job.folder.as_posix()}-{token_hex(4)}"
+            note_job(RunFolder(job.folder), {"backend": RAY, "id": name, "address": address})
+            keeper = ray.remote(RunKeeper).options(
+                name=name, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, **asked
+            )
+            keeper.remote(name, job.work, str(Path.cwd()), environ)
+
+    def is_alive(self, run: RunFolder) -> bool:
+        """Tell whether a run's actor is there, at work or still to begin."""
+        return is_job_alive(run)
+
+    def stop(self, run: RunFolder) -> None:
+        """Ask a run to stop, end an actor that has not begun, and wait for the end of both."""
+        stop_job(run)
+
+
+class RunKeeper:
+    """The actor: does a run's work beside Ray's own loop, each time that it is made, and ends itself afterwards."""
+
+    def __init__(self, name: str, work: Callable[..., None], folder: str, environ: Mapping[str, str]) -> None:
+        os.environ.update(environ)
+        os.chdir(folder)
+        self._name = name
+        self._work = work
+        # A supervisor is a process of its own here: signals, and what it asks of its process, are not Ray's.
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def _keep(self) -> None:
+        import ray
+
+        try:
+            self._work(job={"backend": RAY, "id": self._name}, run_attempt=supervise_on_leash)
+        finally:
+            ray.kill(ray.get_actor(self._name, namespace=NAMESPACE), no_restart=True)
+
+
+def supervise_on_leash(folder: str) -> None:
+    """Run a supervisor that stops its run when this process is no more, and wait for its end."""
+    command = [sys.executable, "-P", str(_PROGRAM), folder, "--until-stdin-ends"]
+    words = RunFolder(Path(folder)).path / "supervisor.txt"
+    with words.open("wb") as out:
+        # A session of its own: what Ray ends its workers with does not reach it.
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True).wait()
+
+
+def connect(address: str) -> Any:
+    """Return the module `ray`, connected to a cluster; raises StackError without it, or when it does not answer."""
+    try:
+        import ray
+    except ImportError:
+        raise StackError(
+            "the Ray backend needs ray, which is not installed here",
+            hint="pip install 'llamafactory-companion[ray]'",
+        ) from None
+    if not ray.is_initialized():
+        try:
+            _knock(address)
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            message = f"no Ray cluster answers at {address!r:.200}: {str(error).splitlines()[0]:.200}"
+            raise StackError(message, hint="--address HOST:PORT, as `ray start --head` tells it") from error
+        _silence_listener()
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nobody listens: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def _silence_listener() -> None:
+    """Keep what Ray tells of its workers off stdout, which holds results alone; a run's own files tell it."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
+def read_state(actor: str, address: str) -> JobState:
+    """Return whether an actor is there; Ray does not tell whether it has begun, the run's own files do."""
+    try:
+        ray = connect(address)
+        named = ray.util.list_named_actors(all_namespaces=True)
+    except (StackError, RuntimeError, ConnectionError):
+        return JobState.UNKNOWN
+    is_there = any(entry["name"] == actor and entry["namespace"] == NAMESPACE for entry in named)
+    return JobState.RUNNING if is_there else JobState.GONE
+
+
+def cancel(actor: str, address: str) -> None:
+    """End an actor for good; one that is not there has ended. Raises: StackError when Ray cannot be reached."""
+    ray = connect(address)
+    try:
+        ray.kill(ray.get_actor(actor, namespace=NAMESPACE), no_restart=True)
+    except ValueError:
+        return
+
+
+def _is_to_be_passed(name: str, value: str) -> bool:
+    # Which devices a run sees is Ray's to say; what Ray keeps of an actor may be seen by all who use the cluster.
+    return not name.startswith(("CUDA_", "RAY_")) and not holds_secret({name: value})

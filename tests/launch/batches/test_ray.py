@@ -1,0 +1,113 @@
+"""A batch on a real Ray of two machines' raylets: a worker, a raylet and the launcher are killed."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.runs.folder import RunState, list_runs, read_run
+from tests.support.cluster_batches import (
+    HELD,
+    MEMORY,
+    WAIT_S,
+    finish,
+    install_program,
+    read_starts,
+    start_batch,
+    start_lfc,
+    wait_until,
+    write_configs,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Ray's clusters of several machines are POSIX ones")
+SMALL = {"object_store_memory": 100 << 20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+    for _ in range(2):
+        cluster.add_node(num_cpus=2, **SMALL)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    install_program()
+
+
+def read_parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+def read_worker(folder: str) -> int:
+    """Return the process of Ray's worker: it starts one that starts a run's supervisor."""
+    supervisor = int(json.loads(Path(folder, "process.json").read_text(encoding="utf-8"))["pid"])
+    return read_parent(read_parent(supervisor))
+
+
+def tell() -> str:
+    return "\n".join(f"{run.name}: {run.state} {run.result}" for run in list_runs(Path("runs")))
+
+
+def test_a_batch_outlives_a_worker_a_raylet_and_its_launcher(address: str) -> None:
+    configs = write_configs({"held": HELD, "bad": "raise ValueError('bad data')", "large": MEMORY})
+    launcher = start_batch(*configs, "--name", "b", "--backend", "ray", "--address", address)
+    wait_until(lambda: len(read_starts("held")) == 1, tell)
+    worker = read_worker("runs/b/held")
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: len(read_starts("held")) == 2, tell)
+    launcher.kill()
+    launcher.communicate()
+    raylet = read_parent(read_worker("runs/b/held.2"))
+    os.kill(raylet, signal.SIGKILL)
+    # A child of this process: a dead one that nobody waited for would count as one that lives.
+    os.waitpid(raylet, 0)
+    wait_until(lambda: len(read_starts("held")) == 3, tell)
+    again = start_batch("--continue", "b")
+    Path("let-go").touch()
+    code, runs = finish(again)
+    assert code == 1
+    assert {name: (run["state"], run["attempts"], run["cause"]) for name, run in runs.items()} == {
+        "held": ("finished", 3, None),
+        "bad": ("failed", 1, "config or data"),
+        "large": ("finished", 3, None),
+    }
+    assert [start["resume"] for start in read_starts("held")] == [None, *["saves/held/checkpoint-3"] * 2]
+    assert read_run(Path("runs/b/held")).result["cause"] == "preempted"
+
+
+def test_stop_ends_what_runs_and_what_waits(address: str) -> None:
+    configs = write_configs(dict.fromkeys(("a", "b", "c"), HELD))
+    launcher = start_batch(
+        *configs, "--name", "s", "--backend", "ray", "--address", address, "--slots", "1", "--cpus-each", "2"
+    )
+    wait_until(lambda: bool(read_starts("a")), tell)
+    assert start_lfc("stop", "s").communicate(timeout=WAIT_S)[0] == "s: stopped\n"
+    launcher.communicate(timeout=WAIT_S)
+    assert launcher.returncode == 130
+    assert {run.name: run.state for run in list_runs(Path("runs"))} == {"s/a": RunState.STOPPED}
+    again = start_batch("--continue", "s")
+    Path("let-go").touch()
+    code, runs = finish(again)
+    assert (code, {run["state"] for run in runs.values()}) == (0, {"finished"})
+    assert [start["resume"] for start in read_starts("a")] == [None, "saves/a/checkpoint-3"]
+
+
+def test_a_cluster_that_does_not_answer_is_told(unused_tcp_port: int = 1) -> None:
+    launcher = start_batch(
+        *write_configs({"a": ""}), "--name", "n", "--backend", "ray", "--address", f"127.0.0.1:{unused_tcp_port}"
+    )
+    _, said = launcher.communicate(timeout=WAIT_S)
+    assert launcher.returncode == 1
+    assert "no Ray cluster answers at '127.0.0.1:1'" in said
