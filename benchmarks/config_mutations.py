@@ -31,7 +31,12 @@ from launch.configs.schema import read_schema
 from prep.quality.findings import Finding
 
 # What is refused though it ends well, by rule and a word of the message: it trains something else than is meant.
-MEANT = (("thinking_follows_the_policy", ""), ("model_folder_is_complete", "there is no tokenizer"))
+MEANT = (
+    # A YAML's values are not converted: "no" is true, and 0 is not false where a template asks.
+    ("schema", "allowed is true or false"),
+    ("thinking_follows_the_policy", ""),
+    ("model_folder_is_complete", "there is no tokenizer"),
+)
 _TOLD_EVERY = 50
 _HUB = ("offline mode", "Failed to load tokenizer", "couldn't connect", "Can't load the configuration", "HfApi")
 

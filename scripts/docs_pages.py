@@ -238,7 +238,7 @@ def _render_rules(more: dict[str, Any]) -> Iterator[str]:
         if name in more:
             yield f"```yaml\n{more[name]['breaks'].rstrip()}\n```\n\n> {more[name]['says']}\n"
             yield f"Fix: {more[name]['fix']}.\n"
-        else:
+        elif name in cases:
             case = cases[name]
             broken = {**rule_cases.base_values(), **case.breaks}
             values = {key: value for key, value in broken.items() if value is not ...}

@@ -17,11 +17,12 @@ from launch.batches.retry import plan_retry, resume
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
+from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
 from launch.runs.backends.job import TIME_LIMIT_CODE, Job, JobState
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
-from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus, starting
+from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
 from launch.runs.run import build_command, prepare_llamafactory, stop_run
 from launch.runs.tokens import use_tokens
@@ -86,15 +87,14 @@ def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
     return replace(plan, taken_up_at=time.time())
 
 
-def refuse_taken(plan: BatchPlan, *, share_gpus: bool = False) -> None:
+def refuse_taken(plan: BatchPlan, *, shared: bool = False) -> None:
     """Raise OutputError when a live run or another batch has one of the folders or GPUs of a batch."""
     claims = list_claims(ignored=plan.folder)
     for run in read_queue(plan):
         # A run of its own has its folder by right, once it is written down: it may begin at any moment.
         if run.last is None or run.last.state not in _HAS_ITS_FOLDER:
             refuse_taken_folders(run.planned.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(plan.gpus, claims)
+    refuse_shared_gpus(plan.gpus, claims, {VARIABLE: ",".join(plan.gpus)} | share_gpus(shared))
 
 
 def read_queue(plan: BatchPlan) -> list[QueuedRun]:

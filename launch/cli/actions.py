@@ -188,7 +188,8 @@ def launch_action(
     """Run an action other than training to its end, with its progress bar; only a config of its kind is taken."""
     from launch.configs.actions import refuse_other_purpose
     from launch.configs.config import read_run_config
-    from launch.runs.run import run_llamafactory
+    from launch.runs.claims import share_gpus
+    from launch.runs.run import check_start, run_llamafactory
 
     config = read_run_config(config_path, pairs)
     refuse_other_purpose(action, config_path, config.values)
@@ -196,14 +197,16 @@ def launch_action(
     if not no_check:
         refuse_faults(ctx, config_path, config, action=action)
     theirs = "train" if action == "predict" else action
+    env = share_gpus(no_check)
     folder = choose_run_folder(name, config_path)
     if dry_run:
         if (folder / "run.json").is_file():
             raise OutputError(f"run folder {folder} exists already", hint="--name ANOTHER_NAME")
+        check_start(cli, theirs, config.values, folder, env)
         print_dry_run(cli, theirs, config_path, pairs, config)
         return
     with show_prediction(action, folder / "log.txt") as on_poll:
-        seconds = run_llamafactory(cli, theirs, config, folder, on_poll)
+        seconds = run_llamafactory(cli, theirs, config, folder, on_poll, env)
     made = str(config.values.get("export_dir") or config.values.get("output_dir"))
     if as_json:
         print_json({"run": folder.as_posix(), "made": made, "seconds": seconds})

@@ -149,7 +149,7 @@ def batch(
     notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
-        plan = continue_batch(go_on, dry_run=dry_run, share_gpus=no_check)
+        plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
@@ -168,7 +168,7 @@ def batch(
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
             plan = replace(plan, tokenize=tokenize)
             refuse_taken_name(plan.folder)
-            refuse_taken(plan, share_gpus=no_check)
+            refuse_taken(plan, shared=no_check)
             if not dry_run:
                 write_plan(plan)
     tell_tokens((run.planned.values for run in read_queue(plan) if not run.is_done), wanted=plan.tokenize)
@@ -181,7 +181,7 @@ def batch(
         ctx.exit(1)
 
 
-def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan":
+def continue_batch(name: str, *, dry_run: bool, shared: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
     from launch.batches.batch import read_queue, refuse_taken, take_up
     from launch.runs.batch_plan import read_batch
@@ -189,7 +189,7 @@ def continue_batch(name: str, *, dry_run: bool, share_gpus: bool) -> "BatchPlan"
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
-        refuse_taken(plan, share_gpus=share_gpus)
+        refuse_taken(plan, shared=shared)
         plan = take_up(plan, dry_run=dry_run)
     broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
     for run in broken:

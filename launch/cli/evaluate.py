@@ -1,9 +1,8 @@
 """`lfc launch eval`."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from prep.errors import ConfigError
 from prep.secrets import mask_values
 
 if TYPE_CHECKING:
+    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import Entrant
 
 
@@ -108,7 +108,9 @@ def evaluate(
     """
     from launch.configs.actions import refuse_other_purpose
     from launch.configs.config import parse_overrides, read_config
+    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import list_trained
+    from launch.runs.claims import share_gpus
     from launch.runs.folder import RUNS
     from prep.names import check_name, make_name
     from prep.storage.paths import number_next
@@ -127,24 +129,26 @@ def evaluate(
     trained = list_trained(configs, choose_adapters(adapters, configs)) if configs else {}
     own = f"{paths[0].stem if paths else 'endpoints'}-{'tasks' if tasks else 'eval'}"
     folder = RUNS / (check_name(name, "run name") if name else make_name(own))
+    env = share_gpus(no_check)
     if tasks:
-        ask_tasks(configs, trained, tasks.split(","), folder, overrides, as_json=as_json, dry_run=dry_run)
+        plan = plan_tasks(configs, trained, tasks.split(","), folder, overrides)
+        ask_tasks(plan, folder, env, as_json=as_json, dry_run=dry_run)
         return
     sides = Sides(configs, trained, str(eval_dataset), overrides, endpoints)
-    wanted = read_modes(modes)
-    plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+    plans = sides.plan_modes(folder, read_modes(modes))
     while not name and any(holds_another(entrants, folder / mode) for mode, entrants in plans.items()):
         folder = number_next(folder)
-        plans = {mode: sides.plan(folder / mode, mode) for mode in wanted}
+        plans = sides.plan_modes(folder, read_modes(modes))
     if not no_check:
         for entrants in plans.values():
             refuse_entrants(entrants)
     cli = find_cli(given_cli) if configs else Path()
+    asking = Asking(None if plain else RUNS, at_once, env=env)
     if dry_run:
         for mode, entrants in plans.items():
-            print_plan(cli, entrants, folder / mode, plain=plain)
+            print_plan(cli, entrants, folder / mode, asking)
         return
-    compare(cli, plans, folder, None if plain else RUNS, at_once, as_json=as_json)
+    compare(cli, plans, folder, asking, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,10 @@ class Sides:
     eval_dataset: str
     overrides: Mapping[str, Any]
     endpoints: tuple[str, ...]
+
+    def plan_modes(self, folder: Path, modes: Sequence[str]) -> "dict[str, list[Entrant]]":
+        """Return every side of each mode, in a folder of each; raises as `plan`."""
+        return {mode: self.plan(folder / mode, mode) for mode in modes}
 
     def plan(self, folder: Path, mode: str) -> "list[Entrant]":
         """Return every side of one mode, "" for the config's own; raises ConfigError and the like."""
@@ -187,20 +195,18 @@ def compare(
     cli: Path,
     plans: "Mapping[str, Sequence[Entrant]]",
     folder: Path,
-    root: Path | None,
-    at_once: int,
+    asking: "Asking",
     *,
     as_json: bool,
 ) -> None:
     """Let the sides of each mode answer, and print their comparisons side by side."""
-    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import evaluate as evaluate_rows
 
     found = {}
     for mode, entrants in plans.items():
-        asking = Asking(root, at_once, for_thoughts=mode == "think")
         note = functools.partial(show_note, mode)
-        found[mode] = evaluate_rows(cli, entrants, folder / mode, show_prediction, note, asking)
+        its = replace(asking, for_thoughts=mode == "think")
+        found[mode] = evaluate_rows(cli, entrants, folder / mode, show_prediction, note, its)
     if not as_json:
         print_comparisons(found, folder)
     elif list(found) == [""]:
@@ -242,52 +248,55 @@ def refuse_entrants(entrants: "Sequence[Entrant]") -> None:
         raise ConfigError(f"{', '.join(broken)} cannot answer as it stands; nothing was started")
 
 
-def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path, *, plain: bool) -> None:
+def print_plan(cli: Path, entrants: "Sequence[Entrant]", folder: Path, asking: "Asking") -> None:
     """Print each side's prediction config and command, and start nothing; raises OutputError as a run would."""
     from launch.configs.config import format_config
     from launch.results.comparison import is_finished
-    from launch.results.endpoint_sides import Asking
     from launch.results.evaluate import keep_answers
     from launch.results.taken_up import compare_sides
-    from launch.runs.folder import RUNS
-    from launch.runs.run import build_command
+    from launch.runs.run import check_start
 
     local = [entrant for entrant in entrants if entrant.endpoint is None]
     compare_sides(local, folder, is_finished=is_finished(folder))
     for entrant in entrants:
-        path = folder / entrant.name / "config.yaml"
-        echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
+        place = folder / entrant.name
+        echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
         if entrant.endpoint is None:
-            env = keep_answers(entrant, Asking(None if plain else RUNS))
-            echo(build_command(cli, "train", path, entrant.config, env).format())
+            echo(check_start(cli, "train", entrant.config, place, keep_answers(entrant, asking)).format())
 
 
-def ask_tasks(
+def plan_tasks(
     configs: Mapping[str, Mapping[str, Any]],
     trained: Mapping[str, str],
     tasks: list[str],
     folder: Path,
     overrides: Mapping[str, Any],
-    *,
-    as_json: bool,
-    dry_run: bool,
+) -> "list[Entrant]":
+    """Return what lm-evaluation-harness is to ask; raises ConfigError when the sides share no base."""
+    from launch.results.evaluate import check_shared_base
+    from launch.results.lm_eval import plan_task_runs
+
+    check_shared_base(configs, overrides)
+    return plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
+
+
+def ask_tasks(
+    entrants: "Sequence[Entrant]", folder: Path, env: Mapping[str, str], *, as_json: bool, dry_run: bool
 ) -> None:
     """Let lm-evaluation-harness ask base and adapters, and print what it found."""
     from launch.configs.config import format_config
-    from launch.machine.command import build_harness_command, find_lm_eval
-    from launch.results.evaluate import check_shared_base
-    from launch.results.lm_eval import plan_task_runs, run_tasks
+    from launch.machine.command import find_lm_eval
+    from launch.results.lm_eval import check_task_run, run_tasks
 
     lm_eval = find_lm_eval()
-    check_shared_base(configs, overrides)
-    entrants = plan_task_runs(next(iter(configs.values())), trained, tasks, folder, overrides)
     if dry_run:
         for entrant in entrants:
-            path = folder / entrant.name / "config.yaml"
-            echo(format_config(mask_values(entrant.config), header=path.as_posix()), nl=False)
-            echo(build_harness_command(lm_eval, path, os.environ).format())
+            place = folder / entrant.name
+            command = check_task_run(lm_eval, entrant, place, env)
+            echo(format_config(mask_values(entrant.config), header=(place / "config.yaml").as_posix()), nl=False)
+            echo(command.format())
         return
-    scores = run_tasks(lm_eval, entrants, folder, show_prediction)
+    scores = run_tasks(lm_eval, entrants, folder, show_prediction, env)
     if as_json:
         print_json(
             {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launch.cli.completion import complete_version
-from prep.cli.output import echo, print_findings
+from prep.cli.output import echo, echo_error, print_findings
 from prep.errors import UserError
 from prep.llamafactory import BASE_VERSION, VERSION_VARIABLE, find_unknown_release, find_version_facts
 from prep.names import check_name
@@ -79,7 +79,9 @@ name_option = click.option(
 )
 
 
-no_check_option = click.option("--no-check", is_flag=True, help="Start even if the check finds faults.")
+no_check_option = click.option(
+    "--no-check", is_flag=True, help="Start even if the check finds faults, or another run has a GPU."
+)
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would run, check it, and start nothing.")
@@ -149,5 +151,5 @@ def refuse_faults(
     faults = check_values(config.values, guess_kind(config.values), machine, path)
     print_findings(faults, err=True)
     if any(fault.is_error for fault in faults):
-        echo(f"Error: {path} cannot work as it stands; nothing was started", err=True)
+        echo_error(f"Error: {path} cannot work as it stands; nothing was started")
         ctx.exit(1)

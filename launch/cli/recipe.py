@@ -13,7 +13,7 @@ from launch.cli.options import cli_option, dry_run_option, fresh_option
 from launch.cli.root import lfc
 from launch.cli.show import print_comparison, show_status
 from prep.cli.options import FOLDER, OUTPUT_FILE, json_option
-from prep.cli.output import echo, print_json, print_table
+from prep.cli.output import echo, echo_error, print_json, print_table
 from prep.errors import ChildFailedError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def run_command(step: "Step") -> None:
     try:
         ended = lfc.main(list(step.argv), prog_name="lfc", standalone_mode=False)
     except click.ClickException as error:
-        echo(f"Error: {error.format_message()}", err=True)
+        echo_error(f"Error: {error.format_message()}")
         ended = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         ended = 130

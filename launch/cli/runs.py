@@ -8,7 +8,7 @@ from launch.cli.completion import complete_run, complete_run_or_batch
 from launch.cli.notify import StallTeller, describe_run_end, notify_option, open_notifier, send
 from launch.cli.show import print_trained, show_training
 from launch.runs.folder import RunState, read_run
-from prep.cli.output import echo
+from prep.cli.output import echo, echo_error
 from prep.errors import UserError
 from prep.secrets import mask_text
 from prep.terminal import neutralise_log
@@ -103,9 +103,7 @@ def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
             echo(f"{name}: {stop_one(name)}")
         except UserError as error:
             exit_code = error.exit_code
-            echo(f"Error: {error}", err=True)
-            if error.hint:
-                echo(f"  Try: {error.hint}", err=True)
+            echo_error(f"Error: {error}", error.hint)
     ctx.exit(exit_code)
 
 

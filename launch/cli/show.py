@@ -132,11 +132,10 @@ def print_dry_run(
 ) -> None:
     """Print the command of a run, ready to paste; `env` is what it gets on top of the user's variables."""
     from launch.machine.command import boost_command, build_llamafactory_command, is_boosted
-    from launch.machine.gpus import read_gpus
+    from launch.runs.claims import list_claims, rank_gpus
 
-    gpus = read_gpus().gpus or ()
     environ = {**os.environ, **(env or {})}
-    command = build_llamafactory_command(cli, action, path, config.values, environ, gpus)
+    command = build_llamafactory_command(cli, action, path, config.values, environ, rank_gpus(list_claims()))
     if is_boosted(action, config.values, environ):
         command = boost_command(command)
     echo(command.with_env(env or {}).with_arguments(pairs).format())

@@ -94,9 +94,9 @@ def train(
     from launch.machine.command import Cluster
     from launch.machine.network import find_free_port
     from launch.runs.backends.local import start_supervisor
-    from launch.runs.claims import starting
+    from launch.runs.claims import share_gpus, starting
     from launch.runs.process import stop_signals_raise
-    from launch.runs.run import next_attempt_folder, prepare_llamafactory, refuse_taken_run
+    from launch.runs.run import check_start, next_attempt_folder, prepare_llamafactory, refuse_taken_run
 
     refuse_together(resume and fresh, "--resume and --fresh exclude each other")
     refuse_together(
@@ -108,8 +108,8 @@ def train(
     config = read_run_config(config_path, pairs)
     output_dir = Path(str(config.values.get("output_dir") or ""))
     folder, cli = choose_run_folder(name, config_path), find_cli(given_cli)
-    taken = read_gpu_option(gpus, any_number=no_check)
-    env = cluster.build_environment(find_free_port()) | read_boost_option(boost)
+    read_gpu_option(gpus, any_number=no_check)
+    env = cluster.build_environment(find_free_port()) | read_boost_option(boost) | share_gpus(no_check)
     if resume:
         config = resume_from(config, output_dir)
     elif not fresh:
@@ -122,7 +122,7 @@ def train(
         refuse_working_folder(output_dir)
     if not no_check:
         refuse_faults(ctx, config_path, config, env)
-    refuse_taken(config, taken, share_gpus=no_check)
+    check_start(cli, "train", config.values, folder, env)
     if dry_run:
         tell_tokens([config.values], wanted=tokenize, machines=nnodes)
         pairs = (*pairs, *list_changes(pairs, config_path, config))
@@ -131,7 +131,7 @@ def train(
     with stop_signals_raise():
         config = make_once(config, wanted=tokenize, machines=nnodes)
         with starting():
-            refuse_taken(config, taken, share_gpus=no_check)
+            check_start(cli, "train", config.values, folder, env)
             if fresh and config.values.get("output_dir"):
                 move_aside(output_dir)
             run = prepare_llamafactory(cli, "train", config, folder, env)
@@ -172,16 +172,6 @@ def refuse_other_rank(cluster: "Cluster") -> None:
             f"--node-rank {cluster.node_rank} is outside --nnodes {cluster.nnodes}",
             hint=f"--node-rank 0 to {cluster.nnodes - 1}, or a larger --nnodes",
         )
-
-
-def refuse_taken(config: "RunConfig", gpus: tuple[str, ...], *, share_gpus: bool) -> None:
-    """Raise OutputError when a live run or batch writes where this one will, or was given one of its GPUs."""
-    from launch.runs.claims import list_claims, refuse_taken_folders, refuse_taken_gpus
-
-    claims = list_claims()
-    refuse_taken_folders(config.values, claims)
-    if not share_gpus:
-        refuse_taken_gpus(gpus, claims)
 
 
 def move_aside(output_dir: Path) -> None:

@@ -177,6 +177,8 @@ def make_ask(trainer: Any, predict: Any, dataset: Any, gen_kwargs: dict[str, Any
             trainer.remove_callback(callback)
     trainer.args.disable_tqdm = True
     tokenizer, skips = trainer.processing_class, skips_special_tokens()
+    # Each new length of the cache, which is each step, cuDNN's attention makes a plan of its own for: 50 ms a time.
+    importlib.import_module("torch").backends.cuda.enable_cudnn_sdp(False)
 
     def ask(places: Sequence[int]) -> list[tuple[str, int]]:
         trainer.args.per_device_eval_batch_size = len(places)

@@ -2,12 +2,16 @@
 
 This file is a program that the Python with the training stack runs:
 
-    trial.py --to FILE [--steps N] [--seconds S] [--max-bytes N] [--boost off|keep [--compile]] CONFIG
+    trial.py --to FILE [--steps N] [--seconds S] [--max-bytes N] [--whole-steps N] [--in-order]
+             [--boost off|keep [--compile]] CONFIG
 
 LLaMA-Factory's own entry trains, plain or boosted (boost.py, beside this file), on chosen rows: the first two
-steps have the longest of the set, so that memory that does not suffice shows at once; the others have rows of all
-lengths in the shares in which the set has them. The same rows in the same order, whatever the config's batches look
-like. The process ends as soon as enough was seen, and saves no weights.
+steps are the largest of the whole training, in whose order they are looked for, so that memory that does not
+suffice shows at once; the others have rows of all lengths in the shares in which the set has them. The same rows in
+the same order, whatever the config's batches look like. The process ends as soon as enough was seen, and saves no
+weights.
+
+--whole-steps is how many steps the whole training has, where its config says; --in-order, that it does not shuffle.
 
 --max-bytes lets the training have no more memory than a smaller GPU would give it; without a GPU, than a process
 that the system limits.
@@ -29,13 +33,15 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 EXIT_NOT_THE_SAME = 79
 _STAGES = ("pt", "sft", "rm", "dpo", "kto")
-_LONGEST_STEPS = 2
+_LARGE_STEPS = 2
+# Beyond this, looking at every step takes minutes.
+_MOST_ROWS_SEEN = 5_000_000
 # The speed is steady after so many steps, or where these take long, after so many seconds of them.
 _WARM_STEPS, _WARM_SECONDS, _LEAST_WARM_STEPS = 10, 6.0, 3
 _LEAST_STEADY_STEPS = 3
@@ -49,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--max-bytes", type=int, default=0)
+    parser.add_argument("--whole-steps", type=int, default=0)
+    parser.add_argument("--in-order", action="store_true")
     parser.add_argument("--boost", choices=("off", "keep"))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("config")
@@ -63,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     notes = Notes(given.to)
     for stage in _STAGES:
         workflow: Any = importlib.import_module(f"llamafactory.train.{stage}.workflow")
-        workflow.get_dataset = choose_rows(workflow.get_dataset, given.steps, notes)
+        workflow.get_dataset = choose_rows(workflow.get_dataset, given, notes)
     watch = make_watch(notes, given.seconds)
     tuner.run_exp = functools.partial(tuner.run_exp, callbacks=[watch])
     if not given.boost:
@@ -120,7 +128,7 @@ class Notes:
         self._stream.flush()
 
 
-def choose_rows(get_dataset: Any, steps: int, notes: Notes) -> Any:
+def choose_rows(get_dataset: Any, given: Any, notes: Notes) -> Any:
     """Return LLaMA-Factory's get_dataset with the rows of a trial in the place of the whole set."""
 
     def get_chosen(template: Any, model: Any, data: Any, training: Any, *args: Any, **kwargs: Any) -> Any:
@@ -128,7 +136,12 @@ def choose_rows(get_dataset: Any, steps: int, notes: Notes) -> Any:
         rows = module["train_dataset"]
         size = training.per_device_train_batch_size * training.gradient_accumulation_steps
         lengths = measure_rows(rows)
-        places = order_rows(lengths, size, steps)
+        orders = (
+            [range(len(lengths))]
+            if given.in_order
+            else list_orders(len(lengths), size, given.whole_steps, training)
+        )
+        places = order_rows(lengths, size, given.steps, find_largest(lengths, size, orders))
         tokens = [
             sum(lengths[place] for place in places[start : start + size]) for start in range(0, len(places), size)
         ]
@@ -149,19 +162,51 @@ def measure_rows(rows: Any) -> list[int]:
     return [sum(lengths) for lengths in zip(*columns, strict=True)]
 
 
-def order_rows(lengths: Sequence[int], size: int, steps: int) -> list[int]:
-    """Return which rows are trained, `size` a step: the longest in the first two steps, then all lengths alike.
+def list_orders(rows: int, size: int, steps: int, training: Any) -> Iterator[Sequence[int]]:
+    """Yield the order of rows in each epoch of the whole training, `size` rows a step.
+
+    Source: accelerate 1.11, data_loader.SeedableRandomSampler; transformers 5.6, Trainer._get_train_sampler.
+    """
+    torch = importlib.import_module("torch")
+    seed = training.seed if training.data_seed is None else training.data_seed
+    epochs = -(-steps * size // rows) if steps else int(-(-training.num_train_epochs // 1))
+    for epoch in range(min(epochs, max(1, _MOST_ROWS_SEEN // rows))):
+        generator = torch.Generator()
+        generator.manual_seed(seed + epoch)
+        yield torch.randperm(rows, generator=generator).tolist()
+
+
+def find_largest(lengths: Sequence[int], size: int, orders: Iterable[Sequence[int]]) -> list[int]:
+    """Return the rows of the step with the most tokens, then those of the one with the longest row.
+
+    >>> find_largest([1, 5, 3, 4, 3, 3], 2, [range(6)])
+    [2, 3, 0, 1]
+    """
+    batches = [
+        list(order[start : start + size]) for order in orders for start in range(0, len(order) - size + 1, size)
+    ]
+    if not batches:
+        return []
+    most = max(batches, key=lambda batch: sum(lengths[place] for place in batch))
+    longest = max(batches, key=lambda batch: max(lengths[place] for place in batch))
+    return [*most, *longest]
+
+
+def order_rows(lengths: Sequence[int], size: int, steps: int, first: Sequence[int] = ()) -> list[int]:
+    """Return which rows are trained, `size` a step: two large steps first, then all lengths alike.
+
+    Shape: `first` are the rows of the first two steps; the longest of the set where there are none.
 
     >>> order_rows([3, 1, 2], 1, 4)
-    [0, 2, 1, 2]
+    [0, 2, 1, 0]
     """
     ranked = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
-    longest = [ranked[number % len(ranked)] for number in range(_LONGEST_STEPS * size)]
-    wanted = max(0, (steps - _LONGEST_STEPS) * size)
+    large = list(first) or [ranked[number % len(ranked)] for number in range(_LARGE_STEPS * size)]
+    wanted = max(0, (steps - _LARGE_STEPS) * size)
     # One row of each part of the lengths: the mean is that of the set with few rows already.
     spread = [ranked[(2 * number + 1) * len(ranked) // (2 * wanted)] for number in range(wanted)]
     random.Random(_SEED).shuffle(spread)  # noqa: S311 - no secret
-    return [*longest, *spread]
+    return [*large, *spread]
 
 
 def make_watch(notes: Notes, seconds: float) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from prep.storage.atomic import write_json, write_text
 class Asking:
     """How rows are asked: `root` keeps answers by row, None asks as LLaMA-Factory alone would.
 
-    `at_once` is how many requests an endpoint gets at a time; `for_thoughts` says that every row asks for one.
+    `at_once` is how many requests an endpoint gets at a time; `for_thoughts` says that every row asks for one;
+    `env` are variables of every side's LLaMA-Factory.
     """
 
     root: Path | None = None
     at_once: int = AT_ONCE
     for_thoughts: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 DEFAULT_ASKING = Asking()

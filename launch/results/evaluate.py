@@ -213,7 +213,8 @@ def evaluate(
 
     What an evaluation that broke off has answered already, by the same model from the same rows under the same
     config, is taken; `on_note` hears that, and why something is answered again.
-    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll.
+    `on_side` is entered with the side's name and its log for the time of its run, and gives the poll; `env` adds
+    variables to each run's.
     Raises: StackError, OutputError when `folder` holds another evaluation, ChildFailedError.
     """
     load_similarity()  # Missing packages are to be known before the hours of generation.
@@ -239,10 +240,13 @@ def evaluate(
 
 
 def keep_answers(entrant: Entrant, asking: Asking) -> dict[str, str]:
-    """Return the variable that lets a side's answers be kept by row, {} where LLaMA-Factory is to ask alone."""
+    """Return a side's variables: one lets its answers be kept by row, unless LLaMA-Factory is to ask alone."""
     if asking.root is None or entrant.config.get("deepspeed") or entrant.config.get("fsdp"):
-        return {}
-    return {ANSWERS_VARIABLE: find_answers(asking.root, identify(entrant.config)).absolute().as_posix()}
+        return dict(asking.env)
+    return {
+        **asking.env,
+        ANSWERS_VARIABLE: find_answers(asking.root, identify(entrant.config)).absolute().as_posix(),
+    }
 
 
 def score_entrants(entrants: Sequence[Entrant], folder: Path, *, asks_to_think: bool = False) -> Comparison:

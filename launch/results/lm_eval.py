@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 from launch.configs.config import RunConfig, format_config
 from launch.configs.model_keys import chain_adapters, is_whole_model, set_trained
-from launch.machine.command import build_harness_command
+from launch.machine.command import Command, build_harness_command
+from launch.machine.gpu_use import HARNESS
 from launch.results.evaluate import BASE, Entrant
+from launch.runs.claims import find_command_gpus, list_claims, refuse_shared_gpus, starting
+from launch.runs.folder import RunFolder
 from launch.runs.process import Poll
-from launch.runs.run import create_run_folder, prepare_run, run_to_end
+from launch.runs.run import create_run_folder, prepare_run, refuse_taken_run, run_to_end
 from prep.errors import ConfigError, InputError
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
@@ -94,21 +97,36 @@ def run_tasks(
     entrants: Sequence[Entrant],
     folder: Path,
     on_side: Callable[[str, Path], AbstractContextManager[Poll]],
+    env: Mapping[str, str],
 ) -> dict[str, list[TaskScore]]:
     """Let the harness ask each entrant, one after the other, and return what it found by side.
 
-    Raises: OutputError when `folder` holds runs already, ChildFailedError, InputError.
+    `env` adds variables to each run's.
+    Raises: OutputError when `folder` holds runs already or a GPU is taken, ChildFailedError, InputError.
     """
     scores = {}
     for entrant in entrants:
-        run = create_run_folder(folder / entrant.name)
+        place = folder / entrant.name
         text = format_config(entrant.config, header=f"lm-evaluation-harness on {entrant.name}")
-        command = build_harness_command(lm_eval, run.config, os.environ)
-        with on_side(entrant.name, run.log) as on_poll:
-            prepare_run(run, "lm_eval", command, RunConfig(entrant.config, text))
+        with on_side(entrant.name, RunFolder(place).log) as on_poll:
+            with starting():
+                command = check_task_run(lm_eval, entrant, place, env)
+                run = create_run_folder(place)
+                prepare_run(run, HARNESS, command, RunConfig(entrant.config, text))
             run_to_end(run, on_poll)
         scores[entrant.name] = read_task_scores(Path(str(entrant.config["output_path"])))
     return scores
+
+
+def check_task_run(lm_eval: Path, entrant: Entrant, place: Path, env: Mapping[str, str]) -> Command:
+    """Return the command that asks an entrant in a run folder that is still to be made; writes nothing.
+
+    Raises: OutputError when a live run or batch has the GPU that it will work on.
+    """
+    refuse_taken_run(place)
+    command = build_harness_command(lm_eval, RunFolder(place).config, os.environ).with_env(env)
+    refuse_shared_gpus(find_command_gpus(HARNESS, entrant.config, command), list_claims(), env)
+    return command
 
 
 def read_task_scores(folder: Path) -> list[TaskScore]:

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from prep.errors import RecordError, StackError
-from prep.rows.thinking import CLOSE_TAG, OPEN_TAG, split_thought
+from prep.rows.thinking import CLOSE_TAG, OPEN_TAG, Split, find_thought, may_hold_markup, split_thought
 
 RowScores = dict[str, float]
 Similarity = Callable[[str, str], RowScores]
@@ -103,10 +103,12 @@ def score_row(row: Prediction, measure: Similarity, *, asks_to_think: bool = Fal
 
 
 def read_answer(text: str) -> str:
-    """Return what follows `</think>`: all of a text without tags, nothing of one whose thought never ended."""
-    if CLOSE_TAG in text:
-        return text.rpartition(CLOSE_TAG)[2].strip()
-    return "" if OPEN_TAG in text else text.strip()
+    """Return what follows the thought: all of a text without one, nothing of one whose thought never ended.
+
+    Thoughts in other markup than Qwen3's own are found as convert finds them.
+    """
+    rest = text.rpartition(CLOSE_TAG)[2]
+    return "" if OPEN_TAG in rest else _read_other_markup(rest.strip()).answer.strip()
 
 
 def is_formed_alike(output: str, label: str) -> bool:
@@ -119,8 +121,19 @@ def is_formed_alike(output: str, label: str) -> bool:
 
 
 def has_thought(text: str) -> bool:
-    """Tell whether anything but white space stands in, or after, an opened think block."""
-    return bool(text.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0].strip())
+    """Tell whether anything but white space stands in, or after, an opened think block, or in other markup."""
+    thought = text.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
+    return bool(thought.strip() or _read_other_markup(text.rpartition(CLOSE_TAG)[2].strip()).thought.strip())
+
+
+def _read_other_markup(text: str) -> Split:
+    """Return the parts of a text without Qwen3's tags; one that cannot be told apart is all answer."""
+    if not may_hold_markup(text):
+        return Split("", text)
+    try:
+        return find_thought(text)
+    except RecordError:
+        return Split("", text)
 
 
 def load_similarity() -> Similarity:

@@ -3,10 +3,14 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launch.machine.command import Command
+from launch.machine.gpu_use import VARIABLE, find_gpus, number_visible
+from launch.machine.gpus import Gpu, read_gpus
+from launch.machine.variables import is_enabled
 from launch.runs.backends.job import JobState
 from launch.runs.batch_plan import list_live_batches
 from launch.runs.figures import is_inside, normalise
@@ -15,6 +19,8 @@ from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
 from prep.storage.locks import is_locked, lock_file, try_lock, working_folder
 
+# Set to 1, runs may work on a GPU that another one has, as --no-check lets them.
+SHARE_VARIABLE = "LFC_SHARE_GPUS"
 _START_S = 60.0
 _WRITTEN_KEYS = ("output_dir", "export_dir")
 
@@ -66,15 +72,53 @@ def refuse_taken_folders(values: Mapping[str, Any], claims: Sequence[Claim]) -> 
                 )
 
 
-def refuse_taken_gpus(gpus: Sequence[str], claims: Sequence[Claim]) -> None:
-    """Raise OutputError when a live run or batch was given one of some GPUs."""
+def refuse_taken_gpus(gpus: Sequence[str], claims: Sequence[Claim], how: str = "--gpus ") -> None:
+    """Raise OutputError when a live run or batch has one of some GPUs; `how` is what names others."""
     for claim in claims:
         taken = sorted(set(gpus) & set(claim.gpus))
         if taken:
+            free = ",".join(list_free_gpus(claims))
             raise OutputError(
                 f"GPU {', '.join(taken)} is in use by '{claim.owner}', which has not ended",
-                hint=f"other --gpus, lfc launch stop {claim.owner}, or --no-check to share it",
+                hint=f"{how}{free or 'OTHERS'}, lfc launch stop {claim.owner}, or --no-check to share it",
             )
+
+
+def list_free_gpus(claims: Sequence[Claim]) -> list[str]:
+    """Return the GPUs of this machine that no live run or batch has."""
+    taken = {gpu for claim in claims for gpu in claim.gpus}
+    return [number for number in map(str, range(len(read_gpus(env={}).gpus or ()))) if number not in taken]
+
+
+def rank_gpus(claims: Sequence[Claim]) -> tuple[Gpu, ...]:
+    """Return the GPUs that this process sees; one that a live run or batch has is said to have no free memory."""
+    gpus = read_gpus().gpus or ()
+    free = list_free_gpus(claims)
+    return tuple(gpu if str(number) in free else replace(gpu, free_bytes=0) for number, gpu in enumerate(gpus))
+
+
+def find_command_gpus(action: str, values: Mapping[str, Any], command: Command) -> tuple[str, ...]:
+    """Return the GPUs of this machine that a command works on, named or not."""
+    return find_gpus(action, values, {**os.environ, **command.env}, read_gpus(env={}).gpus or ())
+
+
+def list_slot_gpus(slot: str) -> tuple[str, ...]:
+    """Return the GPU of this machine that is a batch's slot, none for a share of the processor, or on a cluster."""
+    return (slot,) if slot.isdecimal() else ()
+
+
+def refuse_shared_gpus(gpus: Sequence[str], claims: Sequence[Claim], env: Mapping[str, str]) -> None:
+    """Raise OutputError when a live run or batch has one of a run's GPUs, unless its variables let it share them.
+
+    `env` is what the run was given beside this process's variables.
+    """
+    if not is_enabled(SHARE_VARIABLE, {**os.environ, **env}):
+        refuse_taken_gpus(gpus, claims, "--gpus " if VARIABLE in env else f"before the command {VARIABLE}=")
+
+
+def share_gpus(shared: bool) -> dict[str, str]:
+    """Return the variables that let a run work on a GPU that another one has, none when it must not."""
+    return {SHARE_VARIABLE: "1"} if shared else {}
 
 
 def parse_gpus(text: str, count: int | None) -> tuple[str, ...]:
@@ -98,10 +142,12 @@ def parse_gpus(text: str, count: int | None) -> tuple[str, ...]:
 
 
 def read_gpus_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the GPUs that a run was given by name, none when it takes what it finds."""
+    """Return the GPUs that a run works on, as it was written down; of an older run those that it was given."""
+    if isinstance(gpus := plan.get("gpus"), list):
+        return tuple(map(str, gpus))
     env = plan.get("env")
-    text = env.get("CUDA_VISIBLE_DEVICES") if isinstance(env, Mapping) else None
-    return tuple(filter(None, text.split(","))) if isinstance(text, str) else ()
+    text = env.get(VARIABLE) if isinstance(env, Mapping) else None
+    return number_visible(text, ()) if isinstance(text, str) else ()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ _NAMED_RUNS = 20
 # What a run's files hold; a file of somebody else, or of a later version, may hold anything.
 _PLAN_TYPES: dict[str, tuple[type, ...]] = {
     "action": (str,), "values": (dict,), "argv": (list,), "env": (dict,), "slot": (str, type(None)),
-    "datasets": (dict,), "versions": (dict,),
+    "datasets": (dict,), "versions": (dict,), "gpus": (list,),
 }  # fmt: skip
 _PROCESS_TYPES: dict[str, tuple[type, ...]] = {"started_at": (str,)}
 _RESULT_TYPES: dict[str, tuple[type, ...]] = {

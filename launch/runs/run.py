@@ -23,12 +23,19 @@ from launch.machine.command import (
     is_boosted,
     record_environment,
 )
-from launch.machine.gpus import read_gpus
 from launch.runs.backends.backend import find_backend
 from launch.runs.backends.job import JobState
 from launch.runs.backends.local import start_supervisor
 from launch.runs.causes import HINTS, Cause, find_cause
-from launch.runs.claims import list_claims, refuse_taken_folders, starting
+from launch.runs.claims import (
+    find_command_gpus,
+    list_claims,
+    list_slot_gpus,
+    rank_gpus,
+    refuse_shared_gpus,
+    refuse_taken_folders,
+    starting,
+)
 from launch.runs.figures import seal_earlier
 from launch.runs.folder import Run, RunFolder, RunState, find_job_state, is_alive, list_runs, read_run
 from launch.runs.identity import describe_process, is_same_process
@@ -103,13 +110,33 @@ def prepare_llamafactory(
     Raises: OutputError when the folder is taken, or a live run writes where this one will.
     """
     added = dict(env or {})
-    refuse_taken_folders(config.values, list_claims(ignored=folder.parent if slot else None))
+    command = check_start(cli, action, config.values, folder, added, slot)
     run = create_run_folder(folder)
     if config.values.get("output_dir"):
         seal_earlier(Path(str(config.values["output_dir"])), list_runs())
-    command = build_command(cli, action, run.config, config.values, added)
     prepare_run(run, action, command, config, slot, program=cli)
     return run
+
+
+def check_start(
+    cli: Path,
+    action: str,
+    values: Mapping[str, Any],
+    folder: Path,
+    env: Mapping[str, str],
+    slot: str | None = None,
+) -> Command:
+    """Return the command of one action in a run folder that is still to be made; writes nothing.
+
+    Raises: OutputError when a live run or batch writes where this one will, or has a GPU that it will work on. A
+    batch has its slots by right, and so its runs.
+    """
+    claims = list_claims(ignored=folder.parent if slot else None)
+    refuse_taken_folders(values, claims)
+    command = build_command(cli, action, RunFolder(folder).config, values, env)
+    if slot is None:
+        refuse_shared_gpus(find_command_gpus(action, values, command), claims, env)
+    return command
 
 
 def build_command(
@@ -117,7 +144,7 @@ def build_command(
 ) -> Command:
     """Return the command of one action on a run's config at `path`, with the variables beside the user's."""
     environ = {**os.environ, **(env or {})}
-    command = build_llamafactory_command(cli, action, path, values, environ, read_gpus().gpus or ())
+    command = build_llamafactory_command(cli, action, path, values, environ, rank_gpus(list_claims()))
     if is_boosted(action, values, environ):
         command = boost_command(command, RunFolder(path.parent).boost)
     elif is_answered_by_row(action, values, environ):
@@ -146,6 +173,7 @@ def prepare_run(
         "env": dict(command.env),
         "values": mask_values(config.values),
         "slot": slot,
+        "gpus": find_command_gpus(action, config.values, command) if slot is None else list_slot_gpus(slot),
         "launcher": describe_process(os.getpid()),
         "versions": read_versions(program or Path(command.argv[0])),
         "datasets": mask_values(read_dataset_manifests(config.values)),

@@ -1,6 +1,6 @@
 """Tokens once: a training's config, as it trains on tokens that were made before it, or by an earlier run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from launch.configs.config import RunConfig, format_config
 from launch.configs.document import format_entry
 from prep.errors import UserError
+from prep.progress import SILENT, Progress
 from prep.tokenized.make import MadeTokens, find_shared_folder, make_tokens
 from prep.tokenized.note import describe_origin, find_fingerprint, read_note
 from prep.tokenized.settings import read_settings, refuse_unknown_tokenizer
@@ -51,9 +52,7 @@ def plan_tokens(values: Mapping[str, Any], *, machines: int = 1) -> TokenPlan:
     return TokenPlan(folder, is_there=note is not None and note.fingerprint == fingerprint)
 
 
-def use_tokens(
-    config: RunConfig, *, machines: int = 1, on_rows: Callable[[int], None] = lambda _: None
-) -> tuple[RunConfig, TokenPlan]:
+def use_tokens(config: RunConfig, *, machines: int = 1, on_rows: Progress = SILENT) -> tuple[RunConfig, TokenPlan]:
     """Return a config that trains on tokens made once, which are there then; as it is where they cannot be.
 
     A `tokenized_path` that holds something is the user's, and stays.

@@ -160,6 +160,9 @@ def _write_trial(candidate: Candidate, values: Mapping[str, Any], bench: Bench, 
     command = build_llamafactory_command(bench.cli, "train", config, trial, environ, read_gpus().gpus or ())
     told = ["--to", str(folder / "trial.jsonl"), "--steps", str(bench.steps), "--seconds", str(bench.seconds)]
     told += ["--max-bytes", str(bench.max_bytes)] if bench.max_bytes else []
+    steps = values.get("max_steps")
+    told += ["--whole-steps", str(steps)] if isinstance(steps, int) and steps > 0 else []
+    told += ["--in-order"] if values.get("disable_shuffling") else []
     told += ["--boost", candidate.boost] if candidate.boost else []
     told += ["--compile"] if candidate.compiles else []
     argv = (str(find_stack_python(bench.cli)), str(_PROGRAM), *told, str(config))

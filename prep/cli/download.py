@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ _DOWNLOAD_STATES = {
 )
 @click.option("--include", multiple=True, metavar="GLOB", help="Take only these files; * also stands for /.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these files out.")
+@click.option(
+    "--split", default="", metavar="NAME", help="Of the data files, take those of one split: train, test, …"
+)
 @click.option("--revision", help="A branch, tag or commit.  [default: master; main for hf:]")
 @click.option("--endpoint", metavar="URL", help="Another hub than the public one, with http:// or https://.")
 @click.option("--token-env", metavar="NAME", help="The environment variable that holds the token for this hub.")
@@ -56,6 +60,7 @@ def download(
     folder: Path | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    split: str,
     revision: str | None,
     endpoint: str | None,
     token_env: str | None,
@@ -80,13 +85,14 @@ def download(
       lfc prep download medical-cot finetome --to data/raw
       lfc prep download krisfu/delicate_medical_r1_data --dry-run
       lfc prep download --model Qwen/Qwen3-4B --to models
-      lfc prep download hf:openai/gsm8k --include "main/*.parquet"
+      lfc prep download hf:openai/gsm8k --include "main/*" --split train
       lfc prep download myteam/private-set --token-env MODELSCOPE_API_TOKEN
     """
     from prep.hub import download as downloads
     from prep.hub.catalog import resolve_names
     from prep.hub.client import DownloadOptions
     from prep.hub.endpoint import read_token
+    from prep.inputs.splits import name_split
 
     if dry_run and offline:
         raise click.UsageError("--dry-run asks the hub, --offline does not: use one of them")
@@ -101,6 +107,8 @@ def download(
         force=force,
         allow_unhashed=allow_unhashed,
         timeout_s=timeout,
+        split=split,
+        find_split=partial(name_split, wanted=split),
     )
     folder = folder or Path("models" if is_model else "data/raw")
     requests = resolve_names(names, options.repo_type)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from prep.progress import Progress
 from prep.terminal import escape_json, neutralise, neutralise_line
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # What a shell reports of a program that wrote into a closed pipe: 128 + SIGPIPE.
 PIPE_CLOSED = 141
+# The time that is left is no guess before.
+_FIRST_GUESS_S = 3
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True, bold: bool = False) -> None:
@@ -190,17 +194,71 @@ def build_table(rows: Sequence[tuple[str, ...]], title: str) -> "Table":
     return table
 
 
-@contextmanager
-def show_progress(verb: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show a counter on stderr while a long step runs; nothing when stderr is not a terminal."""
-    if not is_terminal(sys.stderr):
-        yield lambda _: None
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def describe_progress(progress: "ShownProgress", verb: str, unit: str) -> str:
+    """Return in one line how far a step is: rows, share of the input, rows a second, and the time that is left."""
+    parts = [f"{verb}: {progress.rows:,} {unit}"]
+    share = progress.share
+    if share is not None:
+        parts[0] += f", {share:.0%}"
+    if progress.seconds >= 1 and progress.rows:
+        parts.append(f"{progress.rows / progress.seconds:,.0f} {unit}/s")
+    if share and share < 1 and progress.seconds >= _FIRST_GUESS_S:
+        left = progress.seconds * (1 - share) / share
+        parts.append(f"{int(left) // 60}:{int(left) % 60:02} left")
+    return " · ".join(parts)
 
-    console = open_console(err=True)
-    count = TextColumn("{task.description}: {task.completed:,}", markup=False)
-    columns = (SpinnerColumn(), count, TextColumn(neutralise_line(unit), markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(neutralise_line(verb), total=None)
-        yield lambda count: progress.advance(task, count)
+
+class ShownProgress(Progress):
+    """Counts what a step tells; `share` is None as long as nothing says how much there is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rows = 0
+        self._clock, self._start = clock, clock()
+        self._expected = 0
+        self._share: float | None = None
+
+    def __call__(self, rows: int) -> None:
+        """Take note of rows that are done."""
+        self.rows += rows
+
+    def expect(self, rows: int) -> None:
+        """Take note of how many rows there are in all."""
+        self._expected = rows
+
+    def reach(self, share: float) -> None:
+        """Take note of the share of the input that is done."""
+        self._share = share
+
+    @property
+    def share(self) -> float | None:
+        """The share of the input that is done, None when it is not known."""
+        share = self.rows / self._expected if self._expected else self._share
+        return None if share is None else min(share, 1.0)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds since the step began."""
+        return self._clock() - self._start
+
+
+@contextmanager
+def show_progress(verb: str, unit: str) -> Iterator[Progress]:
+    """Show on stderr how far a long step is; nothing when stderr is not a terminal."""
+    if not is_terminal(sys.stderr):
+        yield Progress()
+        return
+    from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn, SpinnerColumn, Task
+    from rich.text import Text
+
+    told = ShownProgress()
+
+    class Told(ProgressColumn):
+        """Asked ten times a second, from a thread of rich's."""
+
+        def render(self, task: Task) -> Text:
+            return Text(neutralise_line(describe_progress(told, verb, unit)))
+
+    with Bars(SpinnerColumn(), Told(), console=open_console(err=True), transient=True) as bars:
+        bars.add_task("", total=None)
+        yield told

@@ -37,13 +37,20 @@ def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: b
 
 def print_registration(result: "Registration", verb: str, *, as_json: bool) -> None:
     """Print what a change of dataset_info.json did."""
+    from prep.registry.dataset import DEFAULT_COLUMNS, find_entry_kind
+
+    columns = result.entry.get("columns")
+    kind = find_entry_kind(result.entry, columns if isinstance(columns, dict) else DEFAULT_COLUMNS)
     rows = [("name", result.name), ("file", str(result.entry.get("file_name", "")))]
+    rows += [("kind", f"{kind}, for stage {' or '.join(kind.stages)}")]
     rows += [("formatting", str(result.entry["formatting"]))] if "formatting" in result.entry else []
+    rows += [("ranking", "true")] if result.entry.get("ranking") else []
     rows += [("backup", str(result.backup))] if result.backup else []
     if as_json:
         print_json(
             {
                 "name": result.name,
+                "kind": kind.value,
                 "entry": result.entry,
                 "changed": result.changed,
                 "backup": result.backup.as_posix() if result.backup else None,

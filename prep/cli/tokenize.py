@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.options import FOLDER, INPUT_FILE, force_option, json_option
-from prep.cli.output import print_result, show_progress
+from prep.cli.output import print_json, print_table, show_progress
+from prep.wording import count_of
 
 if TYPE_CHECKING:
     from prep.tokenized.make import MadeTokens
@@ -47,18 +48,15 @@ def tokenize(name: str | None, config_path: Path, output: Path | None, force: bo
     target = output or (Path(str(given)) if given else None)
     with show_progress("tokenizing", "rows") as on_rows:
         made = make_tokens(settings, target, force=force, on_rows=on_rows)
+    if as_json:
+        print_json(made.as_dict())
+        return
     rows = [
-        (split, f"{told['rows']:,} rows", f"{told['tokens']:,} tokens", f"{told['bytes'] / 1e6:,.1f} MB")
+        (split, count_of(told["rows"], "row"), count_of(told["tokens"], "token"), f"{told['bytes'] / 1e6:,.1f} MB")
         for split, told in made.note.splits.items()
     ]
     told = "tokens that were there already, and fit" if made.was_there else "tokens made"
-    title = f"{config_path}: {told}"
-    print_result(
-        made.as_dict(),
-        [*rows, ("train with", describe_key(made))],
-        as_json=as_json,
-        title=f"{config_path}: {title}",
-    )
+    print_table([*rows, ("train with", describe_key(made))], title=f"{config_path}: {told}")
 
 
 def describe_key(made: "MadeTokens") -> str:

@@ -14,6 +14,7 @@ from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
 from prep.inputs.formats import read_values
+from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, CopyFinder, describe_copy
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.kinds import Form
@@ -24,7 +25,6 @@ from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import open_outputs, refuse_inputs
 from prep.storage.paths import require_file, require_name
 
-Progress = Callable[[int], None]
 # Takes lines for a file of what was left out.
 Tell = Callable[[bytes], None]
 _ALL_POINTS = 100
@@ -74,7 +74,7 @@ class MixResult:
 
 
 def mix_files(
-    parts: Mapping[str, Path], output: Path, options: MixOptions, on_rows: Progress = lambda _: None
+    parts: Mapping[str, Path], output: Path, options: MixOptions, on_rows: Progress = SILENT
 ) -> MixResult:
     """Mix converted files so that each makes its share of the result, and shuffle.
 
@@ -101,6 +101,9 @@ def mix_files(
         files = {name: stack.enter_context(RowFile(path, is_input=True)) for name, path in parts.items()}
         available = {name: len(file) for name, file in files.items()}
         form = _check_same_form(files)
+        measured_rows = sum(available.values()) if options.by == ShareOf.TOKENS else 0
+        # Rows that are counted in tokens are read twice; how many are copied is known when they are drawn.
+        on_rows.expect(2 * measured_rows)
         measured = {name: _measure(file, options, on_rows) for name, file in files.items()}
         dropped = dict.fromkeys(gone, 0)
         for path, drop in gone.items():
@@ -116,6 +119,7 @@ def mix_files(
             list(files.values()),
             {number: renamed[name] for number, name in enumerate(files) if name in renamed},
         )
+        on_rows.expect(measured_rows + len(order))
         rows.copy(order, out, on_rows)
         taken = {name: len(indices) for name, indices in draw.indices.items()}
         manifest = Manifest(
@@ -323,6 +327,8 @@ def _describe_options(options: MixOptions, renamed: Mapping[str, Any]) -> dict[s
     described: dict[str, Any] = {"ratio": dict(options.ratio) if options.ratio else None, "seed": options.seed}
     if options.ratio:
         described |= {"by": options.by, "oversample": options.oversample, "tolerance": options.tolerance}
+        if options.model is not None:
+            described["model"] = options.model.as_posix()
     if options.dedup:
         described["dedup"] = options.dedup
     if options.decontaminate:

@@ -1,10 +1,11 @@
 """The rows of several files as one set, which is copied in any order: their bytes and their index alike."""
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+from prep.progress import Progress
 from prep.rows.indexing import RowWriter, hash_conversation
 from prep.rows.origins import Origin
 from prep.rows.row_file import RowFile
@@ -36,7 +37,7 @@ class RowSet:
 
         return np.concatenate([file.index.column(name) for file in self.files])
 
-    def copy(self, places: "array[int]", writer: RowWriter, on_rows: Callable[[int], None]) -> None:
+    def copy(self, places: "array[int]", writer: RowWriter, on_rows: Progress) -> None:
         """Append rows, in this order."""
         import numpy as np
 
@@ -44,7 +45,7 @@ class RowSet:
         for start in range(0, len(wanted), _COPIED_ROWS):
             self._copy_some(wanted[start : start + _COPIED_ROWS], writer, on_rows)
 
-    def _copy_some(self, places: Any, writer: RowWriter, on_rows: Callable[[int], None]) -> None:
+    def _copy_some(self, places: Any, writer: RowWriter, on_rows: Progress) -> None:
         import numpy as np
 
         owners = np.searchsorted(np.array(self.starts[1:]), places, side="right")

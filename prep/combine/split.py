@@ -3,7 +3,7 @@
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from prep.combine.row_set import RowSet
 from prep.errors import InputError, UserError
 from prep.inputs.formats import read_rows
 from prep.inputs.reader import SourceRow
+from prep.progress import SILENT, Progress
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
 from prep.registry.dataset_info import FILE_NAME, read_registry
 from prep.rows.indexing import RowWriter, count_kinds
@@ -26,7 +27,6 @@ from prep.storage.paths import require_name
 from prep.storage.row_index import RowIndex
 from prep.wording import count_of
 
-Progress = Callable[[int], None]
 _TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
 
 
@@ -62,7 +62,7 @@ class SplitResult:
     checked_against: list[str] = field(default_factory=list)
 
 
-def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progress = lambda _: None) -> SplitResult:
+def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progress = SILENT) -> SplitResult:
     """Split a converted file into `<prefix>_train.jsonl`, `<prefix>_test.jsonl` and, if asked, `_val`.
 
     Rows with the same normalised question, and rows of one conversation, stay on one side; each side
@@ -86,6 +86,7 @@ def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progres
         made = {side: target for side, target in targets.items() if side == "train" or wanted[side]}
         manifest = read_manifest(path)
         manifests = {}
+        on_rows.expect(sum(len(sides[side]) for side in made))
         row_set, flags = RowSet([file]), file.index.column("flags")
         for side, target in made.items():
             out = RowWriter(outputs, target)

@@ -56,6 +56,8 @@ def convert_fields(
     job: _Job,
     uses: bytes,
     delimiter: bytes,
+    judged: tuple[int, ...],
+    judge: Callable[..., int],
     is_last: bool,
     data: Buffer,
     start: int,

@@ -159,15 +159,14 @@ static int read_forms(PyObject *tuple, Form *forms, Objects *objects) {
     return 1;
 }
 
-static int read_judged(PyObject *tuple, uint64_t *judged, Objects *objects) {
+static int read_judged(PyObject *tuple, uint64_t *judged, uint64_t *judged_count) {
     Py_ssize_t count = PyTuple_Size(tuple);
     if (count < 0 || count > MAX_COLUMNS) return refuse("there are too many columns to judge by");
     for (Py_ssize_t place = 0; place < count; place++) {
         judged[place] = PyLong_AsUnsignedLongLong(PyTuple_GetItem(tuple, place));
         if (PyErr_Occurred()) return 0;
     }
-    objects->judged = judged;
-    objects->judged_count = (uint64_t)count;
+    *judged_count = (uint64_t)count;
     return 1;
 }
 
@@ -185,10 +184,10 @@ static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
     Form own_forms[MAX_FORMS];
     uint64_t own_judged[MAX_COLUMNS];
     Asked asked = {.call = call};
-    Objects objects = {.names = pieces, .judge = judge, .context = &asked};
+    Objects objects = {.names = pieces, .judged = own_judged, .judge = judge, .context = &asked};
     int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
     if (is_sound && read_job(job, &own) && read_pieces(names, pieces, MAX_COLUMNS, &objects.columns) &&
-        read_forms(forms, own_forms, &objects) && read_judged(judged, own_judged, &objects)) {
+        read_forms(forms, own_forms, &objects) && read_judged(judged, own_judged, &objects.judged_count)) {
         Done done;
         const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
         asked.values = objects.judged_count;
@@ -207,25 +206,30 @@ static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
 
 static PyObject *convert_fields(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *job, *result = NULL;
+    PyObject *job, *judged, *call, *result = NULL;
     const char *uses;
     char delimiter;
     Py_ssize_t columns, start, row;
     int is_last;
     Py_buffer data, output;
-    if (!PyArg_ParseTuple(arguments, "O!y#cpy*nnw*:convert_fields", &PyTuple_Type, &job, &uses, &columns, &delimiter, &is_last,
-                          &data, &start, &row, &output))
+    if (!PyArg_ParseTuple(arguments, "O!y#cO!Opy*nnw*:convert_fields", &PyTuple_Type, &job, &uses, &columns, &delimiter,
+                          &PyTuple_Type, &judged, &call, &is_last, &data, &start, &row, &output))
         return NULL;
     OwnJob own;
+    uint64_t own_judged[MAX_COLUMNS];
+    Asked asked = {.call = call};
+    Fields fields = {.uses = (const byte *)uses, .columns = (uint64_t)columns, .delimiter = (byte)delimiter,
+                     .judged = own_judged, .judge = judge, .context = &asked};
     int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
-    if (is_sound && read_job(job, &own)) {
+    if (is_sound && read_job(job, &own) && read_judged(judged, own_judged, &fields.judged_count)) {
         Done done;
         const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
-        Py_BEGIN_ALLOW_THREADS
-        lfc_convert_fields(&own.job, (const byte *)uses, (uint64_t)columns, (byte)delimiter, is_last, at,
-                           (size_t)(data.len - start), (uint64_t)row, output.buf, (size_t)output.len, &done);
-        Py_END_ALLOW_THREADS
-        result = describe(&done, &output);
+        asked.values = fields.judged_count;
+        asked.state = PyEval_SaveThread();
+        lfc_convert_fields(&own.job, &fields, is_last, at, (size_t)(data.len - start), (uint64_t)row, output.buf,
+                           (size_t)output.len, &done);
+        PyEval_RestoreThread(asked.state);
+        result = asked.has_failed ? NULL : describe(&done, &output);
     }
     PyBuffer_Release(&data);
     PyBuffer_Release(&output);

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -28,6 +28,7 @@ from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.inputs.formats import read_values
 from prep.inputs.reader import InputFile
+from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
 from prep.rows.kinds import Kind
@@ -40,13 +41,12 @@ if TYPE_CHECKING:
     from prep.convert.length_limit import LengthLimit
     from prep.rows.duplicates.contamination import ContaminationFilter
 
-Progress = Callable[[int], None]
 
 _LARGEST_KEPT_BYTES = 16 << 20
 
 
 def convert_files(
-    inputs: Sequence[Path], output: Path, options: ConvertOptions, on_rows: Progress = lambda _: None
+    inputs: Sequence[Path], output: Path, options: ConvertOptions, on_rows: Progress = SILENT
 ) -> ConvertResult:
     """Convert source files of one shape into an Alpaca JSONL with its manifest.
 
@@ -75,6 +75,7 @@ def convert_files(
         for index, shard in stream.read():
             run.take(index, shard)
             on_rows(shard.counts["rows"])
+            on_rows.reach(stream.measure_share(index))
         described = [
             describe_input_file(file, hashes.of(index), run.rows_of[index]) for index, file in enumerate(files)
         ]

@@ -53,18 +53,21 @@ static int take_line_end(Input *in) {
 }
 
 /* Step over a line of as many fields as there are columns; 0 when it is not plain, not whole or has no text. */
-static int take_fields(const byte *uses, uint64_t columns, byte delimiter, Input *in, Row *row) {
+static int take_fields(const Fields *fields, Input *in, Row *row, Piece *judged) {
     int has_text = 0;
     row->count = 0;
     row->system = row->input = row->thought = row->texts[0] = row->texts[1] = (Text){NULL, 0, RAW};
-    for (uint64_t column = 0; column < columns; column++) {
+    for (uint64_t column = 0; column < fields->columns; column++) {
         Text text;
-        if (column && (in->at == in->end || *in->at++ != delimiter)) return 0;
+        if (column && (in->at == in->end || *in->at++ != fields->delimiter)) return 0;
+        const byte *begin = in->at;
         int is_quoted = in->at < in->end && *in->at == '"';
-        if (!(is_quoted ? take_quoted(in, &text) : take_bare(in, delimiter, &text))) return 0;
+        if (!(is_quoted ? take_quoted(in, &text) : take_bare(in, fields->delimiter, &text))) return 0;
         if (is_quoted && has_odd_bytes(&text)) return 0;
         has_text |= text.size > 0;
-        switch (uses[column]) {
+        for (uint64_t place = 0; place < fields->judged_count; place++)
+            if (fields->judged[place] == column) judged[place] = (Piece){begin, (size_t)(in->at - begin)};
+        switch (fields->uses[column]) {
         case QUESTION: row->texts[0] = text; break;
         case ANSWER: row->texts[1] = text; break;
         case THOUGHT: row->thought = text; break;
@@ -79,16 +82,31 @@ static int take_fields(const byte *uses, uint64_t columns, byte delimiter, Input
     return has_text && row->count && take_line_end(in);
 }
 
-void lfc_convert_fields(const Job *job, const byte *uses, uint64_t columns, byte delimiter, int is_last, const byte *data,
-                        size_t size, uint64_t row, byte *out, size_t out_size, Done *done) {
+static int is_sound(const Fields *fields) {
+    if (!fields->uses || !fields->columns || fields->columns > MAX_COLUMNS || fields->judged_count > MAX_COLUMNS) return 0;
+    for (uint64_t place = 0; place < fields->judged_count; place++)
+        if (!fields->judged || !fields->judge || fields->judged[place] >= fields->columns) return 0;
+    return 1;
+}
+
+void lfc_convert_fields(const Job *job, const Fields *fields, int is_last, const byte *data, size_t size, uint64_t row,
+                        byte *out, size_t out_size, Done *done) {
     Writer writer;
-    Row fields;
+    Row texts;
+    Piece judged[MAX_COLUMNS];
     memset(done, 0, sizeof *done);
-    if (!data || !uses || !columns || columns > MAX_COLUMNS || !lfc_open_writer(&writer, out, out_size)) return;
+    if (!data || !is_sound(fields) || !lfc_open_writer(&writer, out, out_size)) return;
     Input in = {data, data + size, is_last};
     const byte *at = data;
-    while (in.at < in.end && take_fields(uses, columns, delimiter, &in, &fields)) {
-        if (!lfc_put_row(job, &fields, row + done->rows, &writer, done)) break;
+    while (in.at < in.end && take_fields(fields, &in, &texts, judged)) {
+        int verdict = fields->judged_count ? fields->judge(fields->context, judged) : 1;
+        if (verdict < 0) break;
+        if (!verdict) {
+            done->rows++;
+            done->filtered++;
+        } else if (!lfc_put_row(job, &texts, row + done->rows, &writer, done)) {
+            break;
+        }
         at = in.at;
     }
     done->bytes_read = (uint64_t)(at - data);

@@ -108,10 +108,21 @@ typedef struct {
 void lfc_convert_objects(const Job *job, const Objects *objects, int is_array, const byte *data, size_t size, uint64_t row,
                          byte *out, size_t out_size, Done *done);
 
-/* Convert lines of fields, with one of `uses` for each, until one is not plain, not whole or empty, or the output is
- * full; the last one needs no line end when it is the last of all. */
-void lfc_convert_fields(const Job *job, const byte *uses, uint64_t columns, byte delimiter, int is_last, const byte *data,
-                        size_t size, uint64_t row, byte *out, size_t out_size, Done *done);
+/* The columns of lines of fields, with a use for each; a judge gets fields as they stand, with their quotes. */
+typedef struct {
+    const byte *uses;
+    uint64_t columns;
+    byte delimiter;
+    const uint64_t *judged;
+    uint64_t judged_count;
+    Judge judge;
+    void *context;
+} Fields;
+
+/* Convert lines of fields until one is not plain, not whole or empty, or the output is full; the last one needs no
+ * line end when it is the last of all. */
+void lfc_convert_fields(const Job *job, const Fields *fields, int is_last, const byte *data, size_t size, uint64_t row,
+                        byte *out, size_t out_size, Done *done);
 
 /* A column of Arrow's texts or lists: item i is offsets[first + i] to offsets[first + i + 1], numbers of `width` 4 or
  * 8 bytes, in `data`; bit first + i of `valid`, if there is one, is 0 for a null. What stands in them is not

@@ -164,21 +164,21 @@ class ObjectKernel:
 
 
 class FieldKernel:
-    """Converts plain lines of fields; only where there is a kernel."""
+    """Converts plain lines of fields; only where there is a kernel.
 
-    def __init__(self, job: Job, uses: Sequence[int], delimiter: str) -> None:
+    Shape: `uses` has one for each column; `judge` gets the `judged` columns' fields as they stand, quotes and all.
+    """
+
+    def __init__(self, job: Job, uses: Sequence[int], delimiter: str, judged: Sequence[int], judge: Judge) -> None:
         from prep.convert import _kernel
 
         self._call = _kernel.convert_fields
-        self._job = job
-        self._uses = bytes(uses)
-        self._delimiter = delimiter.encode()
+        self._given = (job, bytes(uses), delimiter.encode(), tuple(judged), judge)
         self._output = bytearray(_OUTPUT_BYTES)
 
     def convert(self, data: bytes, start: int, row: int, *, is_last: bool) -> Converted:
         """Convert lines from an offset on, the first of this number; `is_last` when nothing follows the data."""
-        made = self._call(self._job, self._uses, self._delimiter, is_last, data, start, row, self._output)
-        return Converted._make(made)
+        return Converted._make(self._call(*self._given, is_last, data, start, row, self._output))
 
 
 class TableKernel:

@@ -1,7 +1,7 @@
 """What the compiled half of conversion is told: how rows are written, and what each column of a file is for."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from prep.choices import ThinkPolicy, Turns
 from prep.convert.kernel import Converted, Job, Judge, ObjectKernel, escape_json, has_kernel
@@ -115,19 +115,24 @@ def list_uses(plan: ConvertPlan, columns: Sequence[str]) -> list[int] | None:
     return [uses.get(column, _kernel.UNUSED) for column in columns]
 
 
-def make_judge(conditions: Sequence[Condition], columns: Sequence[str]) -> Judge:
-    """Return what judges a row by the JSON of these columns: 1 to take it, 0 to sort it out, -1 for a fault."""
+def make_judge(
+    conditions: Sequence[Condition], columns: Sequence[str], read: Callable[[bytes], Any] | None = None
+) -> Judge:
+    """Return what judges a row by the bytes of these columns: 1 to take it, 0 to sort it out, -1 for a fault.
+
+    Shape: `read` makes a value of them; by itself they are JSON.
+    """
     import orjson
 
+    read = read or orjson.loads
     verdicts: dict[tuple[bytes, ...], int] = {}
 
     def judge(*values: bytes) -> int:
         verdict = verdicts.get(values)
         if verdict is None:
             try:
-                row = {column: orjson.loads(value) for column, value in zip(columns, values, strict=True)}
-                verdict = int(all_hold(conditions, row))
-            except (RecordError, json.JSONDecodeError):
+                verdict = int(all_hold(conditions, dict(zip(columns, map(read, values), strict=True))))
+            except (RecordError, ValueError):
                 verdict = -1
             if len(verdicts) >= _MAX_VERDICTS:
                 verdicts.clear()

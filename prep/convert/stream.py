@@ -6,16 +6,21 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from prep.convert.arrays import convert_array
 from prep.convert.inputs import InputHashes
 from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.options import ConvertOptions
 from prep.convert.parquet import convert_batches
+from prep.convert.plain import make_job
 from prep.convert.shard import ConvertPlan, ShardResult, convert_rows
+from prep.convert.tables import convert_fields
 from prep.convert.where import all_hold
 from prep.errors import RecordError
 from prep.inputs.batches import BatchReader
+from prep.inputs.json_documents import ArrayReader
 from prep.inputs.lines import LinesReader
 from prep.inputs.reader import BadRow, Reader, SourceRow
+from prep.inputs.tables import DelimitedReader
 from prep.parallel.threads import WorkAhead
 
 if TYPE_CHECKING:
@@ -46,6 +51,12 @@ class RowStream:
         self._stack = stack
         self._pool: WorkerPool[LineRange, ShardResult] | None = None
         self._hashes = hashes
+        self._sizes = [reader.file.path.stat().st_size for reader in readers]
+
+    def measure_share(self, index: int) -> float:
+        """Return the share of the whole input that has been read, when the file of an index is being read."""
+        before = sum(self._sizes[:index])
+        return (before + self._sizes[index] * self._readers[index].share) / max(sum(self._sizes), 1)
 
     def read(self) -> Iterator[tuple[int, ShardResult]]:
         """Yield (the file's index, shard) for every file."""
@@ -61,6 +72,10 @@ class RowStream:
         """Take the fastest road that a reader has."""
         if isinstance(reader, BatchReader):
             return convert_batches(self.plan, reader)
+        if isinstance(reader, ArrayReader):
+            return convert_array(self.plan, reader)
+        if isinstance(reader, DelimitedReader) and (job := make_job(self.plan, reader.file.label)) is not None:
+            return convert_fields(self.plan, reader, job)
         if not isinstance(reader, LinesReader):
             return self._read_rows(reader)
         workers = self._count_workers(reader)

@@ -40,7 +40,7 @@ _PARTS = {
 # A turn's own fields for files, as Ollama and some vision sets write them.
 _TURN_MEDIA = {word: name for name in MEDIA for word in (name, *SYNONYMS[name])}
 _TURN_COLUMNS = ("conversations", "messages", "rejected")
-_PATH_KEYS = ("url", "path", "data")
+_PATH_KEYS = ("url", "path", "data", "value")
 
 
 def read_with_extras(read: Reader, answer: str, row: Row, reading: Reading) -> Sequence[Answered | TextPiece]:
@@ -160,7 +160,7 @@ def _give_files(exchange: Answered, files: dict[str, tuple[str, ...]], turns: st
 
 
 def _flatten_parts(row: Row, answer: str) -> tuple[Row, dict[str, list[str | None]]]:
-    """Write the parts of a row's messages as one text each, with a placeholder for a file; return the paths too."""
+    """Write a placeholder for each file among the parts of a row's messages; return the paths too."""
     found: dict[str, list[str | None]] = {}
     for column in dict.fromkeys(("question", "input", answer, *_TURN_COLUMNS)):
         turns = row.get(column)
@@ -176,7 +176,7 @@ def _flatten_turn(turn: Any, found: dict[str, list[str | None]]) -> Any:
     key = _content_key(turn)
     if not key:
         return turn
-    turn = {**turn, key: _join_parts(turn[key], found)} if isinstance(turn[key], list) else dict(turn)
+    turn = {**turn, key: _mark_files(turn[key], found)} if isinstance(turn[key], list) else dict(turn)
     for field in _list_media_fields(turn):
         name = _TURN_MEDIA[field]
         paths = _read_paths(field, turn.pop(field))
@@ -210,19 +210,18 @@ def _name_part(part: object) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _join_parts(parts: list[Any], found: dict[str, list[str | None]]) -> str:
-    texts = []
+def _mark_files(parts: list[Any], found: dict[str, list[str | None]]) -> list[Any]:
+    """Return parts in which a text with a placeholder stands for each file."""
+    marked = []
     for part in parts:
         kind = _name_part(part)
-        if kind == "text" and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif kind in _PARTS:
-            name = _PARTS[kind]
-            texts.append(PLACEHOLDERS[name])
-            found.setdefault(name, []).append(_read_part_path(part, kind))
-        else:
-            raise RecordError(f"a message has a part of the unknown type {kind[:80]!r}")
-    return "".join(texts)
+        if kind not in _PARTS:
+            marked.append(part)
+            continue
+        name = _PARTS[kind]
+        found.setdefault(name, []).append(_read_part_path(part, kind))
+        marked.append({"type": "text", "text": PLACEHOLDERS[name]})
+    return marked
 
 
 def _read_part_path(part: dict[str, Any], kind: str) -> str | None:

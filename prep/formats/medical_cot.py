@@ -5,7 +5,7 @@ from typing import Any
 
 from prep.formats import messages
 from prep.formats.alpaca import read_history
-from prep.formats.chats.listed import as_turns
+from prep.formats.chats.listed import as_turns, ask_once
 from prep.formats.fields import read_optional_text, read_text, read_thought
 from prep.formats.reading import ASSISTANT, USER, Reading, note_markup
 from prep.rows.records import Exchange, ToolExchange
@@ -101,7 +101,7 @@ def read_chat(
     Raises: RecordError as messages.read_exchanges does.
     """
     if asked is None:
-        asked = [{"role": USER, "content": read_text(row, "question")}]
+        asked = ask_once(read_text(row, "question"), answered or [])
     if answered is None:
         answered = [{"role": ASSISTANT, "content": read_text(row, "answer")}]
     if thought := read_thought(row, "think"):

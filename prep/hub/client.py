@@ -21,7 +21,8 @@ SHOWN_REVISIONS = 20
 class DownloadOptions:
     """How to download: the same for all repositories of one call. `token` is never shown or written.
 
-    `timeout_s` bounds the listing of a repository in all, and how long its files may stand still.
+    `timeout_s` bounds the listing of a repository in all, and how long its files may stand still. Of a `split` only
+    the files are taken for which `find_split` says it, or says "": those of no split.
     """
 
     repo_type: str = "dataset"
@@ -34,6 +35,8 @@ class DownloadOptions:
     force: bool = False
     allow_unhashed: bool = False
     timeout_s: float = DEFAULT_TIMEOUT_S
+    split: str = ""
+    find_split: Callable[[str], str] = lambda _: ""
 
 
 class ProgressView(Protocol):

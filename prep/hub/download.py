@@ -158,7 +158,8 @@ def verify_downloads(
                     hint="download it once without --offline",
                 )
             files = manifest.remote_files()
-            chosen = select_files(files, options.include or request.include, options.exclude)
+            held = _keep_split(files, request, options)
+            chosen = select_files(held, options.include or request.include, options.exclude)
             if not chosen:
                 raise DownloadError(
                     f"{target} holds none of the files asked for", hint="download them once without --offline"
@@ -206,7 +207,8 @@ def _plan_download(listing: Listing, folder: Path, options: DownloadOptions) -> 
     refuse_link(target)
     earlier = _read_own_manifest(target, request, options)
     include = options.include or request.include
-    files = select_files(listing.files, include, options.exclude)
+    offered = _keep_split(listing.files, request, options)
+    files = select_files(offered, include, options.exclude)
     if not files:
         asked = " ".join([f"--include {pattern!r}" for pattern in include])
         asked += "".join(f" --exclude {pattern!r}" for pattern in options.exclude)
@@ -216,9 +218,25 @@ def _plan_download(listing: Listing, folder: Path, options: DownloadOptions) -> 
             hint="quote the patterns; * also stands for /",
         )
     # One folder holds one commit: what an earlier call took stays in it, as the new commit has it.
-    files = select_files(listing.files, include, options.exclude, keep=earlier.files if earlier else ())
+    kept = dict.fromkeys(earlier.files) if earlier else {}
+    offered += [file for file in listing.files if file.path in kept and file not in offered]
+    files = select_files(offered, include, options.exclude, keep=kept)
     check_selection(files, request.repository, allow_unhashed=options.allow_unhashed)
     return _Plan(listing, target, files, earlier)
+
+
+def _keep_split(files: Sequence[RemoteFile], request: Request, options: DownloadOptions) -> list[RemoteFile]:
+    """Return the files of the split that is asked for, and those of none; raises DownloadError without any."""
+    if not options.split:
+        return list(files)
+    splits = {file.path: options.find_split(file.path) for file in files}
+    if options.split not in splits.values():
+        known = ", ".join(sorted(filter(None, set(splits.values())))) or "none that its files' names tell"
+        raise DownloadError(
+            f"{request.repository} has no split '{options.split}'; it has {known}",
+            hint="--split NAME, or --include GLOB",
+        )
+    return [file for file in files if splits[file.path] in ("", options.split)]
 
 
 def _read_own_manifest(target: Path, request: Request, options: DownloadOptions) -> DownloadManifest | None:

@@ -9,7 +9,7 @@ from prep.errors import InputError
 from prep.inputs.lines import LinesReader
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow, as_row
 from prep.inputs.splits import choose_split, find_split
-from prep.rows.json_arrays import Element, JsonArrayError, JsonElements
+from prep.rows.json_arrays import Element, JsonArrayError, JsonElements, Take
 from prep.rows.json_outline import Outline, Part, read_outline
 from prep.rows.line_blocks import BOM, refuse_utf16
 from prep.storage.os_errors import explain_read_error
@@ -147,6 +147,14 @@ class ArrayReader(DocumentReader):
     def __init__(self, file: InputFile, start: int, line: int) -> None:
         super().__init__(file)
         self._start, self._line = start, line
+
+    def read_elements_beside(self, take: Take) -> Iterator[Element | None]:
+        """Yield the elements that `take` leaves, and None after each time that it took some; see JsonElements."""
+        try:
+            with self._open(self._start, self._line) as elements:
+                yield from elements.read_array_beside(take, is_whole=not self._start)
+        except JsonArrayError as error:
+            raise _explain(self.file, error) from error
 
     def _read_elements(self) -> Iterator[Element]:
         with self._open(self._start, self._line) as elements:

@@ -31,7 +31,11 @@ class ParquetReader(BatchReader):
     def read_batches(self, columns: list[str] | None = None) -> Generator[Any, None, None]:
         """Yield batches of about BATCH_BYTES."""
         with _open_parquet(self.file.path) as parquet:
-            yield from _read_batches(parquet, columns, self.file.max_line_bytes)
+            done, rows = 0, max(parquet.metadata.num_rows, 1)
+            for batch in _read_batches(parquet, columns, self.file.max_line_bytes):
+                done += batch.num_rows
+                self.share = done / rows
+                yield batch
 
 
 @contextmanager

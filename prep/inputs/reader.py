@@ -123,6 +123,8 @@ class Reader(ABC):
     def __init__(self, file: InputFile) -> None:
         self.file = file
         self.notes: list[str] = []
+        # The share of the file that has been read, 0 until it is known.
+        self.share = 0.0
 
     @abstractmethod
     def read_rows(self) -> Iterator[SourceRow | BadRow]:

@@ -43,6 +43,23 @@ def find_split(name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
+def name_split(path: str, wanted: str = "") -> str:
+    """Return the split that a file's path in its repository says: a usual one, or the wanted one by its own name.
+
+    >>> name_split("data/train_sft-00000-of-00002.parquet"), name_split("data/x/hard.jsonl", "hard")
+    ('train', 'hard')
+    """
+    if wanted and _begins_with(PurePath(path), wanted.casefold()):
+        return wanted
+    return find_place(PurePath(path)).split
+
+
+def _begins_with(path: PurePath, wanted: str) -> bool:
+    name = path.name.casefold()
+    rest = name.removeprefix(wanted)
+    return (name != rest and rest[:1] in ("", ".", "-")) or wanted in [part.casefold() for part in path.parts[:-1]]
+
+
 def choose_split(where: str, splits: Sequence[str], wanted: str) -> str:
     """Return the split to take: the wanted one, or train; raises InputError when there is none such."""
     listed = ", ".join(sorted(split for split in splits if split))

@@ -3,13 +3,15 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TextIO
 
 from prep.errors import InputError
 from prep.inputs.encodings import find_encoding
+from prep.inputs.field_window import FieldWindow
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow, refuse_twice
 from prep.rows.line_blocks import MAX_LINE_HINT
 from prep.storage.os_errors import explain_read_error
@@ -29,36 +31,53 @@ class DelimitedReader(Reader):
         super().__init__(file)
         with explain_read_error(file.path), open_unpacked(file.path) as stream:
             self._encoding, note = find_encoding(file.name, stream, options.encoding)
+        # Who is not told the encoding finds it by reading all of a file in UTF-8.
+        self._was_judged_whole = self._encoding == "utf-8" and not options.encoding
         if note:
             self.notes.append(note)
-        self._delimiter = _NAMED.get(options.delimiter, options.delimiter) or self._find_delimiter(usual)
+        self.delimiter = _NAMED.get(options.delimiter, options.delimiter) or self._find_delimiter(usual)
 
     def read_rows(self) -> Iterator[SourceRow | BadRow]:
         """Yield the rows; the header is row 1 of the sheet, and a cell may hold line ends."""
-        number, sheet_row = 0, 1
-        csv.field_size_limit(self.file.max_line_bytes)
         with self._open() as stream:
-            lines = _BoundedLines(self.file, stream, self._delimiter)
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            yield from self.read(stream, LineCount())
+
+    @contextmanager
+    def read_beside(self, count: "LineCount") -> Iterator[FieldWindow]:
+        """Open the file for who takes some lines as they stand; `read` gives rows from where the window is."""
+        path = self.file.path
+        with explain_read_error(path), open_unpacked(path) as stream:
             try:
-                header = next((fields for fields in reader if fields), [])
-                refuse_twice(self.file.path, header)
-                line = reader.line_num + 1
-                for fields in reader:
-                    sheet_row += 1
-                    place = {"sheet row": sheet_row, "line": line}
-                    line = reader.line_num + 1
-                    if not any(fields):
-                        # A spreadsheet writes rows without any cell as commas.
-                        continue
-                    number += 1
-                    yield _make_row(number, header, fields, place)
+                yield FieldWindow(stream, self._encoding, is_sound=self._was_judged_whole)
             except UnicodeDecodeError as error:
-                raise self._explain_encoding(number, error) from error
-            except csv.Error as error:
-                raise InputError(
-                    f"{self.file.path} is not a whole CSV file (after row {number}): {error}"
-                ) from error
+                raise self._explain_encoding(count.rows, error) from error
+
+    def read(self, stream: "TextIO | FieldWindow", count: "LineCount") -> Generator[SourceRow | BadRow, None, None]:
+        """Yield the rows of a stream; who takes some of its lines meanwhile adds them to the count."""
+        csv.field_size_limit(self.file.max_line_bytes)
+        reader = csv.reader(
+            _BoundedLines(self.file, stream, self.delimiter, count), delimiter=self.delimiter, strict=True
+        )
+        try:
+            count.header = next((fields for fields in reader if fields), [])
+            refuse_twice(self.file.path, count.header)
+            while True:
+                line = count.lines + 1
+                fields = next(reader, None)
+                if fields is None:
+                    return
+                count.sheet_rows += 1
+                # A spreadsheet writes rows without any cell as commas.
+                if any(fields):
+                    count.rows += 1
+                    place = {"sheet row": count.sheet_rows, "line": line}
+                    yield _make_row(count.rows, count.header, fields, place)
+        except UnicodeDecodeError as error:
+            raise self._explain_encoding(count.rows, error) from error
+        except csv.Error as error:
+            raise InputError(
+                f"{self.file.path} is not a whole CSV file (after row {count.rows}): {error}"
+            ) from error
 
     def _explain_encoding(self, number: int, error: UnicodeDecodeError) -> InputError:
         encoding = self._encoding.removesuffix("-sig").upper()
@@ -120,19 +139,30 @@ def _make_row(
     return SourceRow(number, dict(zip(header, fields, strict=True)), place)
 
 
+@dataclass
+class LineCount:
+    """How far a file was read: its header, lines, rows of the sheet with the header, and rows."""
+
+    header: list[str] = field(default_factory=list)
+    lines: int = 0
+    sheet_rows: int = 1
+    rows: int = 0
+
+
 class _BoundedLines:
     """Lines as the stream gives them, but none that is too long, or of too many fields to hold."""
 
-    def __init__(self, file: InputFile, stream: TextIO, delimiter: str) -> None:
-        self._file, self._stream, self._delimiter = file, stream, delimiter
-        self._number = 0
+    def __init__(self, file: InputFile, stream: TextIO | FieldWindow, delimiter: str, count: LineCount) -> None:
+        self._file, self._stream, self._delimiter, self._count = file, stream, delimiter, count
 
     def __iter__(self) -> Iterator[str]:
         path, most = self._file.path, self._file.max_line_bytes
         while line := self._stream.readline(most + 1):
-            self._number += 1
+            self._count.lines += 1
             if len(line) > most:
-                raise InputError(f"{path} line {self._number:,} is longer than {most:,} bytes", hint=MAX_LINE_HINT)
+                raise InputError(
+                    f"{path} line {self._count.lines:,} is longer than {most:,} bytes", hint=MAX_LINE_HINT
+                )
             if line.count(self._delimiter) > _MAX_FIELDS:
-                raise InputError(f"{path} line {self._number:,} has more than {_MAX_FIELDS:,} fields")
+                raise InputError(f"{path} line {self._count.lines:,} has more than {_MAX_FIELDS:,} fields")
             yield line

@@ -1,16 +1,19 @@
 """A registered or bare file of rows against schema, think grammar and chat markup, in one pass and flat memory."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError
+from prep.progress import SILENT, Progress
 from prep.quality.column_types import ColumnTypes
 from prep.quality.findings import Finding, LintRule, LintSummary, OnFinding, Where
 from prep.quality.lint_fixes import BY_HAND, BY_REPAIR, FIXES, ONE_TYPE
 from prep.quality.lint_kinds import (
+    LostMedia,
+    Repeats,
     answer_column,
     find_missing_columns,
     find_switch_fault,
@@ -25,7 +28,7 @@ from prep.quality.lint_kinds import (
 )
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.registry.dataset import Dataset, align_row, find_own_index
+from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
@@ -53,7 +56,7 @@ def lint_dataset(
     on_finding: OnFinding,
     *,
     ignore: Collection[str] = (),
-    on_rows: Callable[[int], None] = lambda _: None,
+    on_rows: Progress = SILENT,
 ) -> LintSummary:
     """Check every row of a dataset; `on_finding` gets each fault whose kind is not in `ignore`, in file order.
 
@@ -67,6 +70,7 @@ def lint_dataset(
             counts[finding.rule] += 1
             on_finding(finding)
 
+    on_rows.expect(count_noted_rows(dataset))
     for path in dataset.paths:
         linter = _FileLinter(path, dataset, report, on_rows, looks_for_duplicates=LintRule.DUPLICATE not in ignore)
         linter.run()
@@ -85,7 +89,7 @@ class _FileLinter:
         path: Path,
         dataset: Dataset,
         report: OnFinding,
-        on_rows: Callable[[int], None],
+        on_rows: Progress,
         *,
         looks_for_duplicates: bool,
     ) -> None:
@@ -103,6 +107,7 @@ class _FileLinter:
         columns, answer = dataset.columns, answer_column(dataset)
         self._names = tuple(columns.get(name, "") for name in ("prompt", "query", answer, "system", "history"))
         self._labels = Counter[bool]()
+        self._lost_media = LostMedia(dataset)
         # Rows that are just as convert wrote them have one type a column.
         self._types = ColumnTypes() if index is None else None
         self._last_told = -1
@@ -122,6 +127,8 @@ class _FileLinter:
         if is_readable and not self.rows:
             self._add(0, LintRule.NO_ROWS, "the file has no rows")
         self._report_mixed_policy()
+        for line, fault in self._lost_media.list_faults():
+            self._add(line, *fault)
         if len(self._labels) == 1:
             self._add(0, LintRule.LABEL, f"every label is {str(next(iter(self._labels))).lower()}: KTO needs both")
         for line, first_line in self._book.find_duplicates() if self._looks_for_duplicates else ():
@@ -129,7 +136,7 @@ class _FileLinter:
         self._on_rows(self.rows % _PROGRESS_ROWS)
 
     def _run_lines(self) -> bool:
-        crlf, blank = _Repeats(), _Repeats()
+        crlf, blank = Repeats(), Repeats()
         encoding = _OTHER_ENCODINGS.get(self._read_start())
         if encoding:
             self._add(1, LintRule.ENCODING, f"the file is {encoding}, not UTF-8")
@@ -252,6 +259,7 @@ class _FileLinter:
         """Check what the row has beside its question and its answer."""
         dataset = self._dataset
         faults = [*list_media_faults(row, dataset, self._path.parent)]
+        self._lost_media.look(number, row)
         if dataset.kind is Kind.PREFERENCE:
             faults += list_pair_faults(row, dataset)
             if rejected := read_answer(row, dataset, "rejected"):
@@ -385,14 +393,3 @@ class _FileLinter:
     def _add(self, line: int, kind: LintRule, message: str, fix: str | None = None) -> None:
         self._last_told = line
         self._report(Finding(kind, message, fix or FIXES[kind], where=Where(self._path.as_posix(), line)))
-
-
-class _Repeats:
-    """Where something was seen first, and how often."""
-
-    def __init__(self) -> None:
-        self.first = self.count = 0
-
-    def add(self, line: int) -> None:
-        self.first = self.first or line
-        self.count += 1

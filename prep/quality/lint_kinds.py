@@ -215,3 +215,51 @@ def is_plainly_sound(output: str) -> bool:
     if end == start:
         return not may_hold_markup(output[answer:])
     return not (output[start].isspace() or output[end - 1].isspace())
+
+
+class Repeats:
+    """Where something was seen first, and how often."""
+
+    def __init__(self) -> None:
+        self.first = self.count = 0
+
+    def add(self, line: int) -> None:
+        """Take one more."""
+        self.first = self.first or line
+        self.count += 1
+
+
+class LostMedia:
+    """Questions that show files for which the dataset has no column; answers may write of such tags."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._seen = {name: Repeats() for name in MEDIA}
+
+    def look(self, number: int, row: dict[str, Any]) -> None:
+        """Take a row by its number; of one with the column itself list_media_faults tells."""
+        texts: list[str] | None = None
+        for name, seen in self._seen.items():
+            if self._dataset.columns.get(name) in row:
+                continue
+            texts = texts if texts is not None else list(_list_questions(row, self._dataset))
+            if any(PLACEHOLDERS[name] in text for text in texts):
+                seen.add(number)
+
+    def list_faults(self) -> Iterator[tuple[int, Fault]]:
+        """Yield a line and a fault for each kind of files that is lost."""
+        for name, seen in self._seen.items():
+            if seen.count:
+                message = f"{PLACEHOLDERS[name]} stands in a question, in {seen.count:,} of the rows, and no "
+                yield seen.first, (LintRule.MEDIA, f"{message}column holds {name}")
+
+
+def _list_questions(row: dict[str, Any], dataset: Dataset) -> Iterator[str]:
+    if dataset.formatting == "alpaca":
+        values = [row.get(dataset.columns.get(name, "")) for name in ("prompt", "query")]
+    else:
+        turns = row.get(dataset.columns.get("messages", ""))
+        role, content = dataset.tags.get("role_tag", "from"), dataset.tags.get("content_tag", "value")
+        listed = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+        values = [turn.get(content) for turn in listed if turn.get(role) == dataset.tags.get("user_tag", "human")]
+    yield from (value for value in values if isinstance(value, str))

@@ -1,14 +1,14 @@
 """Fixing Alpaca rows: spoiled rows in, what convert would have written out."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prep.choices import ThinkPolicy
 from prep.errors import InputError, RecordError, RejectsError
-from prep.registry.dataset import find_dataset
+from prep.progress import SILENT, Progress
+from prep.registry.dataset import count_noted_rows, find_dataset
 from prep.rows.indexing import RowWriter
 from prep.rows.json_rows import describe_bad_row, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
@@ -41,9 +41,7 @@ class RepairResult:
     rejects: Path | None
 
 
-def repair_file(
-    path: Path, output: Path, options: RepairOptions, on_rows: Callable[[int], None] = lambda _: None
-) -> RepairResult:
+def repair_file(path: Path, output: Path, options: RepairOptions, on_rows: Progress = SILENT) -> RepairResult:
     """Write the rows of an Alpaca file as convert would have written them.
 
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be repaired
@@ -60,6 +58,7 @@ def repair_file(
             f"{path} holds {dataset.kind} rows; only rows with one answer and no label can be repaired",
             hint="convert the source again",
         )
+    on_rows.expect(count_noted_rows(dataset))
     run = _Repair(path, options.policy or dataset.policy or ThinkPolicy.TAGGED)
     rejects_path = output.with_name(f"{output.name}.rejects.jsonl")
     with open_outputs(output, step="lint-fix", force=options.force) as outputs:

@@ -1,7 +1,7 @@
 """What a dataset holds: rows by kind, exact lengths, and what each cutoff_len would cut."""
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from prep.errors import InputError
 from prep.parallel.processes import WorkerPool, count_workers
-from prep.registry.dataset import Dataset, align_row, find_own_index, read_dataset_rows
+from prep.progress import SILENT, Progress
+from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index, read_dataset_rows
 from prep.rows.conversation import Conversation
 from prep.rows.indexing import EMPTY_THOUGHT, WITH_THOUGHT
 from prep.rows.kinds import Kind
@@ -81,14 +82,13 @@ class DatasetStats:
         }
 
 
-def collect_stats(
-    dataset: Dataset, options: StatsOptions, on_rows: Callable[[int], None] = lambda _: None
-) -> DatasetStats:
+def collect_stats(dataset: Dataset, options: StatsOptions, on_rows: Progress = SILENT) -> DatasetStats:
     """Read a dataset once and measure every row.
 
     Raises: InputError at the first row that cannot be read, with file and line.
     """
     options = replace(options, template=replace(options.template, stage=dataset.kind.stages[0]))
+    on_rows.expect(count_noted_rows(dataset))
     reader = _Reader(dataset, options.template, on_rows)
     table = LengthTable(options.template.rules.row_tokens)
     if options.model is None:
@@ -165,7 +165,7 @@ def name_kind(answer: str) -> str:
 
 
 class _Reader:
-    def __init__(self, dataset: Dataset, template: TemplateOptions, on_rows: Callable[[int], None]) -> None:
+    def __init__(self, dataset: Dataset, template: TemplateOptions, on_rows: Progress) -> None:
         self.kinds = dict.fromkeys(KINDS, 0)
         self.lines = array("I")
         self._dataset, self._template, self._on_rows = dataset, template, on_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prep.choices import ThinkPolicy
-from prep.errors import InputError, RegistryError
+from prep.errors import InputError, RegistryError, UserError
 from prep.registry.dataset_info import FILE_NAME, SHAREGPT_TAGS, read_registry, unknown_name
 from prep.rows.conversation import Conversation, Message
 from prep.rows.indexing import ROW_FORMS
@@ -139,6 +139,16 @@ def find_own_index(dataset: Dataset, path: Path) -> RowIndex | None:
         return None
     index = read_index(path, read_manifest(path))
     return index if index is not None and (index.column("kind") == ROW_FORMS.index(form)).all() else None
+
+
+def count_noted_rows(dataset: Dataset) -> int:
+    """Return the rows that the manifests of a dataset's files tell of, 0 when one of them tells of none."""
+    counts = []
+    for path in dataset.paths:
+        with suppress(UserError):
+            manifest = read_manifest(path)
+            counts.append(manifest.counts.get("records", 0) if manifest else 0)
+    return sum(counts) if len(counts) == len(dataset.paths) and all(counts) else 0
 
 
 def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """JSON documents, element by element in flat memory: orjson reads each, this finds where it ends."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
@@ -22,6 +22,10 @@ _LINES_HINT = "name it .jsonl if it holds one object a line"
 # Beyond this the objects that a text becomes take many times its own bytes: `[],[],[]`.
 _WEIGHED_BYTES = 4 << 20
 _MAX_VALUES = 2_000_000
+
+
+# Takes whole elements from a place in a window on, and returns their bytes, with the commas behind them.
+Take = Callable[[bytes, int], int]
 
 
 class ArrayFault(NamedTuple):
@@ -89,19 +93,59 @@ class JsonElements:
         self._at = 0
         # Of the window's first byte.
         self._line, self._column = line, 1
+        # Whether a comma stands before this place, and nothing more can be read.
+        self._ends_in_comma = self._has_ended = False
         # Lines that end in the window before this place.
         self._counted_to, self._counted = 0, 0
 
     def read_array(self, *, is_whole: bool = False) -> Iterator[Element]:
         """Yield the elements of the array that begins here; `is_whole` when nothing may follow it."""
+        self._begin_array()
+        yield from self._read_members(is_object=False)
+        if is_whole:
+            self._check_end()
+
+    def read_array_beside(self, take: Take, *, is_whole: bool = False) -> Iterator[Element | None]:
+        """Yield what `take` leaves of an array's elements, and None after each time that it took some."""
+        self._begin_array()
+        self._at += 1
+        count, is_last = 0, False
+        while not is_last:
+            while taken := self._take_some(take):
+                count += taken
+                yield None
+            if count and self._data[self._at : self._at + 1] == b"]" and not self._ends_in_comma:
+                self._at += 1
+                break
+            element, is_last = self._read_member(count, is_object=False)
+            if element is not None:
+                count += 1
+                self._ends_in_comma = not is_last
+                yield element
+        if is_whole:
+            self._check_end()
+
+    def _take_some(self, take: Take) -> int:
+        """Let `take` have whole elements; read on, and let it try again, when what is left may be half of one."""
+        while True:
+            taken = take(self._data, self._at)
+            if taken:
+                self._at += taken
+                self._ends_in_comma = self._data[self._at - 1 : self._at] == b","
+                return taken
+            is_known = self._has_ended or len(self._data) - self._at >= _CHUNK_BYTES // 2
+            if is_known or not self._read_on():
+                return 0
+
+    def _begin_array(self) -> None:
         self._skip_space()
         if self._data[self._at : self._at + 1] != b"[":
             self._refuse_other()
-        yield from self._read_members(is_object=False)
-        if is_whole:
-            self._skip_space()
-            if self._at < len(self._data):
-                raise self._fault(self._at, "text follows the array")
+
+    def _check_end(self) -> None:
+        self._skip_space()
+        if self._at < len(self._data):
+            raise self._fault(self._at, "text follows the array")
 
     def read_object(self) -> Iterator[Element]:
         """Yield the values of the object that begins here, under their keys."""
@@ -125,19 +169,26 @@ class JsonElements:
         self._at += 1
         count, is_last = 0, False
         while not is_last:
-            # What was yielded lets go of the window: no line is counted twice.
-            content, is_last = self._take_element(b"}" if is_object else b"]")
-            bare = content.strip(_SPACE)
-            if bare or count or not is_last:
-                line = self._line_here(len(content) - len(content.lstrip(_SPACE)))
-                if is_object:
-                    pair = self._parse(b"{" + content + b"}")
-                    key = next(iter(pair), "") if isinstance(pair, dict) else ""
-                    yield Element(line, pair[key] if isinstance(pair, dict) else pair, key)
-                else:
-                    yield Element(line, self._parse(content))
+            element, is_last = self._read_member(count, is_object=is_object)
+            if element is not None:
                 count += 1
-            self._at += len(content) + 1
+                yield element
+
+    def _read_member(self, count: int, *, is_object: bool) -> tuple[Element | None, bool]:
+        """Return the next element, None where nothing stands, and whether it is the last one."""
+        # What was yielded lets go of the window: no line is counted twice.
+        content, is_last = self._take_element(b"}" if is_object else b"]")
+        element = None
+        if content.strip(_SPACE) or count or not is_last:
+            line = self._line_here(len(content) - len(content.lstrip(_SPACE)))
+            if is_object:
+                pair = self._parse(b"{" + content + b"}")
+                key = next(iter(pair), "") if isinstance(pair, dict) else ""
+                element = Element(line, pair[key] if isinstance(pair, dict) else pair, key)
+            else:
+                element = Element(line, self._parse(content))
+        self._at += len(content) + 1
+        return element, is_last
 
     def _line_here(self, further: int = 0) -> int:
         place = self._at + further
@@ -191,6 +242,7 @@ class JsonElements:
         more = self._stream.read(max(_CHUNK_BYTES, len(kept)))
         self._data, self._at = kept + more, 0
         self._counted_to, self._counted = 0, 0
+        self._has_ended = not more
         return bool(more)
 
     def _skip_space(self) -> None:

@@ -1,7 +1,7 @@
 """Whether what a file was made from has changed since, and the command that makes it anew."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,10 +45,52 @@ def find_changed_inputs(output: Path, manifest: Manifest | None = None) -> Itera
 
 
 def describe_command(output: Path, manifest: Manifest) -> str:
-    """Return the command that makes a file anew; of a mix or a split, where its options stand."""
-    if manifest.step != "convert":
+    """Return the command that makes a file anew; of a step that is none of ours, where its options stand."""
+    describe = _STEPS.get(manifest.step)
+    if describe is None:
         return f"lfc prep {manifest.step} once more, with the options that stand in {manifest_path(output)}"
-    words = ["lfc", "prep", "convert", *(entry.path for entry in manifest.read_inputs()), "-o", output.as_posix()]
+    command = _COMMANDS.get(manifest.step, manifest.step)
+    return " ".join(map(shlex.quote, ["lfc", "prep", command, *describe(output, manifest), "--force"]))
+
+
+def _describe_mix(output: Path, manifest: Manifest) -> Iterator[str]:
+    options = manifest.options
+    for entry in manifest.inputs:
+        yield f"{entry.get('name')}={entry.get('path')}"
+    if ratio := _as_dict(options.get("ratio")):
+        yield from ("--ratio", ",".join(f"{name}={share}" for name, share in ratio.items()))
+    for name in ("by", "model", "tolerance", "dedup", "seed"):
+        if options.get(name) is not None:
+            yield from (f"--{name}", str(options[name]))
+    yield from ["--oversample"] * bool(options.get("oversample"))
+    yield from _describe_benchmarks(options)
+    yield from ("-o", output.as_posix())
+
+
+def _describe_split(output: Path, manifest: Manifest) -> Iterator[str]:
+    options = manifest.options
+    yield from (entry.path for entry in manifest.read_inputs())
+    for name in ("test", "val", "seed"):
+        if options.get(name):
+            yield from (f"--{name}", str(options[name]))
+    yield from ["--drop-overlap"] * bool(options.get("drop_overlap"))
+    yield from ("-o", output.as_posix().removesuffix(f"_{options.get('side')}{output.suffix}"))
+
+
+def _describe_repair(output: Path, manifest: Manifest) -> Iterator[str]:
+    yield from (entry.path for entry in manifest.read_inputs())
+    yield from ("-o", output.as_posix())
+    if manifest.think_policy:
+        yield from ("--think-policy", manifest.think_policy)
+
+
+def _describe_benchmarks(options: dict[str, Any]) -> Iterator[str]:
+    for benchmark in options.get("decontaminate", []):
+        yield from ("--decontaminate", benchmark["path"])
+
+
+def _describe_convert(output: Path, manifest: Manifest) -> list[str]:
+    words = [*(entry.path for entry in manifest.read_inputs()), "-o", output.as_posix()]
     options = manifest.options
     words += ["--format", str(options.get("format", ""))] if options.get("format") else []
     words += ["--think-policy", manifest.think_policy] if manifest.think_policy else []
@@ -59,15 +101,24 @@ def describe_command(output: Path, manifest: Manifest) -> str:
         words += ["--fix-turns", ",".join(fixes)]
     if "label_is" in options:
         words += ["--label-is", str(options["label_is"]).lower()]
-    for benchmark in options.get("decontaminate", []):
-        words += ["--decontaminate", benchmark["path"]]
+    words += _describe_benchmarks(options)
     for name in (*_PLAIN_OPTIONS, *_READING_OPTIONS):
         value = options.get(name)
         if value in (None, "", [], _USUAL.get(name)):
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{name.replace('_', '-')}", str(one)]
-    return " ".join(map(shlex.quote, [*words, "--force"]))
+    return words
+
+
+_STEPS: dict[str, Callable[[Path, Manifest], Iterable[str]]] = {
+    "convert": _describe_convert,
+    "mix": _describe_mix,
+    "split": _describe_split,
+    "lint-fix": _describe_repair,
+}
+# Where a step is called otherwise than its command.
+_COMMANDS = {"lint-fix": "repair"}
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

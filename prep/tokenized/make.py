@@ -6,7 +6,7 @@ next one with the same origin goes on from that.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from prep import __version__
 from prep.errors import InputError, OutputError
 from prep.names import find_name_fault
 from prep.parallel.processes import WorkerPool, count_workers
+from prep.progress import SILENT, Progress
 from prep.storage.atomic import write_json
 from prep.storage.locks import lock_file, working_folder
 from prep.storage.manifests import read_json_object
@@ -34,8 +35,6 @@ _PARALLEL_BYTES = 8 << 20
 _PATIENCE_S = 24 * 3600.0
 _PLAN_FILE = "plan.json"
 _DONE_FILE = "done.json"
-
-OnRows = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def find_shared_folder(settings: TokenSettings, fingerprint: str) -> Path:
 
 
 def make_tokens(
-    settings: TokenSettings, output: Path | None = None, *, force: bool = False, on_rows: OnRows = lambda _: None
+    settings: TokenSettings, output: Path | None = None, *, force: bool = False, on_rows: Progress = SILENT
 ) -> MadeTokens:
     """Make the tokens of a config once: in `output`, or in the folder that configs of the same origin share.
 
@@ -101,7 +100,7 @@ def _make_splits(
     sources: tuple[Sequence[TokenSource], Sequence[TokenSource]],
     partial: Path,
     fingerprint: str,
-    on_rows: OnRows,
+    on_rows: Progress,
 ) -> dict[str, dict[str, Any]]:
     try:
         return _Maker(settings, *sources, partial, fingerprint).make(on_rows)
@@ -177,11 +176,12 @@ class _Maker:
         self._files: list[RowFile] = []
         self._splits = self._order(sources, held_out)
 
-    def make(self, on_rows: OnRows) -> dict[str, dict[str, Any]]:
+    def make(self, on_rows: Progress) -> dict[str, dict[str, Any]]:
         """Make the data files that are not there yet; return what the splits hold."""
         shards = {rows.name: self._cut(rows) for rows in self._splits}
         done = self._read_done()
         waiting = [shard for cut in shards.values() for shard in cut if self._key(shard.path) not in done]
+        on_rows.expect(sum(len(rows) for rows in self._splits))
         on_rows(sum(result.taken for result in done.values()))
         for shard, result in zip(waiting, self._write(waiting), strict=True):
             done[self._key(shard.path)] = result

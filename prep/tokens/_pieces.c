@@ -217,7 +217,8 @@ static const Added *find_added(const Table *table, const byte *at, const byte *e
 
 static int put(Output *output, const int32_t *ids, size_t count) {
     if (!make_room((void **)&output->ids, &output->room, output->size + count, sizeof *ids)) return 0;
-    memcpy(output->ids + output->size, ids, count * sizeof *ids);
+    /* Of nothing there is no memory yet. */
+    if (count) memcpy(output->ids + output->size, ids, count * sizeof *ids);
     output->size += count;
     return 1;
 }

@@ -72,7 +72,7 @@ def write_config(**changes: Any) -> None:
 
 def evaluate(*options: str, dataset: str = "test") -> Result:
     words = ["launch", "eval", "c.yaml", "--eval-dataset", dataset, *options]
-    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli"])
+    return CliRunner().invoke(lfc, [*words, "--llamafactory-cli", "./llamafactory-cli", "--plain"])
 
 
 def started() -> list[str]:

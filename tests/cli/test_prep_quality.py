@@ -236,3 +236,14 @@ def test_the_last_line_counts_though_nothing_ends_it() -> None:
     Path("a.jsonl").write_text(json.dumps(ROW) + "\n" + json.dumps(ROW), encoding="utf-8")
     assert run("register", "a.jsonl", "--name", "a", "--dataset-dir", ".").exit_code == 0
     assert json.loads(run("ls", "--dataset-dir", ".", "--json").stdout)["datasets"][0]["rows"] == 2
+
+
+def test_register_tells_what_the_rows_are_for(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.jsonl"
+    source.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
+    made = tmp_path / "made.jsonl"
+    for argv in (("convert", source, "-o", made), ("register", made, "--name", "pairs", "--dataset-dir", tmp_path)):
+        result = CliRunner().invoke(lfc, ["prep", *map(str, argv)], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+    assert "kind        preference, for stage dpo or rm" in result.stdout
+    assert "ranking     true" in result.stdout

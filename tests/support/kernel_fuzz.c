@@ -256,6 +256,7 @@ static void fuzz_fields(const Job *job, byte *out, size_t out_size) {
     for (uint64_t column = 0; column < columns; column++)
         if (uses[column] == TURNS && !one_in(30)) uses[column] = UNUSED;
     byte *own_uses = copy_exactly(uses, columns);
+    uint64_t judged[1] = {draw(one_in(20) ? 99 : (uint32_t)columns)};
     Made text = {.size = 0};
     for (uint32_t count = draw(5) + 1; count; count--) {
         for (uint64_t column = 0; column < columns; column++) {
@@ -271,7 +272,8 @@ static void fuzz_fields(const Job *job, byte *out, size_t out_size) {
     spoil(&text);
     byte *data = copy_exactly(text.at, text.size);
     Done done;
-    lfc_convert_fields(job, own_uses, columns, ',', (int)draw(2), data, text.size, draw(1 << 30), out, out_size, &done);
+    Fields fields = {own_uses, columns, ',', judged, one_in(4), judge, NULL};
+    lfc_convert_fields(job, &fields, (int)draw(2), data, text.size, draw(1 << 30), out, out_size, &done);
     check(&done, text.size, out_size, 1);
     free(data);
     free(own_uses);

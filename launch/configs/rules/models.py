@@ -15,7 +15,7 @@ from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding, at_key
 
 # Source: transformers 5.6, quantizers/auto.py: of another it tells, and loads the weights as they are. Without
-# mxfp4 and fp8, which LLaMA-Factory (model/model_utils/quantization.py) has written out in full.
+# mxfp4 and fp8, which LLaMA-Factory (model/model_utils/quantization.py) has written out.
 _PACKED = frozenset(
     {
         "gptq",

@@ -56,6 +56,20 @@ def as_turns(value: object, role: str) -> list[Any] | None:
     return None
 
 
+def ask_once(question: str, answered: list[Any]) -> list[Any]:
+    """Return the turns of a question before turns that answer it: none where those hold it themselves.
+
+    Raises: RecordError when they begin with another question.
+    """
+    first = answered[0] if answered and isinstance(answered[0], dict) else {}
+    if first.get("role", ASSISTANT) in ("assistant", ASSISTANT) or first.get("from") == ASSISTANT:
+        return [{"role": USER, "content": question}]
+    said = [turn[name] for turn in answered if isinstance(turn, dict) for name in TEXT_FIELDS if name in turn]
+    if question not in said:
+        raise RecordError("the question column is none of the questions that the turns of the answer hold")
+    return []
+
+
 def _pair_texts(texts: list[str]) -> list[Any]:
     """Return texts that are said in turn, the user first; what says so in front of each goes."""
     sides = [texts[0::2], texts[1::2]]

@@ -6,15 +6,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from prep.errors import RecordError
+from prep.formats.chats.parts import Parts, read_parts
 from prep.formats.chats.tool_calls import read_calls, write_calls
 from prep.formats.chats.turns import Turn
 from prep.formats.columns import is_metadata, quote_column
 from prep.formats.fields import describe_type, parse_json
-from prep.formats.reading import ASSISTANT, CALL, ROLE_FIELDS, ROLES, TEXT_FIELDS, TURN_FIELDS, Reading
+from prep.formats.reading import ASSISTANT, CALL, OBSERVATION, ROLE_FIELDS, ROLES, TEXT_FIELDS, TURN_FIELDS, Reading
 from prep.rows.thinking import THOUGHT_FIELDS
 
 _CALL_FIELDS = ("tool_calls", "function_call", "tool_call", "function_calls")
-_WEIGHTS = ("weight", "loss", "train", "trainable", "loss_scale")
+_WEIGHTS = ("weight", "loss", "train", "trainable", "loss_scale", "loss_weight")
 # What a turn's field may be beside a column's metadata: who and when, and how an interface had got it.
 _METADATA = {
     *("name", "tool_call_id", "call_id", "end_turn", "recipient", "annotations", "finish_reason", "stop_reason"),
@@ -57,12 +58,28 @@ def read_turn(where: str, turn: object, reading: Reading) -> Turn:
     field = _find_field(turn, layout.texts)
     content = None if field is None else turn[field]
     _refuse_lost_fields(where, turn, layout, content, field)
+    if isinstance(content, list):
+        parts = read_parts(where, content)
+        thought, calls = _take_parts(where, role, thought, calls, parts)
+        role = OBSERVATION if parts.is_result else role
+        content = parts.text
     text = "" if content is None and (calls or thought) else _read_content(where, content, turn)
     if calls:
-        parts = reading.split(text, thought)
-        text = write_calls(parts.answer.strip(), read_calls(calls, f"{where}: a tool call"))
-        return Turn(CALL, text, parts.thought, is_trained=_is_trained(where, turn, layout))
+        split = reading.split(text, thought)
+        text = write_calls(split.answer.strip(), read_calls(calls, f"{where}: a tool call"))
+        return Turn(CALL, text, split.thought, is_trained=_is_trained(where, turn, layout))
     return Turn(role, text, thought, is_trained=_is_trained(where, turn, layout))
+
+
+def _take_parts(where: str, role: str, thought: str, calls: object, parts: Parts) -> tuple[str, object]:
+    """Return a turn's thought and calls, which stand in fields of the turn or in parts of its content."""
+    if role not in (ASSISTANT, CALL) and (parts.thought or parts.calls):
+        raise RecordError(f"{where}: a thought or a call stands in a turn that is no answer")
+    if parts.thought and thought and parts.thought.strip() != thought.strip():
+        raise RecordError(f"{where}: two different thoughts, the second in a part of its content")
+    if parts.calls and calls:
+        raise RecordError(f"{where}: it has calls in a field and inside its content")
+    return parts.thought or thought, parts.calls or calls
 
 
 @lru_cache(maxsize=1024)
@@ -186,8 +203,4 @@ def _read_content(where: str, content: object, turn: Mapping[str, Any]) -> str:
         )
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        texts = [part.get("text") for part in content]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(str(text) for text in texts)
     raise RecordError(f"{where}: 'content' is not text")

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ import yaml
 
 from launch.cli import lfc
 from prep.names import find_name_fault
-from tests.support.recipe_generator import Generator
+from tests.support.recipe_generator import HOSTILE_NAMES, Generator
 from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the recorder is a POSIX script")
-FULL_CASES, CASES, BUDGET_S = 10_000, 300, 60.0
+ROOT = Path(__file__).parents[3]
+PARTS = 10
+# Of each part: with --full, and else, as far as the seconds reach.
+RECIPES, SWEEPS, NAMES, MANIFESTS = (700, 20), (100, 2), (100, 10), (100, 10)
+BUDGET_S = 1.5
 SLOW_EVERY = 12
 
 
@@ -199,16 +203,39 @@ def judge_slow(
         assert good or "is current" in said, said
 
 
-def test_no_recipe_reaches_out_of_its_folder_or_hides_a_failure(scratch: Scratch, full: bool) -> None:
+def run_part(part: int, counts: tuple[int, int], run: Callable[[int], None], *, full: bool) -> None:
+    """Run one part of the cases: all, or the first ones for as long as the budget lasts, at least one."""
+    many, few = counts
     deadline = time.monotonic() + BUDGET_S
-    for seed in range(FULL_CASES if full else CASES):
+    before = list_checkout()
+    for seed in range(part * many, part * many + (many if full else few)):
         try:
-            run_case(seed, scratch)
+            run(seed)
         except BaseException as error:
             error.add_note(f"case {seed}")
             raise
         if not full and time.monotonic() > deadline:
             break
+    assert list_checkout() == before
+
+
+def list_checkout() -> set[str]:
+    """Return what stands in the checkout itself, and in its folders but hidden and installed ones."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for top in ROOT.iterdir()
+        if not top.name.startswith(".")
+        for path in [top, *(top.rglob("*") if top.is_dir() else ())]
+        if "__pycache__" not in path.parts
+    }
+
+
+parts = pytest.mark.parametrize("part", range(PARTS), ids=lambda part: f"part{part}")
+
+
+@parts
+def test_no_recipe_reaches_out_of_its_folder_or_hides_a_failure(part: int, scratch: Scratch, full: bool) -> None:
+    run_part(part, RECIPES, lambda seed: run_case(seed, scratch), full=full)
 
 
 def run_sweep_case(seed: int, scratch: Scratch) -> None:
@@ -242,28 +269,116 @@ def snapshot_project(scratch: Scratch, project: Path) -> dict[str, str]:
     return seen
 
 
-def test_no_sweep_reaches_out_of_its_project_or_hides_a_failure(scratch: Scratch, full: bool) -> None:
-    scratch.build()
-    os.chdir(scratch.work)
-    generator = Generator(1, scratch.root)
-    while not generator.rows(scratch.work / "rows0.jsonl"):
-        continue
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder, as `lfc run` makes one, without training and evaluation."""
+    root = tmp_path_factory.mktemp("project")
+    rows = "".join(f'{{"question": "q{number}", "answer": "a{number}"}}\n' for number in range(20))
+    (root / "rows.jsonl").write_text(rows, encoding="utf-8")
     recipe = {
-        "name": "mine", "sources": {"a": {"path": "rows0.jsonl"}}, "split": {"test": 2}, "model": "tiny",
+        "name": "mine", "sources": {"a": {"path": "rows.jsonl"}}, "split": {"test": 2}, "model": "tiny",
         "config": {"preset": "cpu-smoke", "set": {"max_steps": 2}},
     }  # fmt: skip
-    write_yaml(scratch.work / "recipe.yaml", recipe)
+    write_yaml(root / "recipe.yaml", recipe)
     steps = ["convert-a", "split", "register-train", "register-test", "model", "config"]
-    code, said = call(
-        "run", "recipe.yaml", "--to", "project", *[word for step in steps for word in ("--only", step)]
-    )
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        recorder = Recorder(root / "bin")
+        recorder.tell({})
+        patch.setenv("LFC_LLAMAFACTORY_CLI", str(recorder.program))
+        code, said = call(
+            "run", "recipe.yaml", "--to", "made", *[word for step in steps for word in ("--only", step)]
+        )
     assert code == 0, said
-    deadline = time.monotonic() + BUDGET_S / 2
-    for seed in range(FULL_CASES // 20 if full else 30):
-        try:
-            run_sweep_case(seed, scratch)
-        except BaseException as error:
-            error.add_note(f"sweep {seed}")
-            raise
-        if not full and time.monotonic() > deadline:
-            break
+    return root / "made"
+
+
+@pytest.fixture
+def worksite(scratch: Scratch, project: Path) -> Scratch:
+    """The scratch tree with the project in it."""
+    scratch.build()
+    shutil.copytree(project, scratch.work / "project")
+    scratch.recorder.tell({})
+    return scratch
+
+
+@parts
+def test_no_sweep_reaches_out_of_its_project_or_hides_a_failure(part: int, worksite: Scratch, full: bool) -> None:
+    run_part(part, SWEEPS, lambda seed: run_sweep_case(seed, worksite), full=full)
+
+
+def run_name_case(seed: int, scratch: Scratch) -> None:
+    """Give one random name to a command that makes something of that name, in a project that must stay as it is."""
+    generator = Generator(seed, scratch.root)
+    project = scratch.work / "project"
+    os.chdir(project)
+    shutil.rmtree(project / "runs", ignore_errors=True)
+    (project / "sweep.yaml").write_text("config: configs/mine.yaml\ngrid: {seed: [1, 2]}\n", encoding="utf-8")
+    name = generator.pick([generator.name(), generator.pick(HOSTILE_NAMES), generator.path()])
+    given = generator.pick([[f"--name={name}"], ["--name", name]])
+    argv = generator.pick([
+        ["launch", "train", "configs/mine.yaml", "--dry-run", "--no-check", *given],
+        ["launch", "batch", "sweep.yaml", "--dry-run", "--no-check", *given],
+        ["launch", "eval", "configs/mine.yaml", "--eval-dataset", "mine_test", "--dry-run", "--no-check", *given],
+        ["launch", "export", "configs/mine.yaml", "--dry-run", "--no-check", *given],
+        ["launch", "stop", "--", name], ["launch", "logs", "--", name], ["launch", "attach", "--", name],
+        ["launch", "compare", "--", name, name], ["launch", "report", "--", name],
+        ["launch", "batch", "--continue", name],
+        ["prep", "register", "data/mine.jsonl", *given, "--dataset-dir", "data"],
+        ["prep", "unregister", "--dataset-dir", "data", "--", name],
+        ["prep", "lint", "--dataset-dir", "data", "--", name], ["prep", "stats", "--dataset-dir", "data", "--", name],
+    ])  # fmt: skip
+    argv = [
+        word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") if "\ud800" not in word else "x"
+        for word in argv
+    ]
+    registry = {path: path.read_bytes() for path in (project / "data").glob("dataset_info.json*")}
+    before = snapshot_project(scratch, project)
+    code, said = call(*argv)
+    for path, content in registry.items():
+        path.write_bytes(content)
+    assert snapshot_project(scratch, project) == before, said
+    assert "Traceback" not in said
+    assert "\x1b" not in said
+    assert code in (0, 1, 2), said
+
+
+@parts
+def test_no_name_leads_anywhere_else(part: int, worksite: Scratch, full: bool) -> None:
+    run_part(part, NAMES, lambda seed: run_name_case(seed, worksite), full=full)
+
+
+def run_manifest_case(seed: int, scratch: Scratch) -> None:
+    """Let commands read data beside which somebody put anything at all; neither the data nor the rest changes."""
+    generator = Generator(seed, scratch.root)
+    folder = scratch.work / "case"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    os.chdir(folder)
+    generator.rows(folder / "rows.jsonl")
+    call("prep", "convert", "rows.jsonl", "-o", "a.jsonl", "--max-rejects", "1")
+    shutil.copy(folder / "a.jsonl", folder / "b.jsonl")
+    spoiled = ["a.manifest.json", "b.manifest.json", "dataset_info.json", "a.index", ".lfc/a.jsonl.made.json"]
+    for name in generator.random.sample(spoiled, 2):
+        (folder / name).write_text(generator.manifest(), encoding="utf-8")
+    data = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    before = scratch.snapshot(folder)
+    for argv in generator.random.sample(
+        [
+            ["mix", "a=a.jsonl", "b=b.jsonl", "-o", "new.jsonl"], ["split", "a.jsonl", "--test", "2", "-o", "new"],
+            ["lint", "a.jsonl"], ["stats", "a.jsonl"], ["explain", "a.jsonl:1"], ["ls", "--dataset-dir", "."],
+            ["register", "a.jsonl", "--name", "x", "--dataset-dir", "."], ["repair", "a.jsonl", "-o", "new.jsonl"],
+            ["lint", "mine_train", "--dataset-dir", "."], ["unregister", "mine_train", "--dataset-dir", "."],
+        ],
+        3,
+    ):  # fmt: skip
+        code, said = call("prep", *argv)
+        assert scratch.snapshot(folder) == before, (argv, said)
+        assert {name: (folder / name).read_bytes() for name in data} == data, (argv, said)
+        assert "Traceback" not in said
+        assert code in (0, 1), (argv, said)
+
+
+@parts
+def test_no_manifest_is_believed_against_the_data(part: int, scratch: Scratch, full: bool) -> None:
+    scratch.build()
+    run_part(part, MANIFESTS, lambda seed: run_manifest_case(seed, scratch), full=full)

@@ -17,6 +17,7 @@ from launch.results.scores import (
     compare_scores,
     count_common_subsequence,
     find_boxed,
+    has_thought,
     load_similarity,
     match_results,
     normalise_result,
@@ -24,6 +25,8 @@ from launch.results.scores import (
     score_row,
 )
 from prep.errors import StackError
+from prep.rows.thinking import EMPTY_THOUGHT, find_thought
+from tests.support.shapes import MARKED
 
 THOUGHT, EMPTY = "<think>\nT\n</think>\n\nA", "<think>\n\n</think>\n\nA"
 
@@ -51,6 +54,20 @@ def score(output: str, label: str, prompt: str = "p") -> dict[str, float]:
 )
 def test_the_answer_is_what_follows_the_thought(text: str, answer: str) -> None:
     assert read_answer(text) == answer
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_thought_in_any_markup_is_none_of_the_answer(name: str) -> None:
+    answer = find_thought(MARKED[name]).answer.strip()
+    for text in (MARKED[name], f"{EMPTY_THOUGHT}{MARKED[name]}"):
+        assert read_answer(text) == answer != text.strip()
+        assert has_thought(text)
+
+
+def test_what_only_looks_like_markup_is_all_answer() -> None:
+    for text in ("<thinking>never closed", "See <b>x</b>.", "</thinking> alone"):
+        assert read_answer(text) == text
+        assert not has_thought(text)
 
 
 def test_the_thought_is_not_scored() -> None:

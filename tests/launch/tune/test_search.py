@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,7 +201,7 @@ def test_the_result_tells_the_time_before_and_now(played: dict[str, Outcome]) ->
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
-def test_a_trials_rows_begin_with_the_longest_and_then_are_like_the_set(size: int) -> None:
+def test_where_no_order_is_known_the_longest_rows_come_first_and_then_all_lengths_alike(size: int) -> None:
     lengths = [10 + (37 * number) % 500 for number in range(700)]
     places = trial_program.order_rows(lengths, size, 40)
     assert len(places) == 40 * size
@@ -209,6 +210,24 @@ def test_a_trials_rows_begin_with_the_longest_and_then_are_like_the_set(size: in
     assert sum(others) / len(others) == pytest.approx(sum(lengths) / len(lengths), rel=0.05)
     # The same rows whatever the batch: it depends on the global size alone.
     assert places == trial_program.order_rows(lengths, size, 40)
+
+
+def test_the_first_steps_are_the_largest_of_the_trainings_own_order() -> None:
+    import torch
+
+    lengths = [10 + (37 * number) % 500 for number in range(700)]
+    training = SimpleNamespace(seed=7, data_seed=None, num_train_epochs=1.5)
+    orders = list(trial_program.list_orders(len(lengths), 8, 0, training))
+    assert [order[:3] for order in orders] == [
+        torch.randperm(700, generator=torch.Generator().manual_seed(7 + epoch)).tolist()[:3] for epoch in (0, 1)
+    ]
+    large = trial_program.find_largest(lengths, 8, orders)
+    batches = [order[start : start + 8] for order in orders for start in range(0, 696, 8)]
+    assert large[:8] in batches
+    assert sum(lengths[place] for place in large[:8]) == max(sum(lengths[p] for p in batch) for batch in batches)
+    assert max(lengths) in [lengths[place] for place in large[8:]]
+    assert trial_program.order_rows(lengths, 8, 40, large)[:16] == large
+    assert len(list(trial_program.list_orders(700, 8, 100, training))) == 2
 
 
 def test_a_set_smaller_than_a_trial_is_gone_through_again() -> None:

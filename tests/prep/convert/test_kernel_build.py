@@ -124,7 +124,15 @@ def call_fields(**changes: Any) -> tuple[Any, ...]:
     given: dict[str, Any] = {
         "job": JOB,
         "uses": bytes((_kernel.QUESTION, _kernel.ANSWER)),
-        **{"delimiter": b",", "is_last": False, "data": b'Q,"A"\n', "start": 0, "row": 3},
+        **{
+            "delimiter": b",",
+            "judged": (),
+            "judge": None,
+            "is_last": False,
+            "data": b'Q,"A"\n',
+            "start": 0,
+            "row": 3,
+        },
         "output": bytearray(400),
     }
     assert changes.keys() <= given.keys()
@@ -159,6 +167,13 @@ def test_a_judge_sorts_rows_out_and_its_errors_come_up() -> None:
 
     assert call_objects(judged=(1,), judge=judge) == (b"", len(LINE), 1, 0, 0, 0, 0, 1, 0)
     assert seen == [b'"A"']
+
+    def judge_two(*fields: bytes) -> int:
+        seen.extend(fields)
+        return 0
+
+    assert call_fields(judged=(1, 0), judge=judge_two)[:4] == (b"", 6, 1, 0)
+    assert seen[1:] == [b'"A"', b"Q"]
     assert call_objects(judged=(1,), judge=lambda _: -1)[2] == 0
     with pytest.raises(ZeroDivisionError):
         call_objects(judged=(1,), judge=lambda _: 1 // 0)
@@ -235,6 +250,7 @@ def test_uses_that_make_no_row_convert_nothing(uses: bytes) -> None:
 @NEEDS_KERNEL
 def test_judged_columns_that_are_not_there_convert_nothing() -> None:
     assert call_objects(judged=(9,), judge=lambda _: 1)[:3] == (b"", 0, 0)
+    assert call_fields(judged=(9,), judge=lambda _: 1)[:3] == (b"", 0, 0)
 
 
 @NEEDS_KERNEL
@@ -253,15 +269,16 @@ def test_a_wrong_call_holds_no_buffer() -> None:
 
 @NEEDS_KERNEL
 def test_the_lock_is_not_held_while_lines_are_converted() -> None:
-    data = b'{"question":"q","answer":"%b"}\n' % (b"word " * 800_000)
+    data = b'{"question":"q","answer":"%b"}\n' % (b"word " * 800_000) * 12
     kernel = ObjectKernel(Job(*JOB), (), lambda: 1, len(data))
+    kernel._output = bytearray(len(data) + 4096)
     kernel.add_form(("question", "answer"), (3, 4))
     calls: list[tuple[float, float]] = []
 
     def convert() -> None:
         for _ in range(5):
             start = time.perf_counter()
-            assert kernel.convert(data, 0, 1).rows == 1
+            assert kernel.convert(data, 0, 1).rows == 12
             calls.append((start, time.perf_counter()))
 
     thread = threading.Thread(target=convert)

@@ -110,6 +110,10 @@ LABELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"prompt": [message("user", ASK)], "completion": [message("assistant", GOOD)]},
         {},
     ),
+    "kto-mix": (
+        {"prompt": ASK, "completion": [message("user", ASK), message("assistant", GOOD)], "rating": 5},
+        {},
+    ),
     "a prompt of turns": ({"prompt": [message("user", ASK)], "completion": GOOD}, {}),
     "several turns": (
         {

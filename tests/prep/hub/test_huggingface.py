@@ -441,3 +441,42 @@ def test_the_client_gets_its_own_session_back(huggingface: HuggingFace, tmp_path
     assert invoke(tmp_path).exit_code == 0
     assert _http._GLOBAL_CLIENT_FACTORY is before
     assert dict(os.environ) == environment
+
+
+SPLITS = {
+    "README.md": SMALL,
+    "main/train-00000-of-00001.parquet": b"1",
+    "main/test-00000-of-00001.parquet": b"2",
+    "hard.jsonl": LARGE,
+}
+
+
+@pytest.mark.parametrize(
+    ("split", "data"),
+    [
+        ("train", ["main/train-00000-of-00001.parquet"]),
+        ("test", ["main/test-00000-of-00001.parquet"]),
+        ("hard", []),
+    ],
+)
+def test_of_a_split_its_files_and_those_of_none_arrive(
+    huggingface: HuggingFace, tmp_path: Path, split: str, data: list[str]
+) -> None:
+    huggingface.add("o/set", SPLITS)
+    result = invoke(tmp_path, "--split", split)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sorted(read_bodies(tmp_path / "set")) == sorted(["README.md", "hard.jsonl", *data])
+    # The next split comes beside it.
+    assert invoke(tmp_path, "--split", "test").exit_code == 0
+    assert "main/test-00000-of-00001.parquet" in read_bodies(tmp_path / "set")
+    assert set(data) <= set(read_bodies(tmp_path / "set"))
+
+
+def test_a_split_that_is_not_there_is_told_of_with_those_that_are(huggingface: HuggingFace, tmp_path: Path) -> None:
+    huggingface.add("o/set", SPLITS)
+    result = invoke(tmp_path, "--split", "validation")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: o/set has no split 'validation'; it has test, train\n  Try: --split NAME, or --include GLOB\n"
+    )
+    assert not (tmp_path / "set").exists()

@@ -21,6 +21,7 @@ from prep.registry.dataset_info import register_dataset
 from prep.rows.thinking import join_thought
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, write_manifest
+from tests.support.told_progress import ToldProgress
 
 Plant = Callable[[dict[str, Any]], Any]
 RECORD_SCHEMA: dict[str, Any] = {
@@ -159,10 +160,10 @@ def test_whatever_the_record_schema_refuses_lint_finds(
 
 def test_sound_rows_have_no_findings_and_progress_adds_up(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", *(make_row(number) for number in range(2500)))
-    counted: list[int] = []
+    told = ToldProgress()
     findings: list[Finding] = []
-    summary = lint_dataset(find_dataset(str(path), tmp_path), findings.append, on_rows=counted.append)
-    assert (summary.rows, summary.counts, sum(counted), findings) == (2500, {}, 2500, [])
+    summary = lint_dataset(find_dataset(str(path), tmp_path), findings.append, on_rows=told)
+    assert (summary.rows, summary.counts, told.rows, findings) == (2500, {}, 2500, [])
 
 
 def test_line_faults_are_reported_once_with_their_number(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ SOUND: dict[str, list[dict[str, Any]]] = {
     "pairs": [PAIR, {**PAIR, "rejected": "c"}],
     "pairs of turns": [TURN_PAIR],
     "labels": [LABELLED, {**LABELLED, "output": "bad", "kto_tag": False}],
+    "an answer about a tag": [{**ASKED, "output": "Write <image> or <video>."}],
     "texts": [{"text": "one page"}, {"text": "another page"}],
     "pictures": [PICTURE, {**ASKED, "output": "a", "images": []}],
 }
@@ -74,6 +75,17 @@ WRONG: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
         [("media", "1 images and 2 <image> in the texts")],
     ),
     "no such picture": ([{**PICTURE, "images": ["b.png"]}], [("media", "b.png does not exist in")]),
+    "pictures without a column": (
+        [{**ASKED, "instruction": f"<image><video>{place}", "output": "a"} for place in range(2)],
+        [
+            ("media", "<image> stands in a question, in 2 of the rows, and no column holds images"),
+            ("media", "<video> stands in a question, in 2 of the rows, and no column holds videos"),
+        ],
+    ),
+    "a picture in a turn without a column": (
+        [{"conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "b"}]}],
+        [("media", "<image> stands in a question, in 1 of the rows, and no column holds images")],
+    ),
     "a picture that is a number": (
         [{**PICTURE, "images": [1]}],
         [("type", "column 'images' is not a list of paths")],

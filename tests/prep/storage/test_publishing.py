@@ -1,162 +1,20 @@
 """Publishing: whenever the power goes, each output is the old or the new one; what is not ours is never touched."""
 
-import json
 import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from launch.cli import lfc
 from prep.errors import InputError, OutputError
 from prep.storage.atomic import open_atomic
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, manifest_path, read_manifest, write_manifest
-from prep.storage.row_index import read_index
 from tests.support.lfc_runs import convert
 from tests.support.shapes import medical_rows, tool_rows, write_jsonl
 
 ROOT = Path(__file__).parents[3]
-# Ends itself at the n-th call that changes a name, before it happens; the parent reads how far it came.
-DIE = """
-import os, signal, sys
-left = int(sys.argv.pop(1))
-def dying(real):
-    def call(*args, **kwargs):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    return call
-for name in ("replace", "rename", "unlink", "remove", "rmdir"):
-    setattr(os, name, dying(getattr(os, name)))
-from launch.cli import main
-main()
-"""
 posix_only = pytest.mark.skipif(os.name == "nt", reason="POSIX signals, links and pipes")
-
-
-def run(*arguments: str | Path) -> int:
-    return CliRunner().invoke(lfc, ["prep", *map(str, arguments)], catch_exceptions=False).exit_code
-
-
-def prepare(folder: Path) -> None:
-    """Write what the steps read: rows with rejects and tool rows, two converted parts, a registry with an entry."""
-    rows = [{**row, "question": f"{row['question']} {number}"} for number in range(20) for row in medical_rows()]
-    write_jsonl(folder / "raw.jsonl", [*rows, {"question": ""}])
-    write_jsonl(folder / "tools.jsonl", tool_rows())
-    for name in ("a", "b"):
-        assert run("convert", folder / "raw.jsonl", "-o", folder / f"{name}.jsonl", "--max-rejects", "1") == 0
-    (folder / "data").mkdir()
-    assert run("register", folder / "a.jsonl", "--name", "a", "--dataset-dir", folder / "data") == 0
-
-
-# Each step as it was run before, and as it is run now.
-STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "convert": (
-        ("convert", "{}/raw.jsonl", "-o", "{}/out.jsonl", "--max-rejects", "1"),
-        (
-            "convert",
-            "{}/raw.jsonl",
-            "-o",
-            "{}/out.jsonl",
-            "--force",
-            "--max-rejects",
-            "1",
-            "--think-policy",
-            "strip",
-        ),
-    ),
-    "convert, and a tools file goes": (
-        ("convert", "{}/tools.jsonl", "-o", "{}/out.jsonl"),
-        ("convert", "{}/raw.jsonl", "-o", "{}/out.jsonl", "--force", "--max-rejects", "1"),
-    ),
-    "mix": (
-        ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "-o", "{}/out.jsonl"),
-        ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "-o", "{}/out.jsonl", "--force", "--seed", "7"),
-    ),
-    "split": (
-        ("split", "{}/a.jsonl", "--test", "5", "--val", "5", "-o", "{}/out"),
-        ("split", "{}/a.jsonl", "--test", "9", "--val", "5", "-o", "{}/out", "--force", "--seed", "7"),
-    ),
-    "repair": (
-        ("repair", "{}/a.jsonl", "-o", "{}/out.jsonl"),
-        ("repair", "{}/b.jsonl", "-o", "{}/out.jsonl", "--force"),
-    ),
-    "mix, and duplicates go": (
-        ("mix", "a={}/a.jsonl", "b={}/b.jsonl", "--dedup", "exact", "-o", "{}/out.jsonl"),
-        ("mix", "a={}/a.jsonl", "-o", "{}/out.jsonl", "--force"),
-    ),
-    "register": (
-        ("register", "{}/a.jsonl", "--name", "out", "--dataset-dir", "{}/data"),
-        ("register", "{}/b.jsonl", "--name", "out", "--dataset-dir", "{}/data", "--replace"),
-    ),
-}
-
-
-def read_outputs(folder: Path) -> dict[str, bytes]:
-    """Return all that a step may have made, whatever the folder is called; hidden folders are its own."""
-    places = [*folder.glob("out*"), *(folder / "data").glob("dataset_info.json")]
-    return {
-        path.relative_to(folder).as_posix(): re.sub(rb"/(start|whole|killed)/", b"/HERE/", path.read_bytes())
-        for path in places
-    }
-
-
-@posix_only
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_any_change_of_a_name_each_output_is_the_old_or_the_new_one(step: str, tmp_path: Path) -> None:
-    start = tmp_path / "start"
-    start.mkdir()
-    prepare(start)
-    before, after = STEPS[step]
-    assert run(*(word.format(start) for word in before)) == 0
-    old = read_outputs(start)
-    shutil.copytree(start, tmp_path / "whole")
-    assert run(*(word.format(tmp_path / "whole") for word in after)) == 0
-    new = read_outputs(tmp_path / "whole")
-    moment, code = 0, -9
-    while code == -9:
-        folder = tmp_path / "killed"
-        shutil.copytree(start, folder)
-        command = [sys.executable, "-c", DIE, str(moment), "prep", *(word.format(folder) for word in after)]
-        code = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
-        assert code in (0, -9)
-        assert_old_or_new(folder, old, new, done=code == 0)
-        assert run(*(word.format(folder) for word in after)) == 0, "the next run must go on"
-        assert_old_or_new(folder, old, new, done=True)
-        folder.rename(tmp_path / f"after-{moment}")
-        moment += 1
-    assert moment > 2
-
-
-def assert_old_or_new(folder: Path, old: dict[str, bytes], new: dict[str, bytes], *, done: bool) -> None:
-    seen = read_outputs(folder)
-    for name in old.keys() | new.keys():
-        # Paths of inputs stand in manifests: they are compared by what they say of their outputs.
-        allowed = [state.get(name) for state in ([new] if done else [old, new])]
-        if name.endswith(".manifest.json"):
-            assert owned(seen.get(name)) in [owned(content) for content in allowed], name
-        else:
-            assert seen.get(name) in allowed, name
-    for path in folder.glob("out*.jsonl"):
-        manifest = read_manifest(path)
-        assert manifest is None or manifest.output["sha256"] == hash_file(path)
-        index = read_index(path, manifest)
-        if index is not None:
-            starts = [0, *accumulate(size + 1 for size in index.column("size").tolist())]
-            assert [*index.column("start").tolist(), path.stat().st_size] == starts
-
-
-def owned(content: bytes | None) -> object:
-    return None if content is None else json.loads(content)["output"]
 
 
 def test_a_manifest_of_another_content_is_not_believed_even_when_the_size_is_the_same(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from prep.tokenized.packing import fill_knapsacks
 from prep.tokenized.settings import UnsupportedError, read_settings
 from prep.tokenized.shard import Shard, ShardResult, make_shard_writer
 from tests.support.token_rows import register_kind, register_rows
+from tests.support.told_progress import ToldProgress
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_what_a_killed_process_finished_is_not_made_again(
     assert not Path("made").exists()
     with monkeypatch.context() as counting:
         again: list[Shard] = []
-        seen: list[int] = []
+        told = ToldProgress()
 
         def make_counting(settings: Any, files: Any) -> Any:
             write = make_writer(settings, files)
@@ -95,9 +96,10 @@ def test_what_a_killed_process_finished_is_not_made_again(
             return count
 
         counting.setattr(make, "make_shard_writer", make_counting)
-        made = make_tokens(read_settings(values), Path("made"), on_rows=seen.append)
+        made = make_tokens(read_settings(values), Path("made"), on_rows=told)
     assert [shard.path.name for shard in again] == [f"data-0000{number}-of-00006.arrow" for number in (3, 4, 5)]
-    assert seen == [30, 10, 10, 10]
+    assert told.counts == [30, 10, 10, 10]
+    assert told.expected == 60
     assert read_bytes(made.path) == read_bytes(whole.path)
     assert {path.name for path in Path(".lfc").iterdir()} == {"whole.lock", "made.lock"}
 
