@@ -45,6 +45,7 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
+        "launch.publish",
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
@@ -55,6 +56,7 @@ ARROWS = {
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.notify": set(),
+    "launch.publish": {"launch.results"},
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         "launch.machine",
