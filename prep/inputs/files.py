@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from prep.errors import InputError
+from prep.inputs.card import read_card_places
 from prep.inputs.formats import FORMATS, find_suffix, is_seldom_data, require_format
 from prep.inputs.reader import InputFile, ReadOptions
 from prep.inputs.splits import choose_files
@@ -92,7 +93,8 @@ def _look_through(folder: Path, options: ReadOptions, found: FoundInputs) -> lis
     if not data:
         raise InputError(f"{folder} holds no data files; allowed are {', '.join(FORMATS)}")
     places: list[PurePath] = [path.relative_to(folder) for path in data]
-    choice = choose_files(folder.as_posix(), places, split=options.split, subset=options.subset)
+    card = read_card_places(folder)
+    choice = choose_files(folder.as_posix(), places, split=options.split, subset=options.subset, card=card)
     chosen = [folder / place for place in choice.chosen]
     found.left_out += [path for path in files if path not in chosen]
     found.notes += choice.notes

@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from prep.errors import InputError
+from prep.inputs.card import CardPlace
 
 ALL = "all"
 _SPLIT_HINT = "--split NAME, or --split all"
@@ -75,14 +76,27 @@ def choose_split(where: str, splits: Sequence[str], wanted: str) -> str:
     raise InputError(f"{where} has the splits {listed}, and no train", hint=_SPLIT_HINT)
 
 
-def choose_files(where: str, paths: Sequence[PurePath], *, split: str, subset: str) -> Choice:
+def choose_files(
+    where: str,
+    paths: Sequence[PurePath],
+    *,
+    split: str,
+    subset: str,
+    card: Mapping[PurePath, CardPlace] | None = None,
+) -> Choice:
     """Choose among a folder's files, given by their paths in it.
 
     Without names of splits all are taken. With some, train is, or what `split` and `subset` say ("all" for all).
+    What the folder's card says of its files goes before their names, and a file that it does not name is left out.
     Raises: InputError when there is none such, or several subsets of which none is asked for.
     """
-    places = {path: find_place(path) for path in paths}
-    notes: list[str] = []
+    places, notes = _find_places(where, paths, card or {})
+    default = None if subset else _find_default(places, card or {})
+    if default is not None:
+        left = sorted({place.subset for place in places.values()} - {default})
+        told = ", ".join(name or "(none)" for name in left)
+        notes.append(f"{where}: subset {default or '(none)'} is read, its README.md's own choice, and not {told}")
+        places = {path: place for path, place in places.items() if place.subset == default}
     splits = list(dict.fromkeys(place.split for place in places.values()))
     has_splits = any(splits)
     if (subset and subset != ALL) or (has_splits and subset != ALL):
@@ -97,6 +111,22 @@ def choose_files(where: str, paths: Sequence[PurePath], *, split: str, subset: s
             what = f"split {taken}" if taken else "what names no split"
             notes.append(f"{where}: {what} is read, and not {others} (--split NAME, --split all)")
     return Choice(chosen, [path for path in paths if path not in chosen], notes)
+
+
+def _find_places(
+    where: str, paths: Sequence[PurePath], card: Mapping[PurePath, CardPlace]
+) -> tuple[dict[PurePath, Place], list[str]]:
+    named = {path: Place(card[path].subset, card[path].split) for path in paths if path in card}
+    if not named:
+        return {path: find_place(path) for path in paths}, []
+    return named, [f"{where}: its README.md says which files are of which split"]
+
+
+def _find_default(places: Mapping[PurePath, Place], card: Mapping[PurePath, CardPlace]) -> str | None:
+    """Return the subset that a card takes by itself where it has several, None when it says of none."""
+    subsets = {place.subset for place in places.values()}
+    defaults = {card[path].subset for path in places if path in card and card[path].is_default}
+    return defaults.pop() if len(subsets) > 1 and len(defaults) == 1 else None
 
 
 def find_place(path: PurePath) -> Place:
