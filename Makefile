@@ -40,7 +40,7 @@ format: $(VENV)/.dev ## Sort imports and format the code
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev ## Build the documentation into site/; broken links fail
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 facts: $(VENV)/.dev ## Write the installed LLaMA-Factory's schemas, templates and models anew (ARGS=FOLDER: an unpacked one's)
 	$(BIN)/python scripts/write_facts.py $(ARGS)

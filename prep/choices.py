@@ -94,3 +94,10 @@ class YamlTruth(StrEnum):
     TRUE = "true"
     FALSE = "false"
     NULL = "null"
+
+
+class Engine(StrEnum):
+    """What does the work of a conversion."""
+
+    LOCAL = "local"
+    RAY = "ray"
