@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from prep.errors import InputError
-from prep.inputs.card import read_card_places
 from prep.inputs.formats import FORMATS, find_suffix, is_seldom_data, require_format
 from prep.inputs.reader import InputFile, ReadOptions
-from prep.inputs.splits import choose_files
+from prep.inputs.splits import choose_files, read_card_places
 from prep.storage.manifests import read_json_object
 from prep.storage.os_errors import explain_read_error
 
