@@ -101,3 +101,13 @@ class Engine(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class StdinFormat(StrEnum):
+    """What convert's `-` may hold; each is the ending that a file of it has."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    TXT = "txt"
