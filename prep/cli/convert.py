@@ -181,6 +181,12 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option(
     "--delimiter", default="", metavar="SIGN", help="Of CSV: comma, semicolon, tab, bar or a sign; found out."
 )
+@click.option(
+    "--stdin-format",
+    type=click.Choice(["jsonl", "json", "csv", "tsv", "txt"]),
+    default=None,
+    help="What - holds; JSON, in lines or as a list, if not given.",
+)
 @click.option("--sheet", default="", metavar="NAME", help="Of an Excel file; the first one without it.")
 @click.option(
     "--split", default="", metavar="NAME", help="Of a hub's folder: train without it; all takes every file."
@@ -209,6 +215,7 @@ def convert(
     max_line_bytes: int,
     encoding: str,
     delimiter: str,
+    stdin_format: str | None,
     sheet: str,
     split: str,
     subset: str,
@@ -278,7 +285,9 @@ def convert(
         template=template or DEFAULT_TEMPLATE,
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
-        reading=ReadOptions(encoding, delimiter, sheet, split, subset, split_text, max_line_bytes),
+        reading=ReadOptions(
+            encoding, delimiter, sheet, split, subset, split_text, max_line_bytes, stdin_format or ""
+        ),
         fix_turns=_parse_fixes(fix_turns),
         roles=_parse_roles(roles),
         may_lack_open=think_open == "missing",

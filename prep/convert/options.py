@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prep.choices import MissingMedia, OnLong, ThinkPolicy, Turns
+from prep.frames import make_frame
 from prep.inputs.reader import ReadOptions
 from prep.rows.kinds import Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,7 @@ class ConvertResult:
     contaminated: Path | None = None
     left_out: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return what was counted, a row each."""
+        return make_frame({"what": what, "rows": rows} for what, rows in self.counts.items())

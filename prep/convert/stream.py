@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prep.convert.arrays import convert_array
 from prep.convert.inputs import InputHashes
-from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.options import ConvertOptions
-from prep.convert.parquet import convert_batches
 from prep.convert.plain import make_job
+from prep.convert.roads.arrays import convert_array
+from prep.convert.roads.batches import convert_batches
+from prep.convert.roads.fields import convert_fields
+from prep.convert.roads.lines import LineConverter, LineRange, make_range_converter
 from prep.convert.shard import ConvertPlan, ShardResult, convert_rows
-from prep.convert.tables import convert_fields
 from prep.convert.where import all_hold
 from prep.errors import RecordError
 from prep.inputs.batches import BatchReader

@@ -24,6 +24,8 @@ from tests.support.random_rows import KINDS, Row, RowMaker, break_row
 pytestmark = pytest.mark.stack
 
 ROWS_A_FILE = 10
+# The package datasets maps each file into memory, and one process does not bear a thousand of them.
+FILES_A_PROCESS = 200
 # LLaMA-Factory's own loader, converter and the processor of each stage; a file at which it stops is an error.
 LOAD = r"""
 import json, logging, sys
@@ -113,11 +115,16 @@ class Loaded:
             (folder / f"{file.name}.jsonl").write_text(lines, encoding="utf-8")
         (folder / "dataset_info.json").write_text(json.dumps(entries), encoding="utf-8")
         names = {file.name: str(KINDS[file.kind][0].kind) for file in self.files}
-        out = folder / "loaded.out"
-        command = [sys.executable, "-c", LOAD, str(folder), str(model), str(out), json.dumps(names)]
+        self.kept: dict[str, Any] = {}
+        for start in range(0, len(names), FILES_A_PROCESS):
+            self._load(model, dict(list(names.items())[start : start + FILES_A_PROCESS]))
+
+    def _load(self, model: Path, names: dict[str, str]) -> None:
+        out = self.folder / f"{next(iter(names))}.out"
+        command = [sys.executable, "-c", LOAD, str(self.folder), str(model), str(out), json.dumps(names)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-3000:]
-        self.kept: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        self.kept |= json.loads(out.read_text(encoding="utf-8"))
 
     def lint(self, file: File) -> list[Finding]:
         findings: list[Finding] = []

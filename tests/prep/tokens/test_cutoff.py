@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from prep.tokens.cutoff import (
     RowLoss,
     advise_cutoff,
-    count_longer,
     keep_lengths,
     percentile,
     replay_cutoff,
@@ -29,6 +28,10 @@ sizes = st.integers(1, 200)
         (5, 5, 0, (0, 0)),
     ],
 )
+def count_longer(ordered: list[int], cutoff_len: int) -> int:
+    return sum(length > cutoff_len for length in ordered)
+
+
 def test_keep_lengths_cuts_prompt_or_answer_or_both(
     source: int, target: int, room: int, kept: tuple[int, int]
 ) -> None:
