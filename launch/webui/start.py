@@ -229,8 +229,8 @@ def _describe_saved_faults(ours: Path | None) -> list[str]:
 def describe_shown(request: Request) -> dict[str, Any]:
     """Return what the page shows beside a training's own fields, by their ids.
 
-    With a config that is the Chat tab: thoughts as they were trained, and Qwen3's own sampling for the mode; without
-    one the folder of the datasets, where it was given.
+    With a config that is the Chat tab: thoughts as they were trained, and Qwen3's own sampling for the mode.
+    Without one it is the folder of the datasets, where it was given.
     """
     if request.config is None:
         folder = request.values.get("dataset_dir")
