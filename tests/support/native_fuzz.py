@@ -6,10 +6,17 @@ Prints how many inputs there were, and how many of them the module took.
 
 import importlib.util
 import itertools
+import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+ROWS = 40
 
 PARTS = [
     "a", "word ", '\\"', "\\\\", "\\n", "\\u0061", "\\u4e2d", "\\ud83d\\ude00", "\\ud83d", "\\u00", "\\/", "<think>", "</think>",
@@ -72,31 +79,69 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
         start = 0
         while start < len(lines):
             output = bytearray(random_.choice((0, 7, 100, 1_000)))
-            taken += module.describe_lines(lines, start, output)
+            taken += module.describe_lines(lines, start, output)[0]
             start = lines.find(b"\n", start) + 1 or len(lines)
     return taken
 
 
 def fuzz_kernel(module: Any, inputs: int, random_: random.Random) -> int:
-    """Every mapping of up to five columns to the three texts: also two to one, and to none of them."""
-    taken = 0
-    mappings = list(itertools.product(range(-1, 6), repeat=3))
-    for number in range(inputs // 4):
-        tame = random_.random() < 0.6
-        columns = random_.randint(3, 5) if tame else random_.randint(0, 5)
-        places = tuple(random_.sample(range(columns), 3)) if tame else mappings[number % len(mappings)]
-        names = tuple(f'"{random_.choice("qta中")}{column}"'.encode() for column in range(columns))
-        lines = bytearray().join(make_line(random_, names, tame=tame) for _ in range(4))
-        if random_.random() < 0.3:
-            spoil(random_, lines)
-        texts = [make_text(random_, 2).encode() for _ in range(4)]
-        output = bytearray(random_.choice((0, 9, 90, 4_000)))
-        try:
-            made = module.convert_lines(names, places, random_.random() < 0.5, *texts, bytes(lines), 0, 1, output)
-        except (ValueError, OverflowError):
-            continue
-        taken += made[2]
+    """Rows of lines, arrays and tables, converted under every mapping of five columns to three texts."""
+    sys.modules["prep.convert._kernel"] = module
+    import prep.convert
+
+    setattr(prep.convert, "_kernel", module)  # noqa: B010
+    from prep.choices import ThinkPolicy
+    from prep.convert.convert import convert_files
+    from prep.convert.options import ConvertOptions
+    from prep.errors import UserError
+
+    # What the disk has at which moment is not asked here.
+    os.fsync = lambda fd: None
+    taken, folder = 0, Path(tempfile.mkdtemp(prefix="lfc-fuzz-"))
+    mappings = list(itertools.permutations(range(5), 3))
+    try:
+        for number in range(max(1, inputs // ROWS)):
+            suffix = random_.choice(("jsonl", "json", "csv"))
+            path = write_rows(random_, folder / f"in.{suffix}")
+            places = random_.choice(mappings) if random_.random() < 0.9 else (random_.randrange(5),) * 3
+            roles = dict(zip(("question", "think", "answer"), (f"c{place}" for place in places), strict=True))
+            options = ConvertOptions(
+                column_map=roles,
+                policy=random_.choice(list(ThinkPolicy)),
+                where=random_.choice(((), ("c0 is not null",))),
+                drop=tuple(f"c{place}" for place in range(5) if place not in places),
+                max_rejects=ROWS,
+                force=True,
+            )
+            with suppress(UserError):
+                taken += convert_files([path], folder / f"out{number % 3}.jsonl", options).counts["records"]
+    finally:
+        shutil.rmtree(folder)
     return taken
+
+
+def write_rows(random_: random.Random, path: Path) -> Path:
+    """Write rows of five columns, plain ones or not, as lines, as an array or as a table."""
+    tame = random_.random() < 0.6
+    lines = [
+        bytearray(make_line(random_, tuple(f'"c{place}"'.encode() for place in range(5)), tame=tame))
+        for _ in range(ROWS)
+    ]
+    if path.suffix == ".csv":
+        head = b"c0,c1,c2,c3,c4\n"
+        lines = [
+            bytearray(",".join(f'"x{make_text(random_, tame=tame)}"' for _ in range(5)).encode() + b"\n")
+            for _ in lines
+        ]
+        content = head + b"".join(lines)
+    else:
+        for line in lines:
+            if not tame and random_.random() < 0.1:
+                spoil(random_, line)
+        rows = b",".join(line.rstrip() for line in lines)
+        content = b"[" + rows + b"]" if path.suffix == ".json" else b"".join(lines)
+    path.write_bytes(content)
+    return path
 
 
 def make_line(random_: random.Random, names: tuple[bytes, ...], *, tame: bool) -> bytes:
