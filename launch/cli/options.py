@@ -101,6 +101,16 @@ boost_option = click.option(
 )
 
 
+rehearse_option = click.option(
+    "--rehearse",
+    is_flag=True,
+    envvar="LFC_REHEARSE",
+    show_envvar=True,
+    help="Do the two largest steps first: tell their memory, and start with the largest batch that fits at the "
+    "same global batch, or stop with what would fit.",
+)
+
+
 fresh_option = click.option(
     "--fresh", is_flag=True, help="Start over: what steps made there is deleted, anything else renamed to *.old-1."
 )

@@ -1,5 +1,6 @@
 """Which program to start, with which arguments and environment: no process is started here."""
 
+import json
 import os
 import shlex
 import shutil
@@ -139,7 +140,19 @@ def build_llamafactory_command(
     if gpus and action == "train":
         # Lets the live view show the memory in use.
         env.setdefault("RECORD_VRAM", environ.get("RECORD_VRAM", "1"))
+    env |= _spell_swanlab_project(config, environ)
     return Command((str(cli), action, str(config_path)), env)
+
+
+def _spell_swanlab_project(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return SWANLAB_PROJECT as SwanLab 0.8 and later read it: JSON, and no other text; a plain name ends the run.
+
+    The project itself is passed on by LLaMA-Factory's own key.
+    """
+    project = environ.get("SWANLAB_PROJECT", "")
+    if not config.get("use_swanlab") or not project or project.startswith("{"):
+        return {}
+    return {"SWANLAB_PROJECT": json.dumps({"name": project})}
 
 
 def is_boosted(action: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:

@@ -5,10 +5,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.results.scores import Change
 from prep.errors import InputError
+from prep.frames import make_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPARISON_FILE = "comparison.json"
 
@@ -47,6 +51,10 @@ class Comparison:
             for side in self.sides
         ]
         return {"eval_dataset": self.eval_dataset, "rows": self.rows, "sides": sides, "losses": self.losses}
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a side: its name and its figures, from 0 to 100."""
+        return make_frame({"side": side.name, **side.figures} for side in self.sides)
 
 
 def is_finished(folder: Path) -> bool:

@@ -85,16 +85,6 @@ def run_to_end(run: RunFolder, on_poll: Poll = lambda: None) -> float:
             raise
 
 
-def start_llamafactory(
-    cli: Path, action: str, config: RunConfig, folder: Path, env: Mapping[str, str] | None = None
-) -> RunFolder:
-    """Start one LLaMA-Factory action in a new run folder and return as soon as it runs; `env` adds variables."""
-    with starting():
-        run = prepare_llamafactory(cli, action, config, folder, env)
-    start_supervisor(run)
-    return run
-
-
 def prepare_llamafactory(
     cli: Path,
     action: str,

@@ -173,13 +173,11 @@ class HuggingFaceHub:
     @contextmanager
     def _explain(self, request: Request) -> Iterator[None]:
         """Turn the client's errors into one line of ours, without the token."""
-        import httpx
-
-        from prep.hub.huggingface_session import FailedFilesError, goes_by_proxy
+        from prep.hub.huggingface_session import CLIENT_FAULTS, FailedFilesError, goes_by_proxy
 
         try:
             yield
-        except (httpx.HTTPError, httpx.InvalidURL, FailedFilesError, OSError) as error:
+        except (*CLIENT_FAULTS, FailedFilesError, OSError) as error:
             # Without its cause: a traceback would hold what the server said, and it may repeat the token.
             if self._guard.fault:
                 raise self._guard.fault from None

@@ -21,7 +21,7 @@ SANITIZE = (
     "-fno-sanitize-recover=all",
 )
 MODULES = {
-    "_kernel": ("prep/convert/_kernelmodule.c", "prep/convert/kernel.c"),
+    "_kernel": tuple(f"prep/convert/{name}.c" for name in ("_kernelmodule", "rows", "json", "csv", "arrow")),
     "_indexer": ("prep/rows/_indexer.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
 }
