@@ -178,7 +178,7 @@ def convert(path: Path, plan: ConvertPlan) -> list[Any]:
         with ExitStack() as stack:
             readers = [open_reader(InputFile(path, "in", "in"))]
             hashes = InputHashes(readers, stack)
-            stream = RowStream(plan, readers, ConvertOptions(workers=1), hashes, stack)
+            stream = RowStream(plan, readers, ConvertOptions(workers=1), hashes, stack, path.with_name("room"))
             whole += [shard for _, shard in stream.read()]
     except InputError as error:
         # Where a file is broken the rows before it are lost in any case.
