@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.combining import describe_machine, lfc, run_once, write_with_metrics
+from benchmarks.combining import lfc, run_once, write_with_metrics
 from benchmarks.conversion import PEERS, Way, measure_peak
 from benchmarks.generate import Prose, make_finetome_rows
+from benchmarks.machine import describe_machine
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 # {a name for people: (the file, what the peer is told, our options)}; without a peer it is the plain conversion.
