@@ -49,7 +49,7 @@ ARROWS = {
     "launch.notify": set(),
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
-        "launch.machine",
+        *("launch.machine", "launch.tune"),
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
