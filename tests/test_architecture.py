@@ -59,7 +59,7 @@ ARROWS = {
     "launch.publish": {"launch.results"},
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
-        "launch.machine",
+        *("launch.machine", "launch.tune"),
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
