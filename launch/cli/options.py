@@ -36,7 +36,13 @@ def take_version(context: click.Context, _: click.Parameter, version: str | None
         before = os.environ.get(VERSION_VARIABLE)
         os.environ[VERSION_VARIABLE] = version
         context.call_on_close(lambda: _set_version(before))
-    elif release := find_unknown_release():
+    else:
+        learn_installed()
+
+
+def learn_installed() -> None:
+    """Ask the installed LLaMA-Factory for what it knows, where that is not known and no other is asked for."""
+    if not os.environ.get(VERSION_VARIABLE) and (release := find_unknown_release()):
         learn_version(release)
 
 
@@ -156,6 +162,7 @@ def refuse_faults(
     from launch.configs.rules import read_machine
     from launch.configs.schema import guess_kind
 
+    learn_installed()
     refuse_other_purpose(action, path, config.values)
     machine = machine or read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)

@@ -122,7 +122,8 @@ def run_recipe(
 ) -> None:
     """Go the whole way that a recipe describes: download, convert, mix, split, register, train, compare.
 
-    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, quickstart.
+    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, preference,
+    tools-agent, quickstart.
     KEY=VALUE changes it. Steps whose command, inputs and outputs are unchanged are skipped.
 
     \b

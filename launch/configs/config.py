@@ -34,6 +34,7 @@ from launch.configs.schema import (
 from launch.machine.variables import is_enabled
 from prep.choices import ThinkPolicy
 from prep.errors import ConfigError
+from prep.frames import make_frame
 from prep.llamafactory import find_version_facts
 from prep.quality.findings import Finding
 from prep.secrets import list_secrets, mask_known, mask_values
@@ -42,6 +43,8 @@ from prep.storage.bounded_yaml import read_text
 from prep.terminal import neutralise_line
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from prep.tokens.cutoff import CutoffAdvice
 
 # A fault of a key that is not in the file is shown at its start.
@@ -63,6 +66,20 @@ class Check:
     def has_errors(self) -> bool:
         """Whether one of them stops the run or loses data."""
         return any(finding.is_error for finding in self.findings)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return what was found, a row each."""
+        return make_frame(
+            {
+                "severity": finding.severity.value,
+                "line": finding.where.line,
+                "key": finding.where.key,
+                "message": finding.message,
+                "fix": finding.fix,
+                "rule": finding.rule,
+            }
+            for finding in self.findings
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.configs.config import read_config
 from launch.configs.models import find_model_template
@@ -15,9 +15,13 @@ from launch.prove.chat_template import read_chat_template
 from launch.prove.proof import Encode, Proof, prove
 from launch.prove.served import Served, list_served
 from prep.errors import InputError, UserError
+from prep.frames import make_frame
 from prep.llamafactory import find_version_facts, list_shipped
 from prep.registry.dataset import find_dataset
 from prep.tokens.turns import TemplateOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PLAIN = "question and answer"
 
@@ -50,6 +54,18 @@ class Answer:
         if self.proof.rows:
             return bool(self.proof.differing_rows)
         return any(verdict.difference for verdict in self.proof.cases if verdict.case.name == _PLAIN)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a case: whether it is equal, what differs, and the keys that undo that."""
+        return make_frame(
+            {
+                "case": verdict.case.name,
+                "is_equal": verdict.difference is None,
+                "difference": verdict.difference.describe() if verdict.difference else "",
+                "settings": dict(verdict.settings or {}),
+            }
+            for verdict in (*self.proof.cases, *self.proof.rows)
+        )
 
 
 def answer(asked: Asked) -> Answer:

@@ -5,10 +5,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.results.scores import Change
 from prep.errors import InputError
+from prep.frames import make_frame
+from prep.storage.bounded import read_bounded
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPARISON_FILE = "comparison.json"
 
@@ -48,6 +53,10 @@ class Comparison:
         ]
         return {"eval_dataset": self.eval_dataset, "rows": self.rows, "sides": sides, "losses": self.losses}
 
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a side: its name and its figures, from 0 to 100."""
+        return make_frame({"side": side.name, **side.figures} for side in self.sides)
+
 
 def is_finished(folder: Path) -> bool:
     """Tell whether an evaluation was scored to its end there."""
@@ -58,7 +67,7 @@ def read_comparison(folder: Path) -> Comparison:
     """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
     path = folder / COMPARISON_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path))
         sides = tuple(_read_side(side) for side in content["sides"])
         # An evaluation of an earlier lfc has no losses.
         losses = {

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prep.choices import Dedup, ShareOf
 from prep.combine.draw import Draw, PartRows, Wish, draw_rows, take_all
 from prep.combine.row_set import RowSet
 from prep.errors import UserError
+from prep.frames import make_frame
 from prep.inputs.formats import read_values
 from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, CopyFinder, describe_copy
@@ -24,6 +25,9 @@ from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
 from prep.storage.outputs import open_outputs, refuse_inputs
 from prep.storage.paths import require_file, require_name
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Takes lines for a file of what was left out.
 Tell = Callable[[bytes], None]
@@ -71,6 +75,13 @@ class MixResult:
     def rows(self) -> int:
         """Rows in the result."""
         return sum(self.taken.values())
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a part: what was taken of it, what it has, and its size in the unit of `by`."""
+        return make_frame(
+            {"part": name, "taken": taken, "available": self.available[name], self.by: self.sizes.get(name, taken)}
+            for name, taken in self.taken.items()
+        )
 
 
 def mix_files(

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prep.combine.groups import join_groups, number_conversations, number_keys
 from prep.combine.hold_out import SIDES, assign_sides
 from prep.combine.row_set import RowSet
 from prep.errors import InputError, UserError
+from prep.frames import make_frame
 from prep.inputs.formats import read_rows
 from prep.inputs.reader import SourceRow
 from prep.progress import SILENT, Progress
@@ -26,6 +27,9 @@ from prep.storage.outputs import open_outputs
 from prep.storage.paths import require_name
 from prep.storage.row_index import RowIndex
 from prep.wording import count_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEST_NAME = re.compile(r"(^|[_\-.])(test|eval|heldout|held_out|benchmark)$", re.IGNORECASE)
 
@@ -60,6 +64,12 @@ class SplitResult:
     rows: dict[str, int]
     dropped: int = 0
     checked_against: list[str] = field(default_factory=list)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a side: its rows and its file."""
+        return make_frame(
+            {"side": side, "rows": self.rows[side], "file": path.as_posix()} for side, path in self.outputs.items()
+        )
 
 
 def split_file(path: Path, prefix: Path, options: SplitOptions, on_rows: Progress = SILENT) -> SplitResult:

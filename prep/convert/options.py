@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prep.choices import MissingMedia, OnLong, ThinkPolicy, Turns
+from prep.frames import make_frame
 from prep.inputs.reader import ReadOptions
 from prep.rows.kinds import Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class ConvertOptions:
     keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
     than `max_tokens` tokens of `model` under `template` is dropped, rejected or kept, as `on_long` says.
+    `cluster` is the address of a Ray cluster that converts JSONL files, "" for the one of this machine.
     """
 
     format: str | None = None
@@ -45,6 +51,7 @@ class ConvertOptions:
     max_rejects: int = 0
     reading: ReadOptions = field(default_factory=ReadOptions)
     workers: int | None = None
+    cluster: str | None = None
     force: bool = False
 
 
@@ -68,3 +75,7 @@ class ConvertResult:
     contaminated: Path | None = None
     left_out: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return what was counted, a row each."""
+        return make_frame({"what": what, "rows": rows} for what, rows in self.counts.items())

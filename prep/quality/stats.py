@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prep.errors import InputError
+from prep.frames import make_frame
 from prep.parallel.processes import WorkerPool, count_workers
 from prep.progress import SILENT, Progress
 from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index, read_dataset_rows
@@ -18,6 +19,9 @@ from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, make_measurer
 from prep.tokens.turns import TemplateOptions, plan_turns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = ("reasoning", "chat", "empty thought")
 PERCENTS = (50, 90, 95, 99)
@@ -80,6 +84,10 @@ class DatasetStats:
             "cutoffs": replays,
             "cut_lines": self.cut_lines,
         }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the histogram: rows by length, from `low` up to, not with, `high`."""
+        return make_frame(bar._asdict() for bar in self.histogram)
 
 
 def collect_stats(dataset: Dataset, options: StatsOptions, on_rows: Progress = SILENT) -> DatasetStats:

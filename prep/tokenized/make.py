@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prep import __version__
 from prep.errors import InputError, OutputError
+from prep.frames import make_frame
 from prep.names import find_name_fault
 from prep.parallel.processes import WorkerPool, count_workers
 from prep.progress import SILENT, Progress
@@ -26,6 +27,9 @@ from prep.tokenized.order import OrderedRows, cut_batches, join_rows, split_rows
 from prep.tokenized.settings import TokenSettings, UnsupportedError, refuse_unknown_tokenizer
 from prep.tokenized.shard import RowFile, Shard, ShardResult, choose_columns, make_shard_writer
 from prep.tokenized.sources import TokenSource, locate_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Text of one data file: enough for its process to be busy, little enough to be lost by a kill.
 _SHARD_BYTES = 24 << 20
@@ -56,6 +60,10 @@ class MadeTokens:
                 for name, split in self.note.splits.items()
             },
         }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a row a split: rows, tokens, bytes, and rows read."""
+        return make_frame({"split": name, **told} for name, told in self.as_dict()["splits"].items())
 
 
 def find_shared_folder(settings: TokenSettings, fingerprint: str) -> Path:

@@ -32,6 +32,10 @@ _UNKNOWN_WAYS: Mapping[str, tuple[tuple[object, ...], str]] = {
 }
 
 
+# Classes of transformers that add nothing to a text unless their settings say so.
+_PLAIN_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+
+
 class UnsupportedError(UserError):
     """A config whose tokens are not made here: LLaMA-Factory makes them itself, when it trains."""
 
@@ -210,8 +214,8 @@ def refuse_unknown_tokenizer(settings: TokenSettings) -> None:
     if settings.stage != "pt":
         return
     inputs = config.get("model_input_names")
-    is_qwen = str(config.get("tokenizer_class", "")).startswith("Qwen2Tokenizer")
-    if config.get("add_bos_token") or not (is_qwen or inputs == ["input_ids", "attention_mask"]):
+    is_plain = config.get("tokenizer_class") in _PLAIN_TOKENIZERS
+    if config.get("add_bos_token") or not (is_plain or inputs == ["input_ids", "attention_mask"]):
         raise UnsupportedError("its tokenizer may add tokens, or columns, to a text for pre-training")
     if config.get("truncation_side", "right") != "right":
         raise UnsupportedError("its tokenizer cuts texts on the left")

@@ -24,6 +24,8 @@ _SAFE_RANGES = (
     *((0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x22FF), (0x2460, 0x24EA), (0x2500, 0x266F), (0x3000, 0x3029)),
     *((0x3041, 0x3096), (0x30A1, 0x30FE), (0x4E00, 0x9FA5), (0xFF01, 0xFF5E)),
 )
+# How a byte-level vocabulary writes a blank.
+_SPACE_SIGN = "\u0120"
 # As `_pieces.c` numbers them.
 _UNSAFE, _LETTER, _NUMBER, _SPACE, _LINE_END, _OTHER = range(6)
 
@@ -60,6 +62,8 @@ class PieceCutter:
 
 def spell_bytes(piece: str) -> str:
     """Return a piece as byte-level vocabularies write it: a printable character for each byte."""
+    if piece.isascii() and piece.isprintable():
+        return piece.replace(" ", _SPACE_SIGN)
     return piece.encode().decode("latin-1").translate(_spelling())
 
 

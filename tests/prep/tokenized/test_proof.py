@@ -76,6 +76,7 @@ def load_tokenizer(folder: str) -> dict[str, Any]:
 
 def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Return the splits that LLaMA-Factory's own loader makes, by name."""
+    from datasets.arrow_writer import OptimizedTypedSequence
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.data.template import TEMPLATES
     from llamafactory.hparams import get_train_args
@@ -87,11 +88,13 @@ def load_theirs(values: dict[str, Any], cache: Path) -> dict[str, Any]:
         # The name of a cache file: `datasets` takes most of a test to make it of the tokenizer.
         for name in ("fingerprint", "arrow_dataset"):
             patched.setattr(f"datasets.{name}.update_fingerprint", lambda *_: token_hex(8))
+        # neat_packing changes it for as long as the process lives.
+        patched.setattr(OptimizedTypedSequence, "__init__", OptimizedTypedSequence.__init__)
         if data_args.template is not None:
             # LLaMA-Factory changes its own table by some keys.
             patched.setitem(TEMPLATES, data_args.template, deepcopy(TEMPLATES[data_args.template]))
         template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
-    made = get_dataset(template, model_args, data_args, training_args, finetuning_args.stage, **module)
+        made = get_dataset(template, model_args, data_args, training_args, finetuning_args.stage, **module)
     held_out = made.get("eval_dataset")
     named = {f"validation_{name}": rows for name, rows in held_out.items()} if isinstance(held_out, dict) else {}
     plain = {"validation": held_out} if held_out is not None and not named else {}

@@ -1,0 +1,11 @@
+from launch.api.trainings import Runs as Runs
+from launch.api.trainings import check_config as check_config
+from launch.api.trainings import evaluate as evaluate
+from launch.api.trainings import list_runs as list_runs
+from launch.api.trainings import prove_model as prove_model
+from launch.api.trainings import train as train
+from launch.configs.config import Check as Check
+from launch.configs.prove import Answer as Answer
+from launch.results.comparison import Comparison as Comparison
+from launch.runs.folder import Run as Run
+from launch.runs.folder import RunState as RunState
