@@ -59,3 +59,10 @@ class BackendName(StrEnum):
     LOCAL = "local"
     SLURM = "slurm"
     RAY = "ray"
+
+
+class HubName(StrEnum):
+    """Where something is published; the keys of `prep.hub.endpoint.SITES`."""
+
+    MODELSCOPE = "modelscope"
+    HUGGINGFACE = "huggingface"

@@ -94,3 +94,20 @@ class YamlTruth(StrEnum):
     TRUE = "true"
     FALSE = "false"
     NULL = "null"
+
+
+class Engine(StrEnum):
+    """What does the work of a conversion."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class StdinFormat(StrEnum):
+    """What convert's `-` may hold; each is the ending that a file of it has."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    TXT = "txt"

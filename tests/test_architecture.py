@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +45,7 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
+        "launch.publish",
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
@@ -53,6 +56,7 @@ ARROWS = {
     "launch.evaluation": {"launch.configs"},
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.notify": set(),
+    "launch.publish": {"launch.results"},
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         "launch.machine",
@@ -92,7 +96,7 @@ HEAVY = {
     "apprise",
 }
 # Imported only by the function that opens the hub; its classes and tables are made of it.
-LENT = {("prep/hub/huggingface_session.py", "httpx")}
+LENT = {("prep/hub/huggingface_session.py", "huggingface_hub")}
 
 
 def read_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
@@ -212,16 +216,68 @@ def test_heavy_packages_load_inside_the_functions_that_need_them(path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("client", "module"),
-    [("modelscope_hub", "prep.hub.modelscope"), ("huggingface_hub", "prep.hub.huggingface")],
+    ("client", "modules"),
+    [
+        ("modelscope_hub", ["prep.hub.modelscope"]),
+        # The session is made of the classes of the HTTP library that the client speaks through.
+        ("huggingface_hub", ["prep.hub.huggingface", "prep.hub.huggingface_session"]),
+    ],
 )
-def test_a_hubs_client_is_imported_by_one_file_of_prep(client: str, module: str) -> None:
+def test_a_hubs_client_is_imported_where_that_hub_is_alone(client: str, modules: list[str]) -> None:
     importers = [
         name
         for name, path in MODULE_NAMES.items()
         if name.startswith("prep.") and any(target.split(".")[0] == client for target in read_imports(path))
     ]
-    assert importers == [module]
+    assert sorted(importers) == modules
+
+
+def test_what_stands_in_a_module_is_used_by_another_line_of_ours() -> None:
+    """What only tests use stands in tests/support; what nothing uses goes."""
+    texts = [path.read_text(encoding="utf-8") for path in MODULES]
+    programs = [
+        path.read_text(encoding="utf-8")
+        for folder in ("scripts", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    used = Counter(word for text in (*texts, *programs) for word in re.findall(r"\w+", text))
+    for path, text in zip(MODULES, texts, strict=True):
+        for node in ast.parse(text).body:
+            names = [getattr(node, "name", "")] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            # A decorator enters a function into a table: a command's, a rule's.
+            if not getattr(node, "decorator_list", []):
+                assert [name for name in names if used[name] < 2] == [], ids(path)
+
+
+# What only a seam asks, as it stands in code → the packages of the seam.
+SEAMS = {
+    r'["\'](conversations|messages)["\'] (not )?in ': {"prep.rows", "prep.formats", "prep.registry", "prep.inputs"},
+    r'(==|!=) *["\'](qwen|llama|gemma|deepseek|glm|mistral|phi)\d*["\']': {"prep.tokens"},
+    r'\.(startswith|endswith)\(\(?["\']\.?(jsonl|parquet|csv|arrow)': {"prep.inputs"},
+}
+
+
+@pytest.mark.parametrize("pattern", SEAMS)
+def test_a_seams_questions_are_asked_inside_the_seam(pattern: str) -> None:
+    askers = {
+        name_package(name)
+        for name, path in MODULE_NAMES.items()
+        if re.search(pattern, path.read_text(encoding="utf-8"))
+    }
+    assert askers <= SEAMS[pattern]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "question"),
+    zip(
+        SEAMS, ('if "conversations" in record:', 'if template == "qwen3":', 'kind.startswith("jsonl")'), strict=True
+    ),
+)
+def test_the_seams_questions_would_be_found(pattern: str, question: str) -> None:
+    assert re.search(pattern, question)
 
 
 def test_errors_imports_nothing() -> None:

@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+How = Literal["train", "parse", "infer"]
 CPU_LIMIT_S = 60
 _WALL_LIMIT_S = 600
 _MEMORY_LIMIT_BYTES = 16 << 30
@@ -63,18 +64,18 @@ def load_llamafactory() -> None:
     gc.freeze()
 
 
-def start(values: dict[str, Any], folder: Path, *, trains: bool = True) -> Ending:
-    """Parse and, unless told not to, train a config in a child whose working folder is `folder`."""
+def start(values: dict[str, Any], folder: Path, how: How = "train") -> Ending:
+    """Parse and, to `train`, train a config in a child that works in `folder`; `infer` parses as chat does."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _run_child(values, folder, writing, trains=trains)
+        _run_child(values, folder, writing, how)
     os.close(writing)
     with os.fdopen(reading, "rb") as stream:
         told = stream.read()
     _, status = os.waitpid(child, 0)
-    if trains:
+    if how == "train":
         shutil.rmtree(folder / "out", ignore_errors=True)
     if told:
         return Ending(**json.loads(told))
@@ -83,7 +84,7 @@ def start(values: dict[str, Any], folder: Path, *, trains: bool = True) -> Endin
     return Ending("run", f"the process ended with status {status}")
 
 
-def _run_child(values: dict[str, Any], folder: Path, writing: int, *, trains: bool) -> None:
+def _run_child(values: dict[str, Any], folder: Path, writing: int, how: How) -> None:
     """Never returns: writes its ending into the pipe and leaves without any teardown."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 5))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
@@ -94,7 +95,7 @@ def _run_child(values: dict[str, Any], folder: Path, writing: int, *, trains: bo
         os.dup2(silence, stream)
     os.chdir(folder)
     logging.disable(logging.CRITICAL)
-    ending = _judge(values, trains=trains)
+    ending = _judge(values, how)
     told = json.dumps(ending.__dict__).encode()
     with contextlib.suppress(OSError):
         os.write(writing, told[:60_000])
@@ -105,14 +106,14 @@ def _run_child(values: dict[str, Any], folder: Path, writing: int, *, trains: bo
     os._exit(0)
 
 
-def _judge(values: dict[str, Any], *, trains: bool) -> Ending:
-    from llamafactory.hparams import get_train_args
+def _judge(values: dict[str, Any], how: How) -> Ending:
+    from llamafactory.hparams import get_infer_args, get_train_args
     from llamafactory.train.tuner import run_exp
 
     stage = "parser"
     try:
-        get_train_args(dict(values))
-        if not trains:
+        (get_infer_args if how == "infer" else get_train_args)(dict(values))
+        if how != "train":
             return Ending()
         _forget_parsing()
         stage = "run"

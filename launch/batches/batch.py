@@ -19,7 +19,7 @@ from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
 from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
-from launch.runs.backends.job import TIME_LIMIT_CODE, Job, JobState
+from launch.runs.backends.job import LIMIT, TIME_LIMIT_CODE, Job, JobState
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
 from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
@@ -200,12 +200,14 @@ def _is_spent(plan: BatchPlan, run: Run, reached: object) -> bool:
 
 
 def _start_more(plan: BatchPlan, queue: Sequence[QueuedRun], cli: Path) -> None:
-    """Start what can start now: on a cluster all at once, here as many as there are free slots."""
+    """Start what can start now: on a cluster all that has no job yet, here as many as there are free slots."""
     backend = choose_backend(plan.placement, plan.folder)
     if plan.placement.is_cluster:
-        backend.start(
-            [_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in _list_due(plan, queue)]
-        )
+        due = _list_due(plan, queue)
+        if LIMIT in plan.placement.options and not backend.keeps_limit:
+            busy = sum(1 for run in queue if not run.is_done and run.attempts and _has_job(run))
+            due = due[: max(0, len(plan.slots) - busy)]
+        backend.start([_make_job(plan, run.planned, _prepare_due(plan, run, cli), cli) for run in due])
         return
     for folder in _fill_slots(plan, queue, cli):
         backend.start([Job(folder.path, _do_nothing)])

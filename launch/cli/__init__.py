@@ -1,14 +1,13 @@
 """The `lfc` command: parse, call, print. With prep/cli the only code that imports click and prints."""
 
-import atexit
 import os
 import sys
 from types import TracebackType
-from typing import NoReturn
 
 import prep
 from launch.cli.root import lfc
 from prep.cli.output import PIPE_CLOSED, echo_error
+from prep.process import end_process
 
 __all__ = ["lfc", "main"]
 
@@ -28,7 +27,7 @@ def main() -> None:
     except SystemExit as end:
         if isinstance(end.code, str):
             echo_error(end.code)
-        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+        end_process(end.code if isinstance(end.code, int) else int(end.code is not None), flush)
 
 
 def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -38,10 +37,8 @@ def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackTy
     echo_error("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
 
 
-def _leave(code: int) -> NoReturn:
-    """End the process without taking the interpreter apart, which takes longer than to convert a small dataset."""
-    # What else happens at the end: exit functions, and what was printed on its way.
-    atexit._run_exitfuncs()
+def flush(code: int) -> int:
+    """Write what was printed; return the exit code, which is another when it cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:  # So it is when a shell closed it: `>&-`.
@@ -51,4 +48,4 @@ def _leave(code: int) -> NoReturn:
         except (OSError, ValueError):
             # The disk is full, or the stream was closed; a message alone is no result.
             code = code or int(stream is sys.stdout)
-    os._exit(code)
+    return code

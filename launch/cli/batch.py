@@ -22,6 +22,7 @@ from launch.cli.options import (
     no_check_option,
     read_gpu_option,
     refuse_faults,
+    rehearse_option,
 )
 from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
 from launch.cli.tokens import tell_tokens, tokenize_option
@@ -68,6 +69,7 @@ _HANGUP = 128 + getattr(signal, "SIGHUP", 1)
     help="Starts of one run, the first included.",
 )
 @boost_option
+@rehearse_option
 @placement_options
 @tokenize_option
 @click.option(
@@ -87,6 +89,7 @@ def batch(
     slots_at_a_time: int | None,
     max_attempts: int,
     boost: bool,
+    rehearse: bool,
     tokenize: bool,
     backend: str,
     gpus_each: int | None,
@@ -164,6 +167,10 @@ def batch(
             slots = read_gpu_option(gpus, any_number=no_check) or ("cpu",) * (slots_at_a_time or 1)
         if not no_check:
             refuse_batch_faults(ctx, configs, placement)
+        if rehearse and not dry_run:
+            from launch.cli.rehearse import rehearse_all
+
+            configs = rehearse_all(configs, cli, is_boosted=boost)
         with contextlib.nullcontext() if dry_run else starting():
             plan = draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement)
             plan = replace(plan, tokenize=tokenize)

@@ -99,6 +99,7 @@ def config_new(
     """
     from launch.configs.config import new_config, parse_overrides
     from launch.configs.presets import find_preset
+    from launch.tune.memory import describe_memory
 
     refuse_recipe(preset_name)
     preset = find_preset(preset_name)
@@ -106,7 +107,9 @@ def config_new(
     for note in written.notes:
         echo(f"Note: {note}", err=True)
     print_findings(written.findings, err=True)
+    needed = describe_memory(written.values) if written.values.get("do_train") else ""
     told = ("model_name_or_path", "template", "dataset", "enable_thinking", "output_dir")
+    memory = [("memory", needed)] if needed else []
     if as_json:
         print_json(
             {
@@ -114,11 +117,12 @@ def config_new(
                 "values": mask_values(written.values),
                 "notes": written.notes,
                 "findings": [finding.as_dict() for finding in written.findings],
+                "memory": needed,
             }
         )
     else:
         print_table(
-            [(key, format_setting(written.values[key])) for key in told if key in written.values],
+            [*((key, format_setting(written.values[key])) for key in told if key in written.values), *memory],
             title=f"{output} from preset {preset.name}",
         )
 
@@ -172,31 +176,41 @@ def config_check(
       lfc launch config check configs/medical.yaml --for gpu --strict
       lfc launch config check configs/zero3.yaml --gpus 8
     """
-    from launch.configs.config import check_config
+    from launch.configs.config import check_config, read_config
     from launch.configs.rules import choose_machine
+    from launch.tune.memory import describe_memory
 
     machine = choose_machine(target, gpus)
     check = check_config(path, machine, kind, measure=measure)
     refused = check.has_errors or (strict and bool(check.findings))
+    needed = "" if refused or check.kind != "train" else describe_memory(read_config(path))
     if as_json:
         findings = [finding.as_dict() for finding in check.findings]
-        result = {"config": path.as_posix(), "kind": check.kind, "refused": refused, "findings": findings}
+        result = {
+            "config": path.as_posix(),
+            "kind": check.kind,
+            "refused": refused,
+            "findings": findings,
+            "memory": needed,
+        }
         print_json(result)
     else:
-        print_check(path, check, target)
+        print_check(path, check, target, needed)
         if check.has_errors and target == JudgedFor.HERE and machine.gpus == ():
             suggest_other_machine(path, check, kind)
     if refused:
         click.get_current_context().exit(1)
 
 
-def print_check(path: Path, check: "Check", target: str) -> None:
+def print_check(path: Path, check: "Check", target: str, needed: str) -> None:
     """Print a check's result to stdout, one finding and its fix after the other."""
     errors = sum(finding.is_error for finding in check.findings)
     warnings = len(check.findings) - errors
     print_findings(check.findings)
     verdict = f"{count_of(errors, 'error')}, {count_of(warnings, 'warning')}" if check.findings else "nothing wrong"
     echo(f"{path}: {verdict} ({check.kind} config, judged for {JudgedFor(target).machine})")
+    if needed:
+        echo(f"Memory: {needed}")
 
 
 def suggest_other_machine(path: Path, check: "Check", kind: "Kind | None") -> None:

@@ -36,7 +36,13 @@ def take_version(context: click.Context, _: click.Parameter, version: str | None
         before = os.environ.get(VERSION_VARIABLE)
         os.environ[VERSION_VARIABLE] = version
         context.call_on_close(lambda: _set_version(before))
-    elif release := find_unknown_release():
+    else:
+        learn_installed()
+
+
+def learn_installed() -> None:
+    """Ask the installed LLaMA-Factory for what it knows, where that is not known and no other is asked for."""
+    if not os.environ.get(VERSION_VARIABLE) and (release := find_unknown_release()):
         learn_version(release)
 
 
@@ -95,6 +101,16 @@ boost_option = click.option(
 )
 
 
+rehearse_option = click.option(
+    "--rehearse",
+    is_flag=True,
+    envvar="LFC_REHEARSE",
+    show_envvar=True,
+    help="Do the two largest steps first: tell their memory, and start with the largest batch that fits at the "
+    "same global batch, or stop with what would fit.",
+)
+
+
 fresh_option = click.option(
     "--fresh", is_flag=True, help="Start over: what steps made there is deleted, anything else renamed to *.old-1."
 )
@@ -146,6 +162,7 @@ def refuse_faults(
     from launch.configs.rules import read_machine
     from launch.configs.schema import guess_kind
 
+    learn_installed()
     refuse_other_purpose(action, path, config.values)
     machine = machine or read_machine(env={**os.environ, **(env or {})})
     faults = check_values(config.values, guess_kind(config.values), machine, path)

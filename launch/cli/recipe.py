@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from launch.cli.completion import complete_recipe_or_file, complete_step
-from launch.cli.options import cli_option, dry_run_option, fresh_option
+from launch.cli.options import cli_option, dry_run_option, fresh_option, rehearse_option
 from launch.cli.root import lfc
 from launch.cli.show import print_comparison, show_status
 from prep.cli.options import FOLDER, OUTPUT_FILE, json_option
@@ -104,6 +104,7 @@ def quickstart(
     shell_complete=complete_step,
 )
 @fresh_option
+@rehearse_option
 @dry_run_option
 @cli_option
 @click.pass_context
@@ -115,12 +116,14 @@ def run_recipe(
     only: tuple[str, ...],
     start: str | None,
     fresh: bool,
+    rehearse: bool,
     dry_run: bool,
     given_cli: str | None,
 ) -> None:
     """Go the whole way that a recipe describes: download, convert, mix, split, register, train, compare.
 
-    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, quickstart.
+    RECIPE is a YAML file or a shipped one: medical-hybrid, maths-hybrid, base-chat, customer-service, preference,
+    tools-agent, quickstart.
     KEY=VALUE changes it. Steps whose command, inputs and outputs are unchanged are skipped.
 
     \b
@@ -142,6 +145,10 @@ def run_recipe(
     if dry_run:
         show_plan(plan, folder, given_cli)
         return
+    if rehearse:
+        # The step is another process or call of ours: the command that its record holds stays the same.
+        os.environ["LFC_REHEARSE"] = "1"
+        ctx.call_on_close(lambda: os.environ.pop("LFC_REHEARSE", None))
     run_steps(ctx, plan, folder, fresh=fresh, given_cli=given_cli)
 
 

@@ -37,6 +37,7 @@ LAUNCH_COMMANDS = {
     "report": CommandEntry("launch.cli.results:report", "Write an HTML page of a run or a batch."),
     "predict": CommandEntry("launch.cli.actions:predict", "Answer the rows of a dataset."),
     "export": CommandEntry("launch.cli.actions:export", "Merge an adapter into its model."),
+    "publish": CommandEntry("launch.cli.publish:publish", "Publish an adapter, a model or rows with a card."),
     "chat": CommandEntry("launch.cli.actions:chat", "Talk to a model in this terminal."),
     "api": CommandEntry("launch.cli.actions:api", "Serve a model with an OpenAI-style API."),
     "webui": CommandEntry("launch.cli.webui:webui", "Open LLaMA-Factory's WebUI with a config filled in."),

@@ -1,5 +1,7 @@
 """`lfc launch train`."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from launch.cli.options import (
     read_boost_option,
     read_gpu_option,
     refuse_faults,
+    rehearse_option,
 )
 from launch.cli.show import print_detached, print_dry_run, print_trained, show_training
 from launch.cli.tokens import make_once, tell_tokens, tokenize_option
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in output_dir.")
 @click.option("--fresh", is_flag=True, help="Start over; what stands in output_dir is renamed, never deleted.")
 @boost_option
+@rehearse_option
 @tokenize_option
 @click.option("--detach", is_flag=True, help="Return at once; see `lfc launch attach`, `logs` and `stop`.")
 @click.option("--gpus", metavar="0,1,...", help="The GPUs of this machine to train on, by torchrun if several.")
@@ -62,6 +66,7 @@ def train(
     resume: bool,
     fresh: bool,
     boost: bool,
+    rehearse: bool,
     tokenize: bool,
     detach: bool,
     no_check: bool,
@@ -87,6 +92,7 @@ def train(
       lfc launch train configs/medical.yaml learning_rate=5e-5 --name medical-slow
       lfc launch train configs/medical.yaml --resume --detach
       lfc launch train configs/medical.yaml --boost
+      lfc launch train configs/medical.yaml --rehearse
       lfc launch train configs/zero3.yaml --gpus 0,1,2,3
     """
     from launch.batches.retry import refuse_to_guess, refuse_working_folder
@@ -104,8 +110,7 @@ def train(
     )
     cluster = Cluster(gpus, nnodes, node_rank, master_addr, master_port, ray)
     refuse_other_rank(cluster)
-    notifier = open_notifier(addresses)
-    config = read_run_config(config_path, pairs)
+    notifier, config = open_notifier(addresses), read_run_config(config_path, pairs)
     output_dir = Path(str(config.values.get("output_dir") or ""))
     folder, cli = choose_run_folder(name, config_path), find_cli(given_cli)
     read_gpu_option(gpus, any_number=no_check)
@@ -130,6 +135,7 @@ def train(
         return
     with stop_signals_raise():
         config = make_once(config, wanted=tokenize, machines=nnodes)
+        config = rehearse_config(config, cli, env, wanted=rehearse)
         with starting():
             check_start(cli, "train", config.values, folder, env)
             if fresh and config.values.get("output_dir"):
@@ -142,6 +148,21 @@ def train(
             with tell_end(notifier, lambda: describe_run_end(folder)):
                 watch_training(run, output_dir, notifier)
             print_trained(read_run(folder), as_json=as_json)
+
+
+def rehearse_config(config: "RunConfig", cli: Path, env: Mapping[str, str], *, wanted: bool) -> "RunConfig":
+    """Return the config with the largest batch that fits, where that is wanted; raises ConfigError for none."""
+    from launch.cli.rehearse import rehearse_values
+    from launch.configs.config import RunConfig, format_config
+    from launch.machine.command import is_boosted
+
+    if not wanted:
+        return config
+    boosted = is_boosted("train", config.values, {**os.environ, **env})
+    values = rehearse_values(config.values, cli, is_boosted=boosted)
+    if values == config.values:
+        return config
+    return RunConfig(values, format_config(values, header="Its batch was found by a rehearsal"))
 
 
 def refuse_together(is_so: bool, message: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import prep
 from launch.machine.command import find_llamafactory_cli, find_stack_python
 from launch.machine.gpus import GpuReport, read_gpus
+from launch.machine.own_packages import check_own_packages
 from launch.machine.stack import (
     advise_install,
     check_broken_pairs,
@@ -50,6 +51,7 @@ def examine(
         *check_network(os.environ),
         *check_caches(os.environ),
         *check_kernel(),
+        *check_own_packages(),
     ]
     try:
         cli = find_llamafactory_cli(given_cli)

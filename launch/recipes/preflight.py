@@ -11,6 +11,7 @@ from launch.configs.presets import find_preset
 from launch.configs.rules import read_machine
 from launch.machine.command import find_llamafactory_cli
 from launch.recipes.check import as_override
+from launch.recipes.recipe import name_rows
 from launch.recipes.steps import Step
 from launch.recipes.steps_folder import check_folder, refuse_own_sources
 from prep.errors import ConfigError, UnreachableHubError, UserError
@@ -141,8 +142,15 @@ def _convert(recipe: Mapping[str, Any], label: str, path: Path, work: Path, *, w
         max_rejects=source.get("max_rejects", 0),
     )
     result = convert_files([path], work / "data" / f"{label}.jsonl", options)
-    if result.output is None:
-        raise UserError(f"source {label}: every row calls tools, which this recipe does not mix")
+    wanted, other = (result.tools_output, result.output) if source.get("tools") else (result.output, True)
+    if wanted is None:
+        told = "has no row with tools" if source.get("tools") else "has only rows with tools"
+        raise UserError(f"source {label} {told}", hint=f"sources.{label}.tools={not source.get('tools')}".lower())
+    if other is not None and source.get("tools"):
+        raise UserError(
+            f"source {label} has rows without tools too, and takes those with tools alone",
+            hint=f"put them into a file of their own, or keep them out with sources.{label}.where",
+        )
 
 
 def _mix_and_split(recipe: Mapping[str, Any], work: Path) -> None:
@@ -150,7 +158,9 @@ def _mix_and_split(recipe: Mapping[str, Any], work: Path) -> None:
     from prep.combine.split import SplitOptions, SplitSizes, split_file
 
     name, seed = recipe["name"], recipe.get("seed", 42)
-    parts = {label: work / "data" / f"{label}.jsonl" for label in recipe["sources"]}
+    parts = {
+        label: work / "data" / f"{name_rows(label, source)}.jsonl" for label, source in recipe["sources"].items()
+    }
     mixed = next(iter(parts.values()))
     if len(parts) > 1:
         mixed = work / "data" / f"{name}.jsonl"

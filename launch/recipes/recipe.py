@@ -19,6 +19,7 @@ from launch.recipes.check import (
 from launch.recipes.made_files import TRAINED_FILES, WEIGHTS
 from launch.recipes.steps import SCRIPT_FILE, STATE_FILE, Step
 from prep.errors import ConfigError, InputError
+from prep.rows.kinds import Kind
 
 # Options of `lfc prep convert` that a source may set, in the recipe's spelling.
 _CONVERT_OPTIONS = ("format", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
@@ -79,19 +80,33 @@ def plan_recipe(recipe: Mapping[str, Any]) -> list[Step]:
         # Two sources of one repository: it is downloaded once.
         known = {step.argv for step in steps}
         steps += [step for step in _plan_source(label, source, recipe) if step.argv not in known]
-    mixed = _jsonl(next(iter(sources)))
+    mixed = _jsonl(name_rows(*next(iter(sources.items()))))
     if len(sources) > 1:
         mixed = _jsonl(name)
         steps.append(_plan_mix(sources, mixed, recipe))
     train, test = _jsonl(f"{name}_train"), _jsonl(f"{name}_test")
     steps.append(_plan_split(name, mixed, recipe))
+    # A comparison of answers needs one answer a row.
+    taken = {"train": (), "test": ("--chosen",) if _trains_pairs(recipe) else ()}
     for side, path in (("train", train), ("test", test)):
-        argv = ("prep", "register", path, "--name", f"{name}_{side}", "--dataset-dir", "data")
+        argv = ("prep", "register", path, "--name", f"{name}_{side}", "--dataset-dir", "data", *taken[side])
         entry = f"data/dataset_info.json#{name}_{side}"
         steps.append(Step(f"register-{side}", f"Register the {side} rows", argv, (path,), (entry,)))
     steps += _plan_training(name, train, test, recipe)
     _refuse_collisions(steps, name)
     return steps
+
+
+def _trains_pairs(recipe: Mapping[str, Any]) -> bool:
+    settings = recipe["config"].get("set") or {}
+    return (
+        settings.get("stage", find_preset(recipe["config"]["preset"]).values.get("stage")) in Kind.PREFERENCE.stages
+    )
+
+
+def name_rows(label: str, source: Mapping[str, Any]) -> str:
+    """Return the name of the file that holds a source's rows: convert writes those with tools beside the others."""
+    return f"{label}_tools" if source.get("tools") else label
 
 
 def _refuse_collisions(steps: Iterable[Step], name: str) -> None:
@@ -140,21 +155,24 @@ def _plan_source(label: str, source: Mapping[str, Any], recipe: Mapping[str, Any
         argv += _option("sample" if option == "sample_rows" else option.replace("_", "-"), source.get(option))
     for ours, theirs in (source.get("map") or {}).items():
         argv += ["--map", f"{ours}={theirs}"]
-    made = (_jsonl(label), _manifest(label))
+    rows = name_rows(label, source)
+    other = label if source.get("tools") else f"{label}_tools"
+    made = (_jsonl(rows), _manifest(rows))
     beside = (
         *(f"{_jsonl(label)}.{what}.jsonl" for what in ("rejects", "too-long", "duplicates")),
-        _jsonl(f"{label}_tools"), _manifest(f"{label}_tools"), _index(label), _index(f"{label}_tools"),
+        _jsonl(other), _manifest(other), _index(label), _index(f"{label}_tools"),
     )  # fmt: skip
     convert = Step(f"convert-{label}", f"Convert the {label} rows", tuple(argv), (read,), made, beside)
     return [*steps, convert]
 
 
-def _plan_mix(sources: Iterable[str], mixed: str, recipe: Mapping[str, Any]) -> Step:
-    argv = ["prep", "mix", *(f"{label}={_jsonl(label)}" for label in sources)]
+def _plan_mix(sources: Mapping[str, Mapping[str, Any]], mixed: str, recipe: Mapping[str, Any]) -> Step:
+    rows = {label: name_rows(label, source) for label, source in sources.items()}
+    argv = ["prep", "mix", *(f"{label}={_jsonl(name)}" for label, name in rows.items())]
     if recipe.get("mix"):
         argv += ["--ratio", ",".join(f"{label}={share}" for label, share in recipe["mix"].items())]
     argv += ["--seed", str(recipe.get("seed", 42)), "-o", mixed]
-    read = tuple(place for label in sources for place in (_jsonl(label), _manifest(label)))
+    read = tuple(place for name in rows.values() for place in (_jsonl(name), _manifest(name)))
     made = (mixed, _manifest(recipe["name"]))
     beside = (f"{mixed}.duplicates.jsonl", _index(recipe["name"]))
     return Step("mix", "Mix in true shares", tuple(argv), read, made, beside)

@@ -38,7 +38,7 @@ def _check_layout(name: str, folder: Path) -> None:
     if isinstance(entry, dict) and entry.get("ranking"):
         raise ConfigError(
             f"dataset '{name}' holds preference pairs, and a comparison of answers needs one answer a row",
-            hint="rows of questions and answers: lfc prep convert, then lfc prep register",
+            hint="lfc prep register FILE --name ANOTHER_NAME --chosen takes the chosen answers",
         )
     if isinstance(columns, dict) and columns.get("kto_tag"):
         raise ConfigError(

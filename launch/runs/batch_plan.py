@@ -66,19 +66,6 @@ class BatchPlan:
         return self.folder / ".lfc" / f"{PLAN_FILE}.lock"
 
 
-def plan_batch(
-    name: str,
-    configs: Mapping[str, dict[str, Any]],
-    slots: Sequence[str],
-    max_attempts: int,
-    *,
-    boost: bool = False,
-    placement: Placement | None = None,
-) -> BatchPlan:
-    """Write a new batch's folder and plan; raises OutputError when something of that name stands there."""
-    return write_plan(draft_batch(name, configs, slots, max_attempts, boost=boost, placement=placement))
-
-
 def write_plan(plan: BatchPlan) -> BatchPlan:
     """Write a drafted batch's folder and plan; raises OutputError when something of that name stands there."""
     refuse_taken_name(plan.folder)

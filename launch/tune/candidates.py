@@ -1,20 +1,10 @@
 """What may be changed of a training without changing what is trained, and in which order that is tried."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # These only schedule the work; every other key of a config defines the training and stays as it is.
-SCHEDULING_KEYS = (
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "disable_gradient_checkpointing",
-    "use_unsloth_gc",
-    "use_unsloth",
-    "enable_liger_kernel",
-    "dataloader_num_workers",
-    "preprocessing_num_workers",
-)
 _DEFAULT_BATCH, _DEFAULT_ACCUMULATION = 8, 1
 
 
@@ -117,13 +107,6 @@ def make_candidate(way: Way, batch: Mapping[str, int], values: Mapping[str, Any]
     changes = {key: value for key, value in wanted.items() if values.get(key) != value}
     size = batch["per_device_train_batch_size"], batch["gradient_accumulation_steps"]
     return Candidate(f"{way.name}, {size[0]} × {size[1]}", changes, way.boost, way.compiles)
-
-
-def smaller_batches(batch: Mapping[str, int], values: Mapping[str, Any]) -> Iterator[dict[str, int]]:
-    """Yield the next smaller batches of the same global size."""
-    for other in list_batches(values):
-        if other["per_device_train_batch_size"] < batch["per_device_train_batch_size"]:
-            yield other
 
 
 def choose_preprocessing_workers(rows: int, cores: int) -> int | None:

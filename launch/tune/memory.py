@@ -19,8 +19,9 @@ _CONTEXT_BYTES = int(0.7 * GIB)
 _HIDDEN_PARTS, _ATTENTION_PARTS, _INNER_PARTS = 5.6, 1.0, 2.2
 # Layers of transformers keep float32 copies of each adapter's input too.
 _PLAIN_FACTOR = 2.2
-# A token's logits: in half, in float32 for the loss, and their gradients.
-_LOGIT_BYTES = 10
+# A token's logits, for each word of the vocabulary: in half, in float32 for the loss, and their gradients. A
+# preference keeps those of both models and their logarithms (DPO took 32.5 GiB and KTO 20.8 on a 0.6B shape).
+_LOGIT_BYTES = {"sft": 10, "pt": 10, "dpo": 48, "kto": 30}
 _HALF, _FLOAT = 2, 4
 _4BIT = 0.55
 # A trained weight in float32 with its gradient and Adam's two numbers.
@@ -87,7 +88,7 @@ def estimate_memory(values: Mapping[str, Any], rows: Rows | None = None, *, boos
     method = values.get("finetuning_type", "lora")
     stage = values.get("stage", "sft")
     spread = any(values.get(key) for key in ("deepspeed", "fsdp", "fsdp_config"))
-    if shape is None or method not in ("lora", "full") or spread or stage not in _PASSES:
+    if shape is None or method not in ("lora", "full") or spread or stage not in _LOGIT_BYTES:
         return None
     cutoff = int(values.get("cutoff_len") or 2048)
     lengths = rows or Rows(cutoff, cutoff)
@@ -103,13 +104,12 @@ def estimate_memory(values: Mapping[str, Any], rows: Rows | None = None, *, boos
     if method == "full":
         # The weights themselves are those that are trained.
         weights = 0
-    activations = _count_activations(shape, values, batch, boosted) * _PASSES[stage]
+    activations = _count_activations(shape, {**values, "stage": stage}, batch, boosted)
     return Estimate(weights, trained * bytes_each, int(activations))
 
 
-# A preference row is two rows at once, and their losses are computed again by the model without its adapter.
+# A preference row is two rows at once.
 _ROWS_OF_A_ROW = {"dpo": 2, "kto": 2}
-_PASSES = {"sft": 1.0, "pt": 1.0, "dpo": 1.4, "kto": 1.4}
 
 
 def _count_weights(shape: ModelShape, values: Mapping[str, Any]) -> int:
@@ -131,11 +131,25 @@ def _count_activations(shape: ModelShape, values: Mapping[str, Any], batch: Batc
     )
     layer *= 1.0 if unsloth else _PLAIN_FACTOR
     # Unsloth computes the loss piece by piece, so does Liger.
-    is_chunked = unsloth or bool(values.get("enable_liger_kernel"))
-    logits = 0 if is_chunked else _LOGIT_BYTES * shape.vocabulary
+    is_chunked = values["stage"] in ("sft", "pt") and (unsloth or bool(values.get("enable_liger_kernel")))
+    logits = 0 if is_chunked else _LOGIT_BYTES[values["stage"]] * shape.vocabulary
     off = boosted == "off" or (values.get("disable_gradient_checkpointing") and not unsloth)
     if off:
         return batch.tokens * (shape.layers * layer + logits)
     # What is kept of each layer is its input; Unsloth keeps even that on the host.
     kept = 0 if unsloth or values.get("use_unsloth_gc") else shape.layers * shape.hidden * _HALF
     return batch.tokens * (kept + layer + 8 * shape.hidden * _HALF + logits)
+
+
+def describe_memory(values: Mapping[str, Any]) -> str:
+    """Return what a training takes at most, in words, and the card that it needs; "" where that is not known.
+
+    >>> describe_memory({"model_name_or_path": "Qwen/Qwen3-4B", "use_unsloth": True, "cutoff_len": 4096, "fp16": 1})
+    'at most 12.5 GiB on one GPU, told from the config (every row as long as cutoff_len): a card of 16 GB'
+    """
+    estimate = estimate_memory(values)
+    if estimate is None:
+        return ""
+    card = f"a card of {estimate.card_gb} GB" if estimate.card_gb else "more than any one card has"
+    most = f"at most {estimate.total_gib:.1f} GiB on one GPU"
+    return f"{most}, told from the config (every row as long as cutoff_len): {card}"

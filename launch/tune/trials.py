@@ -93,6 +93,10 @@ class Stops:
     on_poll: Callable[[], None] = lambda: None
 
 
+# What was tried, how it ended, and why.
+Ended = tuple[Candidate, End, str]
+
+
 class _GivenUpError(Exception):
     """The trial is not worth its time any more."""
 
@@ -131,16 +135,16 @@ def measure(
         end, reason = given_up.end, ""
     finally:
         shutil.rmtree(folder / "out", ignore_errors=True)
-    return _summarise(
-        candidate, read_events(folder / "trial.jsonl"), end, reason, began, time.monotonic() - started
-    )
+    took = time.monotonic() - started
+    events = read_events(folder / "trial.jsonl")
+    return _summarise((candidate, end, reason), events, began, took, needs_speed=bench.seconds > 0)
 
 
 def _write_trial(candidate: Candidate, values: Mapping[str, Any], bench: Bench, folder: Path) -> Command:
     """Write a trial's config, and return its command."""
     trial = candidate.apply(values) | {
         "output_dir": (folder / "out").as_posix(),
-        "tokenized_path": (bench.folder / "tokens").as_posix(),
+        "tokenized_path": _find_tokens(values, bench).as_posix(),
         "disable_shuffling": True,
         "max_steps": bench.steps,
         "logging_steps": 1,
@@ -167,6 +171,12 @@ def _write_trial(candidate: Candidate, values: Mapping[str, Any], bench: Bench, 
     told += ["--compile"] if candidate.compiles else []
     argv = (str(find_stack_python(bench.cli)), str(_PROGRAM), *told, str(config))
     return Command(argv, {**command.env, "DISABLE_VERSION_CHECK": bench.environ.get("DISABLE_VERSION_CHECK", "")})
+
+
+def _find_tokens(values: Mapping[str, Any], bench: Bench) -> Path:
+    """Return where the set's tokens are: the config's own where there are any, else what the first trial makes."""
+    own = Path(str(values.get("tokenized_path") or ""))
+    return own if values.get("tokenized_path") and own.is_dir() else bench.folder / "tokens"
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -217,8 +227,9 @@ def _judge(exit_code: int, log: Path) -> tuple[End, str]:
 
 
 def _summarise(
-    candidate: Candidate, events: list[dict[str, Any]], end: End, reason: str, began: float, seconds: float
+    ended: Ended, events: list[dict[str, Any]], began: float, seconds: float, *, needs_speed: bool
 ) -> Outcome:
+    candidate, end, reason = ended
     steps = [event for event in events if event.get("event") == "step"]
     found = next((event for event in events if event.get("event") == "rows"), None)
     rows = Rows(found["all_rows"], found["all_tokens"], found["longest"]) if found else None
@@ -228,7 +239,7 @@ def _summarise(
     if steady and len(behind) > 1:
         took = behind[-1]["at"] - behind[0]["at"]
         rate = _count_tokens(events, behind[0]["step"], behind[-1]["step"]) / took if took > 0 else 0.0
-    if end is End.MEASURED and not rate:
+    if end is End.MEASURED and not rate and needs_speed:
         end, reason = End.FAILED, "it ended before its speed was steady"
     return Outcome(
         candidate,

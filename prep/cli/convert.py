@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import MissingMedia, OnLong, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.choices import Engine, MissingMedia, OnLong, StdinFormat, TextRow, ThinkOpen, ThinkPolicy, Turns
 from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
@@ -57,8 +57,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     "--format",
     "format_name",
     shell_complete=complete_format,
-    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
-    "the columns if not given.",
+    help="The format: alpaca, glaive, input-output, medical-cot, messages, openmath, preference, sharegpt, "
+    "text or xlam; recognised from the columns if not given.",
 )
 @click.option(
     "--think-policy",
@@ -164,6 +164,15 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
 @click.option(
+    "--engine",
+    type=choice_of(Engine),
+    default=Engine.LOCAL.value,
+    show_default=True,
+    help="ray: a Ray cluster converts JSONL files, to the same bytes; inputs and output lie on storage that all of "
+    "its machines share.",
+)
+@click.option("--address", metavar="HOST:PORT", help="The head of the Ray cluster; the one here if not given.")
+@click.option(
     "--encoding",
     default="",
     metavar="NAME",
@@ -171,6 +180,12 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--delimiter", default="", metavar="SIGN", help="Of CSV: comma, semicolon, tab, bar or a sign; found out."
+)
+@click.option(
+    "--stdin-format",
+    type=choice_of(StdinFormat),
+    default=None,
+    help="What - holds; JSON, in lines or as a list, if not given.",
 )
 @click.option("--sheet", default="", metavar="NAME", help="Of an Excel file; the first one without it.")
 @click.option(
@@ -200,6 +215,7 @@ def convert(
     max_line_bytes: int,
     encoding: str,
     delimiter: str,
+    stdin_format: str | None,
     sheet: str,
     split: str,
     subset: str,
@@ -223,6 +239,8 @@ def convert(
     model: Path | None,
     max_rejects: int,
     workers: int | None,
+    engine: str,
+    address: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -257,6 +275,8 @@ def convert(
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
+    if address is not None and engine != Engine.RAY:
+        raise click.UsageError("--address goes with --engine ray")
     if template is None and model is not None:
         template = choose_template(model, ThinkPolicy(think_policy))
     options = ConvertOptions(
@@ -265,7 +285,9 @@ def convert(
         template=template or DEFAULT_TEMPLATE,
         policy=ThinkPolicy(think_policy),
         column_map=parse_pairs(column_map, "--map"),
-        reading=ReadOptions(encoding, delimiter, sheet, split, subset, split_text, max_line_bytes),
+        reading=ReadOptions(
+            encoding, delimiter, sheet, split, subset, split_text, max_line_bytes, stdin_format or ""
+        ),
         fix_turns=_parse_fixes(fix_turns),
         roles=_parse_roles(roles),
         may_lack_open=think_open == "missing",
@@ -286,6 +308,7 @@ def convert(
         model=model,
         max_rejects=max_rejects,
         workers=workers,
+        cluster=(address or "") if engine == Engine.RAY else None,
         force=force,
     )
     with show_progress("converting", "rows") as on_rows:

@@ -128,14 +128,6 @@ def print_pages(lines: Iterable[Sequence[tuple[str, str]]]) -> None:
         click.echo(shown, nl=False, color=True)
 
 
-def print_result(result: dict[str, Any], rows: Sequence[tuple[str, ...]], *, as_json: bool, title: str) -> None:
-    """Print a result in one of both ways; only until every command calls the fitting one."""
-    if as_json:
-        print_json(result)
-    else:
-        print_table(rows, title=title)
-
-
 def format_json(value: Any) -> str:
     """Return a value as indented JSON that every parser and terminal takes.
 

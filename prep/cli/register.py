@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="FILE", type=INPUT_FILE)
 @click.option("--name", required=True, help="The dataset's name in LLaMA-Factory.")
 @dataset_dir_option
+@click.option(
+    "--chosen", is_flag=True, help="Take the chosen answers of pairs as usual rows, to compare answers with."
+)
 @click.option("--replace", is_flag=True, help="Replace an entry of this name that says something else.")
 @json_option
-def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: bool) -> None:
+def register(path: Path, name: str, dataset_dir: Path, chosen: bool, replace: bool, as_json: bool) -> None:
     """Register a converted file in LLaMA-Factory's dataset_info.json.
 
     The entry names every column, the other entries keep their bytes, and what was there before is kept in
@@ -31,7 +34,7 @@ def register(path: Path, name: str, dataset_dir: Path, replace: bool, as_json: b
     """
     from prep.registry.dataset_info import register_dataset
 
-    result = register_dataset(path, name, dataset_dir, replace=replace)
+    result = register_dataset(path, name, dataset_dir, replace=replace, chosen=chosen)
     print_registration(result, "registered in" if result.changed else "was registered already in", as_json=as_json)
 
 

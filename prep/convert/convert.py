@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prep.choices import MissingMedia, OnLong, ThinkOpen
@@ -28,6 +29,7 @@ from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.inputs.formats import read_values
 from prep.inputs.reader import InputFile
+from prep.process import keep_freed_memory
 from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
@@ -42,9 +44,6 @@ if TYPE_CHECKING:
     from prep.rows.duplicates.contamination import ContaminationFilter
 
 
-_LARGEST_KEPT_BYTES = 16 << 20
-
-
 def convert_files(
     inputs: Sequence[Path], output: Path, options: ConvertOptions, on_rows: Progress = SILENT
 ) -> ConvertResult:
@@ -56,7 +55,7 @@ def convert_files(
     """
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
     check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
-    _keep_freed_memory()
+    keep_freed_memory()
     with ExitStack() as stack:
         opened = open_inputs(inputs, options.reading, stack)
         files = [reader.file for reader in opened.readers]
@@ -70,7 +69,8 @@ def convert_files(
         refuse_inputs(names, [*(file.path for file in files), *options.decontaminate])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         plan = settle_plan(_make_plan(source, output, files, options), opened.readers, columns)
-        stream = RowStream(plan, opened.readers, options, hashes, stack)
+        room = output.parent / ".lfc" / f"{output.name}.{token_hex(4)}.shards"
+        stream = RowStream(plan, opened.readers, options, hashes, stack, room)
         run = _Run(names, outputs, options, columns)
         for index, shard in stream.read():
             run.take(index, shard)
@@ -81,14 +81,6 @@ def convert_files(
         ]
         watch.check()
         return run.finish(stream.plan, described, opened)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed, up to this size, and use it again: new memory costs more than what it is for.
-
-    It takes the size of the largest block that was given back for the size from which blocks are given back.
-    """
-    bytes(_LARGEST_KEPT_BYTES)
 
 
 def _make_plan(source: Source, output: Path, files: Sequence[InputFile], options: ConvertOptions) -> ConvertPlan:

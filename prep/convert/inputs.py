@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.choices import StdinFormat
 from prep.errors import InputError, UserError
 from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
 from prep.formats.columns import suggest_map, write_map
@@ -22,6 +23,8 @@ from prep.storage.manifests import describe_making
 from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
+_LOOKED_AT_BYTES = 4096
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_NOTES = 20
 _LOOKED_AT_ROWS = 50
 
@@ -46,23 +49,30 @@ def open_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) 
     """Return what reads the files to convert; the stack keeps a copy of stdin."""
     if STDIN in inputs and len(inputs) > 1:
         raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    if STDIN in inputs:
-        found = FoundInputs([_keep_stdin(options.max_line_bytes, stack)])
-    else:
-        found = find_inputs(inputs, options)
+    found = FoundInputs([_keep_stdin(options, stack)]) if STDIN in inputs else find_inputs(inputs, options)
     return OpenedInputs([open_reader(file, options) for file in found.files], found.left_out, found.notes)
 
 
-def _keep_stdin(max_line_bytes: int, stack: ExitStack) -> InputFile:
+def _keep_stdin(options: ReadOptions, stack: ExitStack) -> InputFile:
     """Copy stdin to a file: it is looked at more than once."""
     import tempfile
 
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
-    path = folder / "stdin.jsonl"
+    path = folder / f"stdin.{options.stdin_format or 'jsonl'}"
     with explain_os_error(path), path.open("wb") as stream:
-        for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, max_line_bytes):
+        for data in cut_into_lines(sys.stdin.buffer, "stdin", 1 << 20, options.max_line_bytes):
             stream.write(data)
-    return InputFile(path, "stdin", "-", max_line_bytes)
+    if not options.stdin_format:
+        _require_json(path)
+    return InputFile(path, "stdin", "-", options.max_line_bytes)
+
+
+def _require_json(path: Path) -> None:
+    """Raise InputError when what stdin held does not begin as JSON does: a table and a text look alike."""
+    with path.open("rb") as stream:
+        start = stream.read(_LOOKED_AT_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start and start[:1] not in b"{[" and not start.startswith(_UTF_16):
+        raise InputError("stdin holds no JSON", hint=f"--stdin-format {', '.join(StdinFormat)}: say what it holds")
 
 
 def recognise_inputs(

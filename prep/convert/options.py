@@ -22,6 +22,7 @@ class ConvertOptions:
     keep, `media` names columns that rows beyond the first may have.
     `limit` takes the first rows that `where` lets pass, `sample` draws some of them with `seed`. A row of more
     than `max_tokens` tokens of `model` under `template` is dropped, rejected or kept, as `on_long` says.
+    `cluster` is the address of a Ray cluster that converts JSONL files, "" for the one of this machine.
     """
 
     format: str | None = None
@@ -50,6 +51,7 @@ class ConvertOptions:
     max_rejects: int = 0
     reading: ReadOptions = field(default_factory=ReadOptions)
     workers: int | None = None
+    cluster: str | None = None
     force: bool = False
 
 

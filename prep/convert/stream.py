@@ -4,16 +4,17 @@ import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prep.convert.arrays import convert_array
 from prep.convert.inputs import InputHashes
-from prep.convert.jsonl import LineConverter, LineRange, make_range_converter
 from prep.convert.options import ConvertOptions
-from prep.convert.parquet import convert_batches
 from prep.convert.plain import make_job
+from prep.convert.roads.arrays import convert_array
+from prep.convert.roads.batches import convert_batches
+from prep.convert.roads.fields import convert_fields
+from prep.convert.roads.lines import LineConverter, LineRange, make_range_converter
 from prep.convert.shard import ConvertPlan, ShardResult, convert_rows
-from prep.convert.tables import convert_fields
 from prep.convert.where import all_hold
 from prep.errors import RecordError
 from prep.inputs.batches import BatchReader
@@ -24,7 +25,10 @@ from prep.inputs.tables import DelimitedReader
 from prep.parallel.threads import WorkAhead
 
 if TYPE_CHECKING:
+    from prep.parallel.cluster import ClusterPool
     from prep.parallel.processes import WorkerPool
+
+    _Pool = WorkerPool[LineRange, ShardResult] | ClusterPool[LineRange, ShardResult]
 
 _SHARD_ROWS = 500
 _RANGE_BYTES = 1 << 20
@@ -32,10 +36,11 @@ _BLOCK_BYTES = 2 << 20
 _BLOCKS_AHEAD = 4
 # Below this, starting processes takes longer than they save.
 _PARALLEL_BYTES = 48 << 20
+_MANY = 1 << 10
 
 
 class RowStream:
-    """The shards of all files in their order."""
+    """The shards of all files in their order; `room` is a name for a folder beside the output, for a cluster."""
 
     def __init__(
         self,
@@ -44,12 +49,14 @@ class RowStream:
         options: ConvertOptions,
         hashes: InputHashes,
         stack: ExitStack,
+        room: Path,
     ) -> None:
         self.plan = plan
         self._readers = readers
         self._options = options
         self._stack = stack
-        self._pool: WorkerPool[LineRange, ShardResult] | None = None
+        self._room = room
+        self._pool: _Pool | None = None
         self._hashes = hashes
         self._sizes = [reader.file.path.stat().st_size for reader in readers]
 
@@ -89,6 +96,9 @@ class RowStream:
     def _count_workers(self, reader: LinesReader) -> int:
         """Return how many processes convert a file: several when it is large, and keeps the interpreter busy."""
         file = reader.file
+        if self._options.cluster is not None and not reader.is_packed:
+            # As many as it has.
+            return _MANY
         if reader.is_packed or file.path.stat().st_size < _PARALLEL_BYTES:
             return 1
         with closing(reader.read_blocks()) as blocks:
@@ -117,8 +127,6 @@ class RowStream:
 
     def _read_parallel(self, index: int, reader: LinesReader, workers: int) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
-        from prep.parallel.processes import WorkerPool
-
         digest = hashlib.sha256()
 
         def find_ranges() -> Iterator[LineRange]:
@@ -127,9 +135,22 @@ class RowStream:
                 yield LineRange(reader.file, block.start, len(block.data), block.first_row)
 
         if self._pool is None:
-            self._pool = self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
+            self._pool = self._open_pool(workers)
         yield from self._pool.map(find_ranges())
         self._hashes.note(index, digest.hexdigest())
+
+    def _open_pool(
+        self, workers: int
+    ) -> "WorkerPool[LineRange, ShardResult] | ClusterPool[LineRange, ShardResult]":
+        if self._options.cluster is None:
+            from prep.parallel.processes import WorkerPool
+
+            return self._stack.enter_context(WorkerPool(workers, make_range_converter, self.plan))
+        from prep.parallel.cluster import ClusterPool
+
+        return self._stack.enter_context(
+            ClusterPool(self._options.cluster, self._room, make_range_converter, self.plan)
+        )
 
     def _read_chosen(self) -> Iterator[tuple[int, ShardResult]]:
         """Convert the rows that --limit and --sample choose, one after the other."""

@@ -10,6 +10,7 @@ from prep.formats.chats.listed import list_turns
 from prep.formats.chats.tool_calls import TOOL_COLUMNS, read_tools
 from prep.formats.chats.turn_fields import read_turn
 from prep.formats.chats.turns import read_conversation
+from prep.formats.chats.written_calls import TOOLS_FROM_SYSTEM, take_written_calls
 from prep.formats.fields import read_optional_text
 from prep.formats.reading import Reading
 from prep.rows.records import Exchange, ToolExchange
@@ -41,4 +42,9 @@ def read_turns(
     """
     listed = list_turns(row[column], column, what)
     turns = [read_turn(f"{what} {position}", turn, reading) for position, turn in enumerate(listed, 1)]
-    return read_conversation(turns, read_optional_text(row, "system"), read_tools(row), reading)
+    system, tools = read_optional_text(row, "system"), read_tools(row)
+    taken = None if tools else take_written_calls(turns, system)
+    if taken is None:
+        return read_conversation(turns, system, tools, reading)
+    exchanges = read_conversation(*taken, reading)
+    return [exchanges[0]._replace(notes=(*exchanges[0].notes, TOOLS_FROM_SYSTEM)), *exchanges[1:]]

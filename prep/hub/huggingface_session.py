@@ -8,15 +8,21 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
-
-import httpx
+from typing import TYPE_CHECKING, Any, cast
 
 from prep.hub.client import Progress
 from prep.hub.endpoint import HUGGINGFACE, PUBLIC_HUBS
 from prep.hub.listing import RemoteFile
 from prep.hub.snapshot import hash_stream
 from prep.hub.transport import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, Guard
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    from huggingface_hub.utils import _http
+
+    # Since 2.0 the client speaks through httpx2, whose classes have httpx's names.
+    httpx = getattr(_http, "httpx2", None) or _http.httpx
 
 _CONNECT_TIMEOUT_S = 10.0
 _RETRY_WAITS_S = (0.5, 2.0)
@@ -48,8 +54,10 @@ class FailedFilesError(Exception):
         self.failed_files = failed_files
 
 
+# What the client raises when a request fails, or cannot be made.
+CLIENT_FAULTS = (httpx.HTTPError, httpx.InvalidURL)
 # What ends one file; anything else is a fault of ours.
-_OF_A_FILE = (httpx.HTTPError, httpx.InvalidURL, OSError, DamagedFileError, RefusedError, StoppedError)
+_OF_A_FILE = (*CLIENT_FAULTS, OSError, DamagedFileError, RefusedError, StoppedError)
 
 
 def make_session(guard: Guard, read_timeout_s: float, headers: Mapping[str, str]) -> httpx.Client:

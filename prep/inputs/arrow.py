@@ -9,11 +9,10 @@ from prep.errors import InputError
 from prep.inputs.batches import (
     BATCH_BYTES,
     BatchReader,
-    choose_memory_pool,
     shorten,
     unpack_dictionaries,
 )
-from prep.storage.arrow import without_needless
+from prep.process import choose_memory_pool, without_needless
 from prep.storage.packed import find_packing, unpack_whole
 
 _FILE_MARK = b"ARROW1"

@@ -1,11 +1,9 @@
 """Arrow batches: what parquet and Arrow files are read in, kept small whatever the file says of itself."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import prep
 from prep.inputs.memory import limit_memory
 from prep.inputs.reader import BadRow, InputFile, Reader, SourceRow, refuse_twice
 
@@ -110,12 +108,3 @@ def list_unreadable() -> tuple[type[Exception], ...]:
 def shorten(error: Exception) -> str:
     """Return an Arrow error's text on one line."""
     return " ".join(str(error).split())[:_SHOWN_CHARACTERS] or type(error).__name__
-
-
-def choose_memory_pool() -> None:
-    """Let pyarrow use jemalloc where there is one: batches that come and go take less time and memory with it."""
-    import pyarrow as pa
-
-    is_left_to_us = prep.is_own_process and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ
-    if is_left_to_us and "jemalloc" in pa.supported_memory_backends():
-        pa.set_memory_pool(pa.jemalloc_memory_pool())

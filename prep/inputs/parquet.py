@@ -9,12 +9,11 @@ from prep.errors import InputError
 from prep.inputs.batches import (
     BATCH_BYTES,
     BatchReader,
-    choose_memory_pool,
     shorten,
     slice_batch,
     unpack_dictionaries,
 )
-from prep.storage.arrow import without_needless
+from prep.process import choose_memory_pool, without_needless
 from prep.storage.packed import find_packing, unpack_whole
 
 _MAX_BATCH_ROWS = 8_000

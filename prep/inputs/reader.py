@@ -83,7 +83,8 @@ class ReadOptions:
     """How to read: what is None or "" is found out from the file.
 
     `split` and `subset` choose the files of a hub's folder, or "all"; `split_text` cuts a .txt into rows: line,
-    blank-line or file. No row may take more than `max_line_bytes`.
+    blank-line or file. No row may take more than `max_line_bytes`. `stdin_format` is the ending that a file of what
+    stdin holds would have, without its dot.
     """
 
     encoding: str = ""
@@ -93,6 +94,7 @@ class ReadOptions:
     subset: str = ""
     split_text: str = TextRow.LINE
     max_line_bytes: int = MAX_LINE_BYTES
+    stdin_format: str = ""
 
     def describe(self) -> dict[str, str]:
         """Return what was chosen, for a manifest; the bound of a row changes no row."""

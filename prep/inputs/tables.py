@@ -11,11 +11,11 @@ from typing import TextIO
 
 from prep.errors import InputError
 from prep.inputs.encodings import find_encoding
-from prep.inputs.field_window import FieldWindow
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow, refuse_twice
 from prep.rows.line_blocks import MAX_LINE_HINT
 from prep.storage.os_errors import explain_read_error
 from prep.storage.packed import open_unpacked
+from prep.storage.text_window import TextWindow
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _NAMED = {"\\t": "\t", **{name: sign for sign, name in _DELIMITERS.items()}}
@@ -43,16 +43,16 @@ class DelimitedReader(Reader):
             yield from self.read(stream, LineCount())
 
     @contextmanager
-    def read_beside(self, count: "LineCount") -> Iterator[FieldWindow]:
+    def read_beside(self, count: "LineCount") -> Iterator[TextWindow]:
         """Open the file for who takes some lines as they stand; `read` gives rows from where the window is."""
         path = self.file.path
         with explain_read_error(path), open_unpacked(path) as stream:
             try:
-                yield FieldWindow(stream, self._encoding, is_sound=self._was_judged_whole)
+                yield TextWindow(stream, self._encoding, is_sound=self._was_judged_whole)
             except UnicodeDecodeError as error:
                 raise self._explain_encoding(count.rows, error) from error
 
-    def read(self, stream: "TextIO | FieldWindow", count: "LineCount") -> Generator[SourceRow | BadRow, None, None]:
+    def read(self, stream: "TextIO | TextWindow", count: "LineCount") -> Generator[SourceRow | BadRow, None, None]:
         """Yield the rows of a stream; who takes some of its lines meanwhile adds them to the count."""
         csv.field_size_limit(self.file.max_line_bytes)
         reader = csv.reader(
@@ -152,7 +152,7 @@ class LineCount:
 class _BoundedLines:
     """Lines as the stream gives them, but none that is too long, or of too many fields to hold."""
 
-    def __init__(self, file: InputFile, stream: TextIO | FieldWindow, delimiter: str, count: LineCount) -> None:
+    def __init__(self, file: InputFile, stream: TextIO | TextWindow, delimiter: str, count: LineCount) -> None:
         self._file, self._stream, self._delimiter, self._count = file, stream, delimiter, count
 
     def __iter__(self) -> Iterator[str]:

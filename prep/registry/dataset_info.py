@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from prep.errors import RegistryError
 from prep.rows.json_rows import check_json_suffix, describe_bad_row, holds_lines_as_json, iter_json_rows
-from prep.rows.kinds import FORMS, MEDIA, Form, find_form
+from prep.rows.kinds import FORMS, MEDIA, Form, find_form, take_chosen
 from prep.storage.atomic import stage_file
 from prep.storage.locks import lock_file
 from prep.storage.manifests import find_owner, manifest_path, read_manifest
@@ -72,15 +72,17 @@ class Registration:
     backup: Path | None
 
 
-def register_dataset(path: Path, name: str, dataset_dir: Path, *, replace: bool = False) -> Registration:
-    """Merge one file of training rows into `<dataset_dir>/dataset_info.json`.
+def register_dataset(
+    path: Path, name: str, dataset_dir: Path, *, replace: bool = False, chosen: bool = False
+) -> Registration:
+    """Merge one file of training rows into `<dataset_dir>/dataset_info.json`; `chosen` as describe_entry.
 
     The other entries and their order stay byte for byte; several processes at once lose nothing.
     Raises: RegistryError when the name is taken by other content or cannot be used, or the file's rows are
     not what the entry would say; InputError when the file cannot be read.
     """
     check_dataset_name(name)
-    entry = describe_entry(path, dataset_dir)
+    entry = describe_entry(path, dataset_dir, chosen=chosen)
     with explain_os_error(dataset_dir):
         dataset_dir.mkdir(parents=True, exist_ok=True)
     with _change_registry(dataset_dir) as (registry, text):
@@ -191,9 +193,10 @@ def find_name_fault(name: str) -> str | None:
     return None
 
 
-def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
+def describe_entry(path: Path, dataset_dir: Path, *, chosen: bool = False) -> dict[str, Any]:
     """Return the registry entry of a file, after a look at its manifest and first rows.
 
+    `chosen` takes the preferred answers of pairs as usual rows, to compare a model's answers with.
     Raises: InputError or RegistryError when LLaMA-Factory could not read the file as the entry says.
     """
     manifest = read_manifest(path) if is_file(path) else None
@@ -211,6 +214,8 @@ def describe_entry(path: Path, dataset_dir: Path) -> dict[str, Any]:
         form = next(other for other in FORMS if other.kind is form.kind and other.formatting == formatting)
     _check_first_rows(path, first_rows, form)
     # A partial map would set every column that it does not list to None, and so drop it in silence.
+    if chosen:
+        form = take_chosen(form, path.as_posix())
     entry = {"file_name": _relative_name(path, dataset_dir), **form.describe_entry(first_rows[0].keys())}
     if formatting == "sharegpt":
         entry["tags"] = dict(SHAREGPT_TAGS)

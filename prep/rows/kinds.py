@@ -1,9 +1,11 @@
 """What LLaMA-Factory trains: the kinds of rows, and the form in which a file of each kind stands."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from prep.errors import RegistryError
 
 
 class Kind(StrEnum):
@@ -106,3 +108,15 @@ def get_form(kind: Kind, formatting: str) -> Form:
         if form.kind is kind and form.formatting == formatting:
             return form
     raise KeyError(f"no {kind} rows in {formatting} form")
+
+
+def take_chosen(form: Form, where: str) -> Form:
+    """Return the form in which the preferred answers of pairs are the answers of usual rows.
+
+    Raises: RegistryError, which calls the file `where`, when its rows are no pairs, or their answers are turns.
+    """
+    if form.kind is not Kind.PREFERENCE:
+        raise RegistryError(f"{where} holds {form.kind} rows, and only pairs have a chosen answer")
+    if form.formatting != "alpaca":
+        raise RegistryError(f"{where}: its chosen answers are turns, which no entry can take for usual answers")
+    return replace(form, kind=Kind.SFT, columns={**ALPACA_COLUMNS, "response": form.columns["chosen"]})

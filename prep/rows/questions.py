@@ -4,8 +4,6 @@ import hashlib
 import re
 import unicodedata
 
-from prep.rows.records import TrainingRow
-
 # `-3` is not 3, and 2*5 not 25: before a digit these are part of a number or a sum.
 _SIGN_BEFORE_DIGIT = re.compile(r"([.\-*/%:])(?=\d)")
 _KEPT = {ord(sign): 0xE000 + ord(sign) for sign in ".-*/%:"}
@@ -95,11 +93,6 @@ def list_facts(text: str) -> list[str]:
     ['5mg', 'not', '-3']
     """
     return ["".join(fact.split()) for fact in _FACT.findall(_fold(text))]
-
-
-def hash_question(row: TrainingRow) -> bytes:
-    """Return 16 bytes that are equal for rows with the same normalised question, in whatever context."""
-    return hash_text(normalise_question(row.question))
 
 
 def hash_text(text: str) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from prep.errors import InputError
-from prep.storage.arrow import without_needless
+from prep.process import without_needless
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest
 

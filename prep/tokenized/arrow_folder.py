@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prep.storage.arrow import without_needless
+from prep.process import without_needless
 from prep.storage.atomic import write_json
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ turn to what is left of the cutoff as data/processor/supervised.py does. A test 
 """
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -62,11 +61,6 @@ def advise_cutoff(lengths: Sequence[int]) -> CutoffAdvice:
     ordered = sorted(lengths)
     may_be_cut = len(ordered) // 100
     return CutoffAdvice(len(ordered), ordered[-1], ordered[-1 - may_be_cut])
-
-
-def count_longer(ordered: Sequence[int], cutoff_len: int) -> int:
-    """Return how many of the sorted lengths are above a cutoff."""
-    return len(ordered) - bisect_right(ordered, cutoff_len)
 
 
 def percentile(ordered: Sequence[int], percent: float) -> int:

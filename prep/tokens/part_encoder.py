@@ -25,7 +25,6 @@ except ImportError:  # pragma: no cover - it was not built
 # A text, or ids that stand as they are: int32 in the machine's order.
 EncodedPart = str | bytes
 _MOST_PIECES = 400_000
-_BYTES_OF_ID = 4
 
 
 class TextLength(NamedTuple):

@@ -75,6 +75,36 @@ def test_lines_come_from_stdin_too(tmp_path: Path) -> None:
     assert manifest["inputs"][0]["path"] == "-"
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ([], '{"question": "问", "answer": "答"}\n'),
+        ([], '[\n {"question": "问",\n  "answer": "答"}\n]'),
+        (["--stdin-format", "json"], '[{"question": "问", "answer": "答"}]'),
+        (["--stdin-format", "csv"], "question;answer\n问;答\n"),
+        (["--stdin-format", "tsv"], "question\tanswer\n问\t答\n"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_stdin_holds_every_format_of_text(given: list[str], written: str, encoding: str, tmp_path: Path) -> None:
+    result = run("convert", "-", "-o", tmp_path / "out.jsonl", *given, stdin=written.encode(encoding))
+    assert result.exit_code == 0, result.output
+    (row,) = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (row["instruction"], row["output"].endswith("答")) == ("问", True)
+
+
+def test_a_table_of_gbk_and_a_text_come_from_stdin_when_it_is_said(tmp_path: Path) -> None:
+    table = ("问题,答案\n" + "头痛怎么办？,多休息。\n" * 9).encode("gbk")
+    assert run("convert", "-", "-o", tmp_path / "a.jsonl", "--stdin-format", "csv", stdin=table).exit_code == 0
+    assert (
+        run("convert", "-", "-o", tmp_path / "b.jsonl", "--stdin-format", "txt", stdin=b"a page\n").exit_code == 0
+    )
+    assert json.loads((tmp_path / "b.jsonl").read_text(encoding="utf-8"))["text"] == "a page"
+    refused = run("convert", "-", "-o", tmp_path / "c.jsonl", stdin=table)
+    assert (refused.exit_code, "stdin holds no JSON" in refused.stderr) == (1, True)
+    assert "--stdin-format jsonl, json, csv, tsv, txt" in refused.stderr
+
+
 def test_rejects_end_in_exit_code_1_with_the_first_reason_and_the_next_step(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "in.jsonl", [*medical_rows(), {"question": "q", "answer": "</think>"}])
     result = run("convert", path, "-o", tmp_path / "out.jsonl")
@@ -108,7 +138,7 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: --format csv is not known; known are preference, alpaca, openmath, sharegpt, "
-        "messages, xlam, medical-cot, text\n"
+        "glaive, messages, xlam, medical-cot, input-output, text\n"
     )
 
 
@@ -127,6 +157,9 @@ def test_mix_split_and_explain_follow_each_other(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "step 1" in result.stdout
     assert "side test" in result.stdout
+    run("register", tmp_path / "mixed_test.jsonl", "--name", "held_out", "--dataset-dir", tmp_path)
+    named = run("explain", "held_out:6", "--dataset-dir", tmp_path)
+    assert named.stdout.splitlines()[1:] == result.stdout.splitlines()[1:]
     result = run("explain", f"{tmp_path / 'mixed_test.jsonl'}:7")
     assert result.exit_code == 1
     assert result.stderr == f"Error: {tmp_path / 'mixed_test.jsonl'} has 6 rows; there is no row 7\n"

@@ -234,7 +234,8 @@ def test_a_training_that_is_alive_is_named_and_left_alone(recorder: Recorder) ->
         "config",
     )
     from launch.configs.config import read_run_config
-    from launch.runs.run import start_llamafactory, stop_run
+    from launch.runs.run import stop_run
+    from tests.support.begun_runs import start_llamafactory
 
     os.chdir("mine")
     live = start_llamafactory(

@@ -40,11 +40,36 @@ def write_maths(path: Path) -> Path:
     return write_jsonl(path, rows)
 
 
+def write_pairs(path: Path) -> Path:
+    return write_jsonl(path, [{"prompt": q, "chosen": a, "rejected": f"Not {a}"} for q, a in ROWS])
+
+
+def write_calls(path: Path) -> Path:
+    tool = {"name": "look_up", "parameters": {"type": "object", "properties": {"words": {"type": "string"}}}}
+    rows = [
+        {
+            "tools": json.dumps([tool]),
+            "conversations": [
+                {"from": "human", "value": q},
+                {"from": "function_call", "value": json.dumps({"name": "look_up", "arguments": {"words": q}})},
+                {"from": "observation", "value": a},
+                {"from": "gpt", "value": a},
+            ],
+        }
+        for q, a in ROWS
+    ]
+    return write_jsonl(path, rows)
+
+
 def sources_of(name: str, folder: Path) -> tuple[str, ...]:
     """Return the overrides that give a recipe small data of its sources' shapes."""
     folder.mkdir()
     if name == "customer-service":
         return (f"sources.company.path={write_company_csv(folder / 'answers.csv')}",)
+    if name == "preference":
+        return (f"sources.pairs.path={write_pairs(folder / 'pairs.jsonl')}",)
+    if name == "tools-agent":
+        return (f"sources.agent.path={write_calls(folder / 'agent.jsonl')}",)
     if name == "base-chat":
         return (
             f"sources.chat.path={write_conversations(folder / 'chat.jsonl')}",
@@ -84,8 +109,30 @@ def test_a_recipe_without_its_file_says_how_to_give_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "fault", "hint"),
+    [
+        ("answers.csv", "source agent has no row with tools", "sources.agent.tools=false"),
+        ("both.jsonl", "source agent has rows without tools too", "keep them out with sources.agent.where"),
+    ],
+)
+def test_the_tools_recipe_takes_rows_with_tools_alone(source: str, fault: str, hint: str, tmp_path: Path) -> None:
+    write_company_csv(tmp_path / "answers.csv")
+    both = write_calls(tmp_path / "both.jsonl")
+    plain = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}
+    with both.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(plain) + "\n")
+    path = f"sources.agent.path={tmp_path / source}"
+    result = run_lfc("run", "tools-agent", path, *SMALL, "--dry-run", folder=tmp_path / "out")
+    assert result.returncode == 1
+    assert fault in result.stderr
+    assert hint in result.stderr
+
+
 @pytest.mark.stack
-@pytest.mark.parametrize("name", ["customer-service", "base-chat", "maths-hybrid", "medical-hybrid"])
+@pytest.mark.parametrize(
+    "name", ["customer-service", "base-chat", "maths-hybrid", "medical-hybrid", "preference", "tools-agent"]
+)
 def test_a_recipe_goes_the_whole_way_and_then_skips_it(name: str, tmp_path: Path, full: bool) -> None:
     if not full:
         pytest.skip("trains each recipe; --full runs it")

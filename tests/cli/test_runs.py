@@ -126,7 +126,7 @@ def test_report_lies_beside_the_runs_folder_if_no_place_is_given() -> None:
 
 
 def test_compare_of_a_batch_names_its_runs_and_the_report() -> None:
-    from launch.runs.batch_plan import plan_batch
+    from tests.support.begun_runs import plan_batch
 
     plan_batch("overnight", {"a": dict(VALUES), "b": dict(VALUES)}, ("cpu",), 1)
     write_run(Path("runs/overnight/a"), {**VALUES, "output_dir": "saves/a"}, [3.0])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -68,7 +67,7 @@ def describe(batch: str, out: str) -> dict[str, tuple[Any, ...]]:
 
 
 def test_four_trainings_end_on_slurm_as_on_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, full: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
@@ -97,16 +96,16 @@ def test_four_trainings_end_on_slurm_as_on_this_machine(
         out, said = again.communicate(timeout=WAIT_S)
         assert again.returncode == 1, said
         on_slurm = describe("slurm", out)
-    local = start(slurm, *configs["local"], "--name", "local", "--no-check")
-    on_this_machine = describe("local", local.communicate(timeout=WAIT_S)[0])
     assert {name: row[:2] for name, row in on_slurm.items()} == {
         "preempted": ("finished", None),
         "failing": ("failed", "config or data"),
         "plain": ("finished", None),
         "other": ("finished", None),
     }
-    assert on_slurm == on_this_machine
     assert Path("runs/slurm/preempted.2/result.json").is_file()
     attempt = yaml.safe_load(Path("runs/slurm/preempted.2/config.yaml").read_text(encoding="utf-8"))
     assert attempt["resume_from_checkpoint"].startswith("saves/slurm/preempted/checkpoint-")
-    shutil.rmtree(tmp_path / "saves")
+    if full:
+        # Four trainings more: the same losses at the same steps, also of the one that was preempted.
+        local = start(slurm, *configs["local"], "--name", "local", "--no-check")
+        assert describe("local", local.communicate(timeout=WAIT_S)[0]) == on_slurm

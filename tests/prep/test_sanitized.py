@@ -21,7 +21,7 @@ SANITIZE = (
     "-fno-sanitize-recover=all",
 )
 MODULES = {
-    "_kernel": ("prep/convert/_kernelmodule.c", "prep/convert/kernel.c"),
+    "_kernel": tuple(f"prep/convert/{name}.c" for name in ("_kernelmodule", "rows", "json", "csv", "arrow")),
     "_indexer": ("prep/rows/_indexer.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
 }
@@ -54,7 +54,13 @@ def test_no_input_makes_a_compiled_module_leave_its_buffers(module: str, tmp_pat
     inputs = 5_000_000 if full else 20_000
     result = subprocess.run(
         [sys.executable, str(FUZZ), module, str(library), str(inputs), "7"],
-        env={**os.environ, "LD_PRELOAD": sanitizer, "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "LD_PRELOAD": sanitizer,
+            "PYTHONMALLOC": "malloc",
+            "ASAN_OPTIONS": "detect_leaks=0",
+        },
         capture_output=True,
         text=True,
         check=False,

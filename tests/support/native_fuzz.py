@@ -6,9 +6,14 @@ Prints how many inputs there were, and how many of them the module took.
 
 import importlib.util
 import itertools
+import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 PARTS = [
@@ -32,6 +37,9 @@ RAW = [
     b"{",
     b"]",
 ]
+
+
+ROWS = 40
 
 
 def spoil(random_: random.Random, line: bytearray) -> None:
@@ -72,31 +80,185 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
         start = 0
         while start < len(lines):
             output = bytearray(random_.choice((0, 7, 100, 1_000)))
-            taken += module.describe_lines(lines, start, output)
+            taken += module.describe_lines(lines, start, output)[0]
             start = lines.find(b"\n", start) + 1 or len(lines)
     return taken
 
 
-def fuzz_kernel(module: Any, inputs: int, random_: random.Random) -> int:
-    """Every mapping of up to five columns to the three texts: also two to one, and to none of them."""
+def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
+    """Objects, fields and tables of any uses, now and then judged, in buffers that are often too small."""
+    calls = (_call_objects, _call_fields, _call_table)
     taken = 0
-    mappings = list(itertools.product(range(-1, 6), repeat=3))
     for number in range(inputs // 4):
         tame = random_.random() < 0.6
-        columns = random_.randint(3, 5) if tame else random_.randint(0, 5)
-        places = tuple(random_.sample(range(columns), 3)) if tame else mappings[number % len(mappings)]
-        names = tuple(f'"{random_.choice("qta中")}{column}"'.encode() for column in range(columns))
-        lines = bytearray().join(make_line(random_, names, tame=tame) for _ in range(4))
-        if random_.random() < 0.3:
-            spoil(random_, lines)
-        texts = [make_text(random_, 2).encode() for _ in range(4)]
-        output = bytearray(random_.choice((0, 9, 90, 4_000)))
+        texts = tuple(make_text(random_, 2).encode() for _ in range(10))
+        roles = ((b"human", module.USER), (b"gpt", module.ASSISTANT), (b"system", module.SYSTEM))
+        job = (texts, random_.randrange(4), random_.randrange(3), roles, (b"from", b"role"), (b"value", b"content"))
+        output = bytearray(4_000 if tame else random_.choice((0, 9, 90, 4_000)))
         try:
-            made = module.convert_lines(names, places, random_.random() < 0.5, *texts, bytes(lines), 0, 1, output)
+            made = calls[number % 3](module, random_, job, output, tame=tame)
         except (ValueError, OverflowError):
             continue
         taken += made[2]
     return taken
+
+
+def _draw_uses(module: Any, random_: random.Random, columns: int, *, tame: bool) -> bytes:
+    known = (module.UNUSED, module.BLANK, module.EMPTY, module.THOUGHT, module.SYSTEM_PROMPT, module.INPUT)
+    uses = [
+        random_.choice((module.UNUSED, module.INPUT)) if tame else random_.choice((*known, 99))
+        for _ in range(columns)
+    ]
+    if columns > 1:
+        uses[0], uses[1] = module.QUESTION, module.ANSWER
+    if not tame:
+        random_.shuffle(uses)
+    return bytes(uses)
+
+
+def _draw_judge(random_: random.Random, columns: int) -> tuple[tuple[int, ...], Callable[..., int]]:
+    judged = (random_.randrange(columns + 1),) if random_.random() < 0.2 else ()
+    return judged, lambda value: len(value) % 4 - 1
+
+
+def _call_objects(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+    columns = random_.randint(2, 5) if tame else random_.randint(0, 5)
+    uses = _draw_uses(module, random_, columns, tame=tame)
+    names = tuple(f'"{random_.choice("qta中")}{column}"'.encode() for column in range(columns))
+    if random_.random() < 0.3 and columns:
+        uses = bytes((module.TURNS, *uses[1:])).replace(bytes((module.ANSWER,)), bytes((module.UNUSED,)))
+    is_array = random_.random() < 0.5
+    end = b"," if is_array else b"\n"
+    lines = bytearray().join(make_object(module, random_, names, uses, tame=tame) + end for _ in range(4))
+    if random_.random() < 0.3:
+        spoil(random_, lines)
+    forms = ((1 << columns) - 1, uses), (random_.getrandbits(columns + 1), uses[::-1])
+    judged = _draw_judge(random_, columns)
+    return module.convert_objects(job, names, forms, *judged, is_array, bytes(lines), 0, 1, output)
+
+
+def make_object(module: Any, random_: random.Random, names: tuple[bytes, ...], uses: bytes, *, tame: bool) -> bytes:
+    values = []
+    for use in uses:
+        text = f'"x{make_text(random_, tame=True)}"'
+        if use == module.TURNS:
+            turns = (f'{{"from":"{role}","value":{text}}}' for role in ("human", "gpt") * random_.randint(1, 3))
+            values.append(f"[{','.join(turns)}]")
+        elif tame:
+            values.append(text)
+        else:
+            others = (f'"{make_text(random_)}"', "null", "12", "-1.5e3", "true", '{"a":[1,{}]}', "[[[[]]]]", '""')
+            values.append(random_.choice((text, *others)))
+    pairs = (name + b":" + value.encode() for name, value in zip(names, values, strict=True))
+    return b"{" + b",".join(pairs) + b"}"
+
+
+def _call_fields(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+    columns = random_.randint(2, 5) if tame else random_.randint(0, 5)
+    uses = _draw_uses(module, random_, columns, tame=tame)
+    lines = bytearray()
+    for _ in range(4):
+        cells = [f"x{make_text(random_, tame=True)}".replace(",", ".") for _ in uses]
+        quoted = [f'"{cell}""{cell}"' if random_.random() < 0.3 else cell for cell in cells]
+        lines += ",".join(quoted).encode() + random_.choice((b"\n", b"\r\n"))
+    if random_.random() < 0.3:
+        spoil(random_, lines)
+    judged = _draw_judge(random_, columns)
+    return module.convert_fields(job, uses, b",", *judged, random_.random() < 0.5, bytes(lines), 0, 1, output)
+
+
+def _pack_column(random_: random.Random, texts: list[bytes] | None, ends: list[int], *, tame: bool) -> Any:
+    width = random_.choice((4, 8))
+    if not tame and random_.random() < 0.3:
+        ends[random_.randrange(len(ends))] = random_.choice((-1, 1 << 30, 3))
+    offsets = b"".join(end.to_bytes(width, sys.byteorder, signed=True) for end in ends)
+    valid = random_.choice((None, None, b"\xff" * ((len(ends) + 7) // 8), random_.randbytes((len(ends) + 6) // 8)))
+    first = 0 if tame else random_.choice((0, 0, 1))
+    return first, len(ends) - 1 - first, width, valid, offsets, None if texts is None else b"".join(texts)
+
+
+def _pack_texts(random_: random.Random, texts: list[bytes], *, tame: bool) -> Any:
+    return _pack_column(random_, texts, list(itertools.accumulate(map(len, texts), initial=0)), tame=tame)
+
+
+def _call_table(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+    rows, has_turns = 4, random_.random() < 0.5
+    columns = []
+    for use in () if has_turns and tame else _draw_uses(module, random_, random_.randint(2, 4), tame=tame):
+        texts = [f"x{make_text(random_, tame=tame)}".encode() for _ in range(rows)]
+        columns.append((use, _pack_texts(random_, texts, tame=tame)))
+    turns = None
+    if has_turns:
+        names = [
+            random_.choice((b"human", b"gpt", b"")) if not tame else (b"human", b"gpt")[n % 2] for n in range(16)
+        ]
+        texts = [f"x{make_text(random_, tame=tame)}".encode() for _ in names]
+        ends = sorted(2 * random_.randrange(9) for _ in range(rows + 1))
+        parts = (_pack_texts(random_, column, tame=tame) for column in (names, texts))
+        turns = (_pack_column(random_, None, ends, tame=tame), *parts)
+    skips = random_.choice((None, bytes(random_.choices((0, 1, 2), (8, 1, 1), k=rows))))
+    first, last = (0, rows) if tame else (random_.randrange(6), random_.randrange(6))
+    return module.convert_table(job, tuple(columns), turns, skips, rows, first, last, 1, output)
+
+
+def fuzz_conversions(module: Any, inputs: int, random_: random.Random) -> int:
+    """Rows of lines, arrays and tables, converted under every mapping of five columns to three texts."""
+    sys.modules["prep.convert._kernel"] = module
+    import prep.convert
+
+    setattr(prep.convert, "_kernel", module)  # noqa: B010
+    from prep.choices import ThinkPolicy
+    from prep.convert.convert import convert_files
+    from prep.convert.options import ConvertOptions
+    from prep.errors import UserError
+
+    # What the disk has at which moment is not asked here.
+    os.fsync = lambda fd: None
+    taken, folder = 0, Path(tempfile.mkdtemp(prefix="lfc-fuzz-"))
+    mappings = list(itertools.permutations(range(5), 3))
+    try:
+        for number in range(max(1, inputs // ROWS)):
+            suffix = random_.choice(("jsonl", "json", "csv"))
+            path = write_rows(random_, folder / f"in.{suffix}")
+            places = random_.choice(mappings) if random_.random() < 0.9 else (random_.randrange(5),) * 3
+            roles = dict(zip(("question", "think", "answer"), (f"c{place}" for place in places), strict=True))
+            options = ConvertOptions(
+                column_map=roles,
+                policy=random_.choice(list(ThinkPolicy)),
+                where=random_.choice(((), ("c0 is not null",))),
+                drop=tuple(f"c{place}" for place in range(5) if place not in places),
+                max_rejects=ROWS,
+                force=True,
+            )
+            with suppress(UserError):
+                taken += convert_files([path], folder / f"out{number % 3}.jsonl", options).counts["records"]
+    finally:
+        shutil.rmtree(folder)
+    return taken
+
+
+def write_rows(random_: random.Random, path: Path) -> Path:
+    """Write rows of five columns, plain ones or not, as lines, as an array or as a table."""
+    tame = random_.random() < 0.6
+    lines = [
+        bytearray(make_line(random_, tuple(f'"c{place}"'.encode() for place in range(5)), tame=tame))
+        for _ in range(ROWS)
+    ]
+    if path.suffix == ".csv":
+        head = b"c0,c1,c2,c3,c4\n"
+        lines = [
+            bytearray(",".join(f'"x{make_text(random_, tame=tame)}"' for _ in range(5)).encode() + b"\n")
+            for _ in lines
+        ]
+        content = head + b"".join(lines)
+    else:
+        for line in lines:
+            if not tame and random_.random() < 0.1:
+                spoil(random_, line)
+        rows = b",".join(line.rstrip() for line in lines)
+        content = b"[" + rows + b"]" if path.suffix == ".json" else b"".join(lines)
+    path.write_bytes(content)
+    return path
 
 
 def make_line(random_: random.Random, names: tuple[bytes, ...], *, tame: bool) -> bytes:
@@ -105,6 +267,11 @@ def make_line(random_: random.Random, names: tuple[bytes, ...], *, tame: bool) -
         values = [random_.choice((value, f'"{make_text(random_)}"', "null", "12", "true")) for value in values]
     pairs = (name + b":" + value.encode() for name, value in zip(names, values, strict=True))
     return b"{" + b",".join(pairs) + b"}\n"
+
+
+def fuzz_kernel(module: Any, inputs: int, random_: random.Random) -> int:
+    """Every input by a call of its functions, and one in 25 by a whole conversion, with files around each forty."""
+    return fuzz_calls(module, inputs, random_) + fuzz_conversions(module, inputs // 25, random_)
 
 
 def fuzz_pieces(module: Any, inputs: int, random_: random.Random) -> int:

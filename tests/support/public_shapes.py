@@ -423,6 +423,36 @@ SHAPES: dict[str, PublicShape] = {
         ("--drop", "info"),
     ),
     # Calls of tools.
+    "toolace": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "system": "You compose functions.\nHere is a list of functions in JSON format:\n"
+            f"{json.dumps([TOOL])}. \nPut them in the format of [func1(name=value, ...), func2(name=value)]",
+            "conversations": turns(
+                ("user", q(i)),
+                ("assistant", f"[add(a={i}, b=1)]"),
+                ("tool", f'[{{"name": "add", "results": {i + 1}}}]'),
+                ("assistant", a(i)),
+            ),
+        },
+        "calls",
+    ),
+    "anthropic tools": PublicShape(
+        "messages",
+        lambda i: {
+            "tools": [{"name": "add", "description": "Adds", "input_schema": TOOL["parameters"]}],
+            "messages": [
+                *chat(("user", q(i))),
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "t1", "name": "add", "input": call(i)["arguments"]}],
+                },
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": str(i + 1)}]},
+                *chat(("assistant", a(i))),
+            ],
+        },
+        "calls",
+    ),
     "glaive, raw": PublicShape(
         "glaive",
         lambda i: {

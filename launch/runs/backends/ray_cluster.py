@@ -1,27 +1,22 @@
 """Ray: a run is a detached actor, which outlives its launcher and is begun again when its machine is gone."""
 
-import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from launch.machine.command import list_telling
 from launch.runs.backends.cluster import is_job_alive, note_job, stop_job
 from launch.runs.backends.job import RAY, Job, JobState
 from launch.runs.folder import RunFolder
 from prep.errors import StackError
+from prep.parallel.cluster import DEFAULT_ADDRESS, NAMESPACE, connect
 from prep.secrets import holds_secret
 
-NAMESPACE = "lfc"
 _PROGRAM = Path(__file__).parent.with_name("start_supervisor.py")
-_ADDRESS = "auto"
-_KNOCK_S = 10.0
 
 
 class RayBackend:
@@ -37,7 +32,7 @@ class RayBackend:
         """Hand runs to the cluster; raises StackError when it cannot be reached."""
         if not jobs:
             return
-        address = self._options.get("address", _ADDRESS)
+        address = self._options.get("address", DEFAULT_ADDRESS)
         ray = connect(address)
         asked = {
             "num_cpus": float(self._options.get("cpus", 1)),
@@ -88,41 +83,6 @@ def supervise_on_leash(folder: str) -> None:
     with words.open("wb") as out:
         # A session of its own: what Ray ends its workers with does not reach it.
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True).wait()
-
-
-def connect(address: str) -> Any:
-    """Return the module `ray`, connected to a cluster; raises StackError without it, or when it does not answer."""
-    try:
-        import ray
-    except ImportError:
-        raise StackError(
-            "the Ray backend needs ray, which is not installed here",
-            hint="pip install 'llamafactory-companion[ray]'",
-        ) from None
-    if not ray.is_initialized():
-        try:
-            _knock(address)
-            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            message = f"no Ray cluster answers at {address!r:.200}: {str(error).splitlines()[0]:.200}"
-            raise StackError(message, hint="--address HOST:PORT, as `ray start --head` tells it") from error
-        _silence_listener()
-    return ray
-
-
-def _knock(address: str) -> None:
-    """Raise OSError at once where nobody listens: Ray itself tries for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
-
-
-def _silence_listener() -> None:
-    """Keep what Ray tells of its workers off stdout, which holds results alone; a run's own files tell it."""
-    from ray._private import worker
-
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def read_state(actor: str, address: str) -> JobState:

@@ -24,7 +24,6 @@ _ASKING_ROLES = frozenset({"human", "user"})
 _MOST_DEPTH = 6
 _BATCH_ROWS = 500
 _FILTER_BITS = 24
-_ALONE = ((0x3040, 0x3100), (0x3400, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000))
 _HINT = "--decontaminate takes files that convert reads: fix the row, or take it out"
 
 

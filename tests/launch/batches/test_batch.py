@@ -17,10 +17,11 @@ from launch.batches.batch import read_queue, refuse_taken, run_batch, run_enviro
 from launch.batches.sweep import read_sweep
 from launch.cli.batch import find_best
 from launch.results.report import write_report
-from launch.runs.batch_plan import plan_batch, read_batch
+from launch.runs.batch_plan import read_batch
 from launch.runs.claims import lock_output
 from launch.runs.folder import RunState, list_runs
 from prep.errors import ConfigError, InputError, OutputError
+from tests.support.begun_runs import plan_batch
 from tests.support.run_folders import write_run
 
 ROOT = Path(__file__).parents[3]

@@ -3,17 +3,22 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from launch.cli import lfc
 from launch.runs.folder import RunState, list_runs, read_run
 from tests.support.cluster_batches import (
     HELD,
     MEMORY,
+    ROOT,
     WAIT_S,
     finish,
     install_program,
@@ -102,6 +107,49 @@ def test_stop_ends_what_runs_and_what_waits(address: str) -> None:
     code, runs = finish(again)
     assert (code, {run["state"] for run in runs.values()}) == (0, {"finished"})
     assert [start["resume"] for start in read_starts("a")] == [None, "saves/a/checkpoint-3"]
+
+
+def list_converters() -> list[int]:
+    """Return the workers that convert now, by the title that Ray gives them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().startswith(b"ray::do_task"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_conversion_on_the_cluster_has_the_bytes_of_one_process_though_a_worker_is_killed(address: str) -> None:
+    with Path("rows.jsonl").open("w", encoding="utf-8") as stream:
+        for number in range(20_000):
+            row = {
+                "question": f"What is {number}? " + "x" * 150,
+                "think": f"思考 {number} " * 20,
+                "answer": f"It is {number}.",
+            }
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        stream.write('{"question": "no answer"}\n')
+    options = ["rows.jsonl", "--max-rejects", "1", "--dedup", "exact"]
+    one = CliRunner().invoke(lfc, ["prep", "convert", *options, "-o", "one/rows.jsonl"])
+    assert one.exit_code == 0, one.output
+    command = [sys.executable, "-m", "launch", "prep", "convert", *options, "-o", "many/rows.jsonl"]
+    running = subprocess.Popen(
+        [*command, "--engine", "ray", "--address", address],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    wait_until(lambda: bool(list_converters()) or running.poll() is not None, tell)
+    killed = list_converters()
+    for worker in killed:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    said = running.communicate(timeout=WAIT_S)[1]
+    assert running.returncode == 0, said
+    assert killed
+    for name in ("rows.jsonl", "rows.jsonl.rejects.jsonl"):
+        assert Path("many", name).read_bytes() == Path("one", name).read_bytes()
+    assert list(Path("many", ".lfc").glob("*.shards")) == []
 
 
 def test_a_cluster_that_does_not_answer_is_told(unused_tcp_port: int = 1) -> None:

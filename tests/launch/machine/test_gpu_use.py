@@ -19,8 +19,9 @@ from launch.machine.gpus import Gpu, GpuReport
 from launch.runs.batch_plan import draft_batch
 from launch.runs.claims import list_claims
 from launch.runs.folder import RunFolder
-from launch.runs.run import prepare_llamafactory, start_llamafactory, stop_run
+from launch.runs.run import prepare_llamafactory, stop_run
 from prep.errors import OutputError
+from tests.support.begun_runs import start_llamafactory
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 THREE = tuple(Gpu("H100", 80 << 30, (9, 0), f"GPU-{letter}000", free_bytes=free) for letter, free in zip("abc", (70, 60, 50), strict=True))  # fmt: skip

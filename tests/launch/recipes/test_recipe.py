@@ -11,6 +11,8 @@ from prep.errors import ConfigError, InputError, UserError
 GIVEN = {
     "base-chat": ("sources.chat.path=",),
     "customer-service": ("sources.company.path=",),
+    "preference": ("sources.pairs.path=",),
+    "tools-agent": ("sources.agent.path=",),
 }
 
 

@@ -16,8 +16,9 @@ from launch.configs.config import RunConfig
 from launch.machine.gpus import Gpu, GpuReport
 from launch.runs.claims import list_claims, lock_output, parse_gpus, refuse_taken_folders, refuse_taken_gpus
 from launch.runs.folder import RunFolder
-from launch.runs.run import create_run_folder, start_llamafactory, stop_run
+from launch.runs.run import create_run_folder, stop_run
 from prep.errors import ConfigError, OutputError
+from tests.support.begun_runs import start_llamafactory
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
 

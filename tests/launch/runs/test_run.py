@@ -14,16 +14,10 @@ import pytest
 from launch.configs.config import RunConfig
 from launch.runs.backends.local import start_supervisor
 from launch.runs.folder import RunState, find_run, is_alive, list_runs, read_run
-from launch.runs.run import (
-    create_run_folder,
-    finish_run,
-    prepare_llamafactory,
-    run_llamafactory,
-    start_llamafactory,
-    stop_run,
-)
+from launch.runs.run import create_run_folder, finish_run, prepare_llamafactory, run_llamafactory, stop_run
 from launch.runs.supervisor import supervise
 from prep.errors import ChildFailedError, InputError, OutputError
+from tests.support.begun_runs import start_llamafactory
 from tests.support.processes import is_running
 
 ROOT = Path(__file__).parents[3]

@@ -15,13 +15,14 @@ from click.testing import CliRunner, Result
 from launch.batches.batch import read_queue
 from launch.cli import lfc
 from launch.configs.config import RunConfig
-from launch.runs.batch_plan import plan_batch, read_batch
+from launch.runs.batch_plan import read_batch
 from launch.runs.causes import Cause, find_cause
 from launch.runs.folder import RunFolder, RunState, is_alive, read_run
-from launch.runs.run import prepare_llamafactory, run_llamafactory, start_llamafactory, stop_run
+from launch.runs.run import prepare_llamafactory, run_llamafactory, stop_run
 from launch.runs.supervisor import supervise
 from prep.errors import ChildFailedError, OutputError
 from prep.storage.atomic import write_json
+from tests.support.begun_runs import plan_batch, start_llamafactory
 from tests.support.processes import is_running
 
 ROOT = Path(__file__).parents[3]

@@ -14,7 +14,7 @@ from launch.configs.document import parse_document
 from launch.guest import trial as trial_program
 from launch.machine.command import find_llamafactory_cli
 from launch.tune import search as search_module
-from launch.tune.candidates import Candidate, choose_preprocessing_workers, list_batches, list_ways, smaller_batches
+from launch.tune.candidates import Candidate, choose_preprocessing_workers, list_batches, list_ways
 from launch.tune.report import describe_changes, describe_head, list_lines
 from launch.tune.search import BASELINE, Limits, Search, plan, search
 from launch.tune.trials import Bench, End, Outcome, Rows, Stops, measure
@@ -128,12 +128,6 @@ def test_every_batch_has_the_configs_own_global_size(rows: Any, steps: Any, size
     assert [batch["per_device_train_batch_size"] for batch in batches] == sizes
     assert (
         len({batch["per_device_train_batch_size"] * batch["gradient_accumulation_steps"] for batch in batches}) == 1
-    )
-    assert (
-        list(
-            smaller_batches(batches[0], {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps})
-        )
-        == batches[1:]
     )
 
 

@@ -481,8 +481,8 @@ def test_a_parquet_that_was_cut_short_is_one_error(tmp_path: Path) -> None:
 def test_plain_conversations_never_take_the_slow_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_parquet(tmp_path / "in.parquet", [sharegpt_rows()[0], sharegpt_rows()[2]])
     expected = read_rows(convert(path, tmp_path))
-    monkeypatch.setattr("prep.convert.parquet.read_row", None)
-    monkeypatch.setattr("prep.convert.parquet.read_batch", None)
+    monkeypatch.setattr("prep.convert.roads.batches.read_row", None)
+    monkeypatch.setattr("prep.convert.roads.batches.read_batch", None)
     assert read_rows(convert(path, tmp_path)) == expected
 
 

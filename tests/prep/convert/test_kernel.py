@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prep.choices import ThinkPolicy
-from prep.convert.jsonl import LineConverter
 from prep.convert.kernel import has_kernel
-from prep.convert.parquet import convert_batches
+from prep.convert.roads.batches import convert_batches
+from prep.convert.roads.lines import LineConverter
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult
 from prep.inputs.parquet import ParquetReader
 from prep.inputs.reader import BadRow, InputFile, SourceRow

@@ -316,6 +316,7 @@ def test_no_input_makes_the_kernel_leave_its_buffers(processor: str, tmp_path: P
             "pytest",
             *tests,
             "tests/prep/convert/test_kernel_build.py",
+            "tests/prep/convert/test_kernel_formats.py",
             "tests/prep/rows/test_row_index.py",
         ],
         cwd=tmp_path,

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from prep.tokens.cutoff import (
     RowLoss,
     advise_cutoff,
-    count_longer,
     keep_lengths,
     percentile,
     replay_cutoff,
@@ -17,6 +16,10 @@ from prep.tokens.cutoff import (
 from prep.tokens.encoder import EncodedTurn, TurnLengths
 
 sizes = st.integers(1, 200)
+
+
+def count_longer(ordered: list[int], cutoff_len: int) -> int:
+    return sum(length > cutoff_len for length in ordered)
 
 
 @pytest.mark.parametrize(

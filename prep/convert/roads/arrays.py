@@ -31,6 +31,9 @@ class _ArrayConverter:
         self._kernel: ObjectKernel | None = make_object_kernel(plan, reader.file.label, _WINDOW_BYTES)
         self._row = 1
         self._begin()
+        first = next(iter(reader.read_rows()), None)
+        if self._kernel is not None and isinstance(first, SourceRow):
+            learn_form(plan, self._kernel, list(first.values))
 
     def take(self, window: bytes, start: int) -> int:
         """Convert plain elements; return how many bytes of them there were."""

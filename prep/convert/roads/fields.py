@@ -7,8 +7,8 @@ from prep.convert.kernel import Converted, FieldKernel, Job
 from prep.convert.plain import count_converted, list_uses, make_judge
 from prep.convert.shard import ConvertPlan, ShardBuilder, ShardResult, convert_rows
 from prep.convert.where import condition_columns
-from prep.inputs.field_window import FieldWindow
 from prep.inputs.tables import DelimitedReader, LineCount
+from prep.storage.text_window import TextWindow
 
 _SHARD_ROWS = 500
 # Less than this may be half a row.
@@ -56,7 +56,7 @@ def _read_field(field: bytes) -> str:
     return text[1:-1].replace('""', '"') if text.startswith('"') else text
 
 
-def _take(kernel: FieldKernel, window: FieldWindow, count: LineCount) -> Converted:
+def _take(kernel: FieldKernel, window: TextWindow, count: LineCount) -> Converted:
     """Convert what is plain, and count it; when nothing is, it may be that half a row was read."""
     while True:
         done = kernel.convert(window.data, window.at, count.rows + 1, is_last=window.has_ended)

@@ -7,7 +7,7 @@ _CHUNK_BYTES = 1 << 20
 _CHARACTER_BYTES = 4
 
 
-class FieldWindow:
+class TextWindow:
     """What was read and not taken yet is `data` from `at` on; `has_ended` when nothing follows it.
 
     Shape: `encoding` is what the stream is in; one that `is_sound` is in UTF-8 for certain, and is not decoded.

@@ -1,0 +1,1 @@
+"""Publishing an adapter, a model or a dataset with its card: planned first, checked on the hub afterwards."""

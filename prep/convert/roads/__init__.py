@@ -1,0 +1,1 @@
+"""How each sort of input becomes shards: plain rows by the kernel, all else row by row."""
