@@ -3,7 +3,8 @@
     python -m benchmarks.near_copies --rows 5000 --json benchmarks/results/near_copies.json
 
 Rows are alike when four in five of all pieces of five characters of their normalised texts are equal. Brute
-force compares every row with every earlier one that stays. datasketch gets the same texts, pieces, number of permutations and threshold.
+force compares every row with every earlier one that stays. datasketch gets the same texts, number of permutations
+and threshold.
 """
 
 import argparse
