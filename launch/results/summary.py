@@ -15,6 +15,7 @@ from launch.configs.tracking import format_tracking
 from launch.llamaboard.fields import SAVES
 from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
+from launch.results.speed import NO_SPEED, Speed, read_speed
 from launch.results.webui_runs import list_webui_runs
 from launch.runs.causes import Cause, find_cause, find_telling_lines
 from launch.runs.figures import find_own_log, find_owner, read_own_log
@@ -23,6 +24,7 @@ from launch.runs.logs import read_tail
 from launch.runs.progress import is_finite, parse_trainer_log
 from prep.errors import InputError, UserError
 from prep.secrets import mask_text
+from prep.storage.bounded import read_bounded
 
 # What one number of a table says of an evaluation: the first of these that it has.
 _HEADLINES = ("maths", "rouge_l")
@@ -80,6 +82,7 @@ class RunSummary:
     score: Score | None
     flags: tuple[str, ...]
     cause: Cause | None = None
+    speed: Speed = NO_SPEED
 
     @property
     def kind(self) -> str:
@@ -116,6 +119,7 @@ class RunSummary:
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
             "flags": list(self.flags),
+            "speed": asdict(self.speed),
             "tracking": list(self.tracking),
             "output_dir": self.run.values.get("output_dir"),
         }
@@ -204,6 +208,7 @@ def _summarise(run: Run, everyone: Sequence[Run], score: Score | None) -> RunSum
         score=None if predicts else score,
         flags=(*run.flags, *faults),
         cause=find_cause(run),
+        speed=NO_SPEED if predicts else read_speed(run, entries),
     )
 
 
@@ -291,10 +296,10 @@ def _trace_sources(manifest: Mapping[str, Any], depth: int = 0) -> Iterator[str]
 def find_run_preset(run: Run) -> Preset | None:
     """Return the preset that a run's config was written from, as the config's own header says; None if unknown."""
     try:
-        text = run.folder.config.read_text(encoding="utf-8")
+        text = read_bounded(run.folder.config)
         overridden = _OVERRIDDEN.search(text)
         if overridden:
-            text = Path(overridden[1]).read_text(encoding="utf-8")
+            text = read_bounded(Path(overridden[1]))
     except (OSError, ValueError):
         return None
     found = _PRESET.search(text)
