@@ -19,7 +19,7 @@ INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/py
 BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/tokens/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs facts clean
+.PHONY: help demo test lint format docs release facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,7 +40,11 @@ format: $(VENV)/.dev ## Sort imports and format the code
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.dev ## Build the documentation into site/; broken links fail
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release: $(VENV)/.dev ## Check and build a release into dist/; all but the upload
+	$(INSTALL) -e '.[release]'
+	$(BIN)/python scripts/release.py
 
 facts: $(VENV)/.dev ## Write the installed LLaMA-Factory's schemas, templates and models anew (ARGS=FOLDER: an unpacked one's)
 	$(BIN)/python scripts/write_facts.py $(ARGS)

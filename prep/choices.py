@@ -75,6 +75,16 @@ class TextRow(StrEnum):
     FILE = "file"
 
 
+class StdinFormat(StrEnum):
+    """What `-` may hold."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    TXT = "txt"
+
+
 class Thinking(StrEnum):
     """LLaMA-Factory's `enable_thinking`, as a YAML writes it."""
 

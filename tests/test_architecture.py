@@ -252,6 +252,38 @@ def test_what_stands_in_a_module_is_used_by_another_line_of_ours() -> None:
                 assert [name for name in names if used[name] < 2] == [], ids(path)
 
 
+# What only a seam asks, as it stands in code → the packages of the seam.
+SEAMS = {
+    r'["\'](conversations|messages)["\'] (not )?in ': {"prep.rows", "prep.formats", "prep.registry", "prep.inputs"},
+    r'(==|!=) *["\'](qwen|llama|gemma|deepseek|glm|mistral|phi)\d*["\']': {"prep.tokens"},
+    r'\.(startswith|endswith)\(\(?["\']\.?(jsonl|parquet|csv|arrow)': {"prep.inputs"},
+}
+
+
+@pytest.mark.parametrize("pattern", SEAMS)
+def test_a_seams_questions_are_asked_inside_the_seam(pattern: str) -> None:
+    askers = {
+        name_package(name)
+        for name, path in MODULE_NAMES.items()
+        if re.search(pattern, path.read_text(encoding="utf-8"))
+    }
+    assert askers <= SEAMS[pattern]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "question"),
+    list(
+        zip(
+            SEAMS,
+            ('if "conversations" in record:', 'if template == "qwen3":', 'kind.startswith("jsonl")'),
+            strict=True,
+        )
+    ),
+)
+def test_the_seams_questions_would_be_found(pattern: str, question: str) -> None:
+    assert re.search(pattern, question)
+
+
 def test_errors_imports_nothing() -> None:
     assert list(read_imports(ROOT / "prep" / "errors.py")) == []
 

@@ -91,7 +91,9 @@ def find_stack_python(cli: Path) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-    named = Path(os.fsdecode(cli.read_bytes()[:4096].partition(b"\n")[0].removeprefix(b"#!").strip()))
+    with cli.open("rb") as stream:
+        first_line = stream.read(4096)
+    named = Path(os.fsdecode(first_line.partition(b"\n")[0].removeprefix(b"#!").strip()))
     if named.name.startswith("python") and named.is_file():
         return named
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")

@@ -95,10 +95,10 @@ def score_row(row: Prediction, measure: Similarity, *, asks_to_think: bool = Fal
         scores["maths"] = _percent(match_results(find_boxed(answer), result))
     scores["think_format"] = _percent(is_formed_alike(output, label))
     scores["cut_off"] = _percent(OPEN_TAG in output and CLOSE_TAG not in output)
-    if asks_to_think or has_thought(label):
-        scores["unthought"] = _percent(not has_thought(output))
+    if asks_to_think or shows_thought(label):
+        scores["unthought"] = _percent(not shows_thought(output))
     else:
-        scores["unasked"] = _percent(has_thought(output))
+        scores["unasked"] = _percent(shows_thought(output))
     return scores
 
 
@@ -120,7 +120,7 @@ def is_formed_alike(output: str, label: str) -> bool:
     return bool(answer.strip()) and output.startswith(OPEN_TAG) == label.startswith(OPEN_TAG)
 
 
-def has_thought(text: str) -> bool:
+def shows_thought(text: str) -> bool:
     """Tell whether anything but white space stands in, or after, an opened think block, or in other markup."""
     thought = text.partition(OPEN_TAG)[2].partition(CLOSE_TAG)[0]
     return bool(thought.strip() or _read_other_markup(text.rpartition(CLOSE_TAG)[2].strip()).thought.strip())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import Engine, MissingMedia, OnLong, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.choices import Engine, MissingMedia, OnLong, StdinFormat, TextRow, ThinkOpen, ThinkPolicy, Turns
 from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
@@ -57,8 +57,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     "--format",
     "format_name",
     shell_complete=complete_format,
-    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
-    "the columns if not given.",
+    help="The format: alpaca, glaive, input-output, medical-cot, messages, openmath, preference, sharegpt, "
+    "text or xlam; recognised from the columns if not given.",
 )
 @click.option(
     "--think-policy",
@@ -183,7 +183,7 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option(
     "--stdin-format",
-    type=click.Choice(["jsonl", "json", "csv", "tsv", "txt"]),
+    type=choice_of(StdinFormat),
     default=None,
     help="What - holds; JSON, in lines or as a list, if not given.",
 )

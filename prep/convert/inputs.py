@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prep.choices import StdinFormat
 from prep.errors import InputError, UserError
 from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
 from prep.formats.columns import suggest_map, write_map
@@ -22,7 +23,6 @@ from prep.storage.manifests import describe_making
 from prep.storage.os_errors import explain_os_error
 
 STDIN = Path("-")
-STDIN_FORMATS = ("jsonl", "json", "csv", "tsv", "txt")
 _LOOKED_AT_BYTES = 4096
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_NOTES = 20
@@ -72,9 +72,7 @@ def _require_json(path: Path) -> None:
     with path.open("rb") as stream:
         start = stream.read(_LOOKED_AT_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start and start[:1] not in b"{[" and not start.startswith(_UTF_16):
-        raise InputError(
-            "stdin holds no JSON", hint=f"--stdin-format {', '.join(STDIN_FORMATS)}: say what it holds"
-        )
+        raise InputError("stdin holds no JSON", hint=f"--stdin-format {', '.join(StdinFormat)}: say what it holds")
 
 
 def recognise_inputs(

@@ -16,7 +16,7 @@ from prep.formats import SOURCES, find_lost_columns, map_columns
 from prep.formats.columns import fill_template, is_template, list_used, refuse_lost_columns
 from prep.formats.reading import TURN_FIELDS, Reading
 from prep.inputs.reader import BadRow, SourceRow, describe_place
-from prep.rows.kinds import Kind
+from prep.rows.kinds import Kind, find_form
 from prep.rows.records import AlpacaRecord, Exchange, Record, TextPiece, ToolExchange, has_thought
 from prep.rows.row_writer import find_kind, write_row
 
@@ -230,14 +230,15 @@ class ShardBuilder:
             self._with_history += record.history != []
             return
         values = record.as_dict()
-        if "conversations" in values:
+        form = find_form(values)
+        if form.formatting == "sharegpt":
             self._tool_records.append(line)
             asked = len(values["conversations"]) + ("chosen" in values)
             self._tools_with_history += asked > 2
             return
         self.records.append(line)
         self._records += 1
-        if "text" in values:
+        if form.kind is Kind.TEXT:
             self._texts += 1
             return
         self._reasoning += has_thought(values.get("chosen", values.get("output", "")))

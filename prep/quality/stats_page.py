@@ -36,17 +36,12 @@ _LOSS_TITLES = {
 }
 
 
-def _escape(text: str) -> str:
-    """Return a text as it may stand in the page."""
-    return join([text])
-
-
 def render_page(stats: DatasetStats, title: str, subtitle: str) -> str:
     """Return the page; `title` names the dataset, `subtitle` tells how it was measured."""
     kinds = [(kind, f"{count:,}", f"{count / stats.rows:.1%}") for kind, count in stats.kinds.items()]
     lengths = [(name, f"{value:,}") for name, value in stats.lengths.items()]
     parts = [
-        f"<h1>{_escape(title)}</h1><p>{stats.rows:,} rows. {_escape(subtitle)}</p>",
+        f"<h1>{join([title])}</h1><p>{stats.rows:,} rows. {join([subtitle])}</p>",
         "<h2>Rows by kind</h2>" + _render_table(("kind", "rows", "share"), kinds),
         f"<h2>Length in {stats.unit}</h2>" + _render_histogram(stats.histogram, stats.unit),
         _render_table(("", stats.unit), lengths),
@@ -94,6 +89,6 @@ def _render_replays(replays: list[CutoffReplay]) -> str:
 
 
 def _render_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    cells = "".join(f"<th>{_escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    cells = "".join(f"<th>{join([cell])}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{join([cell])}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -53,7 +53,7 @@ def describe_origin(settings: TokenSettings) -> tuple[dict[str, Any], list[Token
         "eval_dataset": [source.describe() for source in held_out],
     }
     has_tools = any("tools" in source.dataset.columns for source in (*sources, *held_out))
-    if has_tools and settings.template is not None and settings.template.rules.tool_format == "llama3":
+    if has_tools and settings.template is not None and settings.template.rules.writes_the_day:
         # LLaMA-Factory writes the day on which it runs into every such row.
         made_from["date"] = datetime.now().astimezone().strftime("%d %b %Y")
     return made_from, sources, held_out

@@ -195,9 +195,7 @@ class _TextBatches:
         tokenizer = load_tokenizer(settings.model)
         self._parts = PartEncoder(tokenizer, "")
         rules = settings.template.rules if settings.template else None
-        self._end = "<|end_of_text|>" if settings.template and settings.template.template == "llama3" else ""
-        if not self._end and rules is not None and rules.replace_eos:
-            self._end = rules.stop_words[0]
+        self._end = rules.text_end if rules is not None else ""
         self._end = self._end or find_special_token(settings.model, "eos_token") or ""
         if not self._end:
             raise InputError(f"{settings.model} has no eos_token, which ends a text")

@@ -91,6 +91,18 @@ class Template:
         return self.kind in (Kind.REASONING, Kind.GLM47, Kind.QWEN38)
 
     @property
+    def writes_the_day(self) -> bool:
+        """Whether a row with tools holds the day on which it is written: LLaMA-Factory, data/tool_utils.py."""
+        return self.tool_format == "llama3"
+
+    @property
+    def text_end(self) -> str:
+        """What ends a text for pre-training, "" for the tokenizer's own eos_token; processor/pretrain.py."""
+        if self.name == "llama3":
+            return "<|end_of_text|>"
+        return self.stop_words[0] if self.replace_eos else ""
+
+    @property
     def empty_thought(self) -> str:
         """What it writes for no thought."""
         opening, closing = self.thought_words

@@ -17,12 +17,12 @@ from launch.results.scores import (
     compare_scores,
     count_common_subsequence,
     find_boxed,
-    has_thought,
     load_similarity,
     match_results,
     normalise_result,
     read_answer,
     score_row,
+    shows_thought,
 )
 from prep.errors import StackError
 from prep.rows.thinking import EMPTY_THOUGHT, find_thought
@@ -61,13 +61,13 @@ def test_a_thought_in_any_markup_is_none_of_the_answer(name: str) -> None:
     answer = find_thought(MARKED[name]).answer.strip()
     for text in (MARKED[name], f"{EMPTY_THOUGHT}{MARKED[name]}"):
         assert read_answer(text) == answer != text.strip()
-        assert has_thought(text)
+        assert shows_thought(text)
 
 
 def test_what_only_looks_like_markup_is_all_answer() -> None:
     for text in ("<thinking>never closed", "See <b>x</b>.", "</thinking> alone"):
         assert read_answer(text) == text
-        assert not has_thought(text)
+        assert not shows_thought(text)
 
 
 def test_the_thought_is_not_scored() -> None:

@@ -18,6 +18,10 @@ from prep.tokens.encoder import EncodedTurn, TurnLengths
 sizes = st.integers(1, 200)
 
 
+def count_longer(ordered: list[int], cutoff_len: int) -> int:
+    return sum(length > cutoff_len for length in ordered)
+
+
 @pytest.mark.parametrize(
     ("source", "target", "room", "kept"),
     [
@@ -28,10 +32,6 @@ sizes = st.integers(1, 200)
         (5, 5, 0, (0, 0)),
     ],
 )
-def count_longer(ordered: list[int], cutoff_len: int) -> int:
-    return sum(length > cutoff_len for length in ordered)
-
-
 def test_keep_lengths_cuts_prompt_or_answer_or_both(
     source: int, target: int, room: int, kept: tuple[int, int]
 ) -> None:
