@@ -21,8 +21,6 @@ NAMESPACE = "lfc"
 DEFAULT_ADDRESS = "auto"
 _KNOCK_S = 10.0
 _TASKS_AHEAD = 2
-# A pool's name, what makes the function, with which arguments, and the working folder.
-_Opening = tuple[str, Callable[..., Callable[[Any], Any]], tuple[Any, ...], str]
 # What a worker made for a pool, by the pool's name: each of its tasks takes it.
 _MADE: dict[str, Callable[[Any], Any]] = {}
 
@@ -120,7 +118,9 @@ class ClusterPool(Generic[Task, Result]):
         return result
 
 
-def do_task(opening: _Opening, task: Any, place: str) -> None:
+def do_task(
+    opening: tuple[str, Callable[..., Callable[[Any], Any]], tuple[Any, ...], str], task: Any, place: str
+) -> None:
     """Do one task in a worker of the cluster, and write its result, whole or not at all."""
     name, make, arguments, folder = opening
     os.chdir(folder)
