@@ -147,7 +147,11 @@ def describe_memory(values: Mapping[str, Any]) -> str:
     >>> describe_memory({"model_name_or_path": "Qwen/Qwen3-4B", "use_unsloth": True, "cutoff_len": 4096, "fp16": 1})
     'at most 12.5 GiB on one GPU, told from the config (every row as long as cutoff_len): a card of 16 GB'
     """
-    estimate = estimate_memory(values)
+    try:
+        estimate = estimate_memory(values)
+    except (ValueError, TypeError, OverflowError):
+        # A number that is none: the check says so.
+        return ""
     if estimate is None:
         return ""
     card = f"a card of {estimate.card_gb} GB" if estimate.card_gb else "more than any one card has"

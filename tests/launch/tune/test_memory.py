@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.tune.memory import GIB, Rows, estimate_memory
+from launch.tune.memory import GIB, Rows, describe_memory, estimate_memory
 from launch.tune.model_shape import read_model_shape
 
 LORA = {"lora_rank": 16, "lora_target": "all", "bf16": True, "per_device_train_batch_size": 1}
@@ -109,3 +109,9 @@ def test_what_saves_memory_lowers_the_estimate(less: dict[str, Any], more: dict[
     assert large is not None
     assert small.total < large.total
     assert small.card_gb * 1e9 > small.total > GIB
+
+
+@pytest.mark.parametrize("key", ["cutoff_len", "lora_rank", "per_device_train_batch_size"])
+@pytest.mark.parametrize("value", ["many", [1], {"a": 1}])
+def test_a_number_that_is_none_is_left_to_the_check(key: str, value: object) -> None:
+    assert describe_memory({"model_name_or_path": "Qwen/Qwen3-4B", **LORA, key: value}) == ""
