@@ -28,5 +28,5 @@ def test_the_figures_of_tokenize_are_those_that_were_kept(page: str) -> None:
 
 
 def test_every_result_names_its_machine() -> None:
-    for name in ("tokenize", "near_copies", "combining"):
+    for name in ("tokenize", "combining"):
         assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()
