@@ -1,0 +1,32 @@
+"""The figures that the documentation tells are those that the benchmarks kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("page", ["figures.md", "figures.zh.md"])
+def test_the_figures_of_tokenize_are_those_that_were_kept(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    kept = read("tokenize")
+    assert f"{kept['rows']:,}" in text
+    for own in kept["figures"].values():
+        assert own["identical"] is True
+        assert f"{own['lfc prep tokenize']['cpu_s']}" in text
+        assert f"{own['LLaMA-Factory']['cpu_s']}" in text
+    assert f"{kept['figures']['each row by itself']['times_faster_cpu_s']}" in text
+
+
+def test_every_result_names_its_machine() -> None:
+    for name in ("tokenize", "combining"):
+        assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()
