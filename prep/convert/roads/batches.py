@@ -5,7 +5,7 @@ Python strings: the kernel reads Arrow's buffers. A row that is not plain (marku
 takes the slow path, so both give the same bytes.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -31,9 +31,13 @@ def convert_batches(plan: ConvertPlan, reader: BatchReader) -> Generator[ShardRe
     with reader.bound(), closing(WorkAhead(reader.read_batches(columns), _BATCHES_AHEAD)) as batches:
         job = make_job(plan, file.label)
         kernel = TableKernel(job) if job is not None else None
+        uses = None
         for batch in batches:
             builder = ShardBuilder(plan, file.name, file.label)
-            buffers = _find_buffers(plan, batch) if kernel is not None else None
+            # Every batch of a file has the same columns.
+            if kernel is not None and first_row == 1:
+                uses = list_uses(plan, batch.schema.names)
+            buffers = None if uses is None else _find_buffers(plan, uses, batch)
             if kernel is None or buffers is None:
                 for row in read_batch(batch, first_row):
                     builder.add(row)
@@ -54,13 +58,12 @@ def _pick_columns(plan: ConvertPlan, names: list[str]) -> list[str]:
     return [name for name in names if name in used]
 
 
-def _find_buffers(plan: ConvertPlan, batch: Any) -> TableBuffers | None:
+def _find_buffers(plan: ConvertPlan, uses: Sequence[int], batch: Any) -> TableBuffers | None:
     """Return where a batch's texts stand in memory, None when its columns are not plain."""
     from prep.convert import _kernel
 
-    names, rows = batch.schema.names, batch.num_rows
-    uses = list_uses(plan, names)
-    if uses is None or not rows:
+    rows = batch.num_rows
+    if not rows:
         return None
     columns: list[tuple[int, TextColumn]] = []
     turns = None

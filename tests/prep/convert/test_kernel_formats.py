@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from prep.choices import ThinkPolicy, Turns
@@ -145,11 +145,29 @@ def write_csv(rows: list[dict[str, Any]], style: int) -> bytes:
     return (text if style != 2 else text.rstrip("\r\n")).encode("utf-8", "replace")
 
 
+def write_parquet(rows: list[dict[str, Any]], style: int) -> bytes:
+    """Write rows whose columns are of one type; texts are narrow, wide or, in an Arrow file, views."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pa.Table.from_pylist(rows)
+        kind = [pa.string(), pa.large_string(), pa.string_view()][style % 3]
+        fields = [field.with_type(kind) if pa.types.is_string(field.type) else field for field in table.schema]
+        table = table.cast(pa.schema(fields))
+        out = pa.BufferOutputStream()
+        pq.write_table(table, out, row_group_size=3 if style > 2 else 100)
+    except (pa.ArrowException, UnicodeEncodeError):
+        reject()
+    return bytes(out.getvalue().to_pybytes())
+
+
 WRITERS: dict[str, Callable[[list[dict[str, Any]], int], bytes]] = {
     "in.jsonl": write_lines,
     "in.json": write_array,
     "wrapped.json": write_wrapped,
     "in.csv": write_csv,
+    "in.parquet": write_parquet,
 }
 
 
@@ -205,7 +223,9 @@ def test_every_wrapping_of_a_format_takes_the_slow_path_or_gives_its_bytes(
     path = tmp_path / name
     taken = left = 0
 
-    @settings(max_examples=1_000 if full else 30, deadline=None)
+    @settings(
+        max_examples=1_000 if full else 30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+    )
     @given(
         rows=rows_of,
         options=OPTIONS,
@@ -221,6 +241,8 @@ def test_every_wrapping_of_a_format_takes_the_slow_path_or_gives_its_bytes(
         output_bytes: int,
     ) -> None:
         nonlocal taken, left
+        # A byte of parquet is no byte of a text.
+        places = [] if name == "in.parquet" else places
         path.write_bytes(spoil(WRITERS[name](rows, style), places))
         where = tuple(parse_condition(text) for text in options["where"])
         plan = make_plan(source, **{**options, "where": where})
