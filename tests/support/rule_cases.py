@@ -147,6 +147,7 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("steps_are_countable", {"dataloader_persistent_workers": True}, {"dataloader_persistent_workers": False}),
         ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
         ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
         ("attention_works_with_transformers", {"flash_attn": "fa3"}, {"flash_attn": "auto"}),

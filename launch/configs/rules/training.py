@@ -72,7 +72,10 @@ def _compare_steps(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def steps_are_countable(setting: Setting) -> Iterator[Finding]:
-    """Parser, transformers 5.6 training_args.py: intervals are whole numbers, or shares below 1, and not 0."""
+    """Parser, transformers 5.6 training_args.py: intervals are whole numbers, or shares below 1, and not 0.
+
+    Run: torch's DataLoader: `persistent_workers option needs num_workers > 0`.
+    """
     if setting["logging_strategy"] == "steps" and setting["logging_steps"] == 0:
         yield at_key("logging_steps", "is 0, and logging_strategy is steps", "logging_steps: 10")
     if setting["eval_strategy"] == "steps" and not setting["eval_steps"] and setting["logging_steps"] <= 0:
@@ -92,6 +95,9 @@ def steps_are_countable(setting: Setting) -> Iterator[Finding]:
             "needs dataloader_num_workers above 0",
             drop("dataloader_prefetch_factor"),
         )
+    if setting["dataloader_num_workers"] == 0 and setting["dataloader_persistent_workers"]:
+        key = "dataloader_persistent_workers"
+        yield at_key(key, "needs dataloader_num_workers above 0", off(key))
 
 
 @train_rule
