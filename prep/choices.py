@@ -98,14 +98,6 @@ class Thinking(StrEnum):
         return {Thinking.TRUE: True, Thinking.FALSE: False, Thinking.NULL: None}[self]
 
 
-class YamlTruth(StrEnum):
-    """What a YAML key may be that is true, false or null."""
-
-    TRUE = "true"
-    FALSE = "false"
-    NULL = "null"
-
-
 class Engine(StrEnum):
     """What does the work of a conversion."""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import YamlTruth
-from prep.cli.options import INPUT_FILE, dataset_dir_option, seed_option
+from prep.choices import Thinking
+from prep.cli.options import INPUT_FILE, choice_of, dataset_dir_option, seed_option
 from prep.cli.output import format_json, print_json, print_pages
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _MOST_CHARACTERS = 4000
 )
 @click.option(
     "--enable-thinking",
-    type=click.Choice(list(YamlTruth)),
+    type=choice_of(Thinking),
     help="As in the YAML; what the file's think policy needs if not given.",
 )
 @click.option("--mask-history", is_flag=True, help="As in the YAML: the last answer alone is trained on.")
@@ -86,11 +86,10 @@ def show(
     except ValueError as error:
         raise click.UsageError(f"ROWS {error}") from error
     dataset = find_dataset(target, dataset_dir)
-    asked = {"true": True, "false": False, "null": None}
     thinks = dataset.policy.enable_thinking if dataset.policy else True
     options = TemplateOptions(
         template or DEFAULT_TEMPLATE,
-        asked[enable_thinking] if enable_thinking else thinks,
+        Thinking(enable_thinking).value_in_yaml if enable_thinking else thinks,
         mask_history,
         version=version,
         stage=dataset.kind.stages[0],
