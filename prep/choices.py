@@ -75,16 +75,6 @@ class TextRow(StrEnum):
     FILE = "file"
 
 
-class StdinFormat(StrEnum):
-    """What `-` may hold."""
-
-    JSONL = "jsonl"
-    JSON = "json"
-    CSV = "csv"
-    TSV = "tsv"
-    TXT = "txt"
-
-
 class Thinking(StrEnum):
     """LLaMA-Factory's `enable_thinking`, as a YAML writes it."""
 
@@ -111,3 +101,13 @@ class Engine(StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class StdinFormat(StrEnum):
+    """What convert's `-` may hold; each is the ending that a file of it has."""
+
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    TXT = "txt"

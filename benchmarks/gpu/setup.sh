@@ -10,9 +10,10 @@ tar -xJf "$archive" -C "$site"
 # The machine's own packages come after ours.
 python3 -c 'import site, sysconfig; print("\n".join(dict.fromkeys([*site.getsitepackages(), sysconfig.get_path("purelib")])))' \
   >"$site/machine.pth"
-# What a wheel's entry point would be.
+# What wheels' entry points would be; the machine's own torchrun starts another Python.
 printf '#!%s\nfrom llamafactory.cli import main\nmain()\n' "$venv/bin/python" >"$venv/bin/llamafactory-cli"
-chmod +x "$venv/bin/llamafactory-cli"
+printf '#!%s\nfrom torch.distributed.run import main\nmain()\n' "$venv/bin/python" >"$venv/bin/torchrun"
+chmod +x "$venv/bin/llamafactory-cli" "$venv/bin/torchrun"
 # Else every first import would compile its files one after another.
 "$venv/bin/python" -m compileall -q -j 0 "$site" >/dev/null 2>&1 || true
 echo "$venv/bin/python"

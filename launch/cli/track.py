@@ -45,4 +45,6 @@ def list_tracking_variables() -> dict[str, str]:
     """Return the user's own variables of SwanLab and W&B, which a run gets too."""
     from launch.configs.tracking import PREFIXES
 
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIXES)}
+    # The command itself spells the project of SwanLab.
+    own = {name: value for name, value in sorted(os.environ.items()) if name != "SWANLAB_PROJECT"}
+    return {name: value for name, value in own.items() if name.startswith(PREFIXES)}

@@ -22,9 +22,24 @@ if TYPE_CHECKING:
 @click.argument("config_path", metavar="[CONFIG]", type=OUTPUT_FILE, required=False)
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_pairs())
 @click.option("--dataset-dir", type=FOLDER, help="Holds dataset_info.json; the config's own if not given.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to the network.")
-@click.option("--port", type=click.IntRange(1, 65_535), help="The first free one from 7860 on if not given.")
-@click.option("--share", is_flag=True, help="Have gradio make a public link.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="GRADIO_SERVER_NAME",
+    show_envvar=True,
+    help="0.0.0.0 opens the page to the network.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    envvar="GRADIO_SERVER_PORT",
+    show_envvar=True,
+    help="The first free one from 7860 on if not given.",
+)
+@click.option(
+    "--share", is_flag=True, envvar="GRADIO_SHARE", show_envvar=True, help="Have gradio make a public link."
+)
 @click.option("--lang", type=choice_of(Language), help="The locale's if not given.")
 @click.option("--name", help="The saved settings' name in llamaboard_config/; the config's if not given.")
 @click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
@@ -49,7 +64,9 @@ def webui(
 ) -> None:
     """Open LLaMA-Factory's WebUI with everything of CONFIG filled in.
 
-    CONFIG is the YAML that `lfc launch train` takes, or settings saved in the WebUI. Datasets, model, ports and
+    CONFIG is the YAML that `lfc launch train` takes, or settings saved in the WebUI. The Chat tab has the thinking
+    of the training and Qwen3's sampling for it; choose the adapter as checkpoint there. Without a CONFIG the page
+    opens as it is, with --dataset-dir as its folder of datasets. Datasets, model, ports and
     proxies are checked first. Ctrl-C asks a running training to save and stop, and then ends the page.
 
     \b
@@ -57,6 +74,7 @@ def webui(
       lfc launch webui configs/medical.yaml
       lfc launch webui configs/medical.yaml lora_rank=32 --lang zh --port 8000
       lfc launch webui configs/medical.yaml --dry-run
+      lfc launch webui --dataset-dir data --lang zh --port 8000
     """
     from launch.llamaboard.files import find_secrets, scrub_secrets
     from launch.webui.serve import serve_webui

@@ -15,6 +15,7 @@ from typing import Any
 from prep.errors import ConfigError
 from prep.secrets import holds_secret, list_secrets, mask_text, mask_values
 from prep.storage.atomic import write_text
+from prep.storage.bounded import read_bounded
 from prep.storage.os_errors import explain_os_error
 
 SECRETS_FILE = "secrets.json"
@@ -95,7 +96,7 @@ def read_secrets(folder: Path) -> dict[str, dict[str, Any]]:
     """Return what `write_secrets` kept; raises ConfigError when it cannot be read."""
     path = folder / SECRETS_FILE
     try:
-        secrets: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        secrets: dict[str, dict[str, Any]] = json.loads(read_bounded(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

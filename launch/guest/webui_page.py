@@ -1,6 +1,7 @@
 """LlamaBoard with its fields filled in, and with an end that saves: the WebUI's process.
 
-This file is a program, `webui_page.py STATUS.json [SETTINGS.yaml]`, that the Python with the training stack runs.
+This file is a program, `webui_page.py STATUS.json SHOWN [SETTINGS.yaml]`, that the Python with the training
+stack runs; SHOWN is JSON, fields beside those of the settings, such as the Chat tab's.
 That Python may not have `lfc`, hence only the standard library at the top. It puts LlamaBoard's own start between
 two changes: the values of SETTINGS.yaml, keyed as in `llamaboard_config/`, are the page's first values, and Ctrl-C
 asks a running training to save and stop before the page goes away.
@@ -26,7 +27,7 @@ _ENGINE = "llamafactory.webui.engine"
 _MODEL_NAME, _MODEL_PATH, _TEMPLATE, _LANGUAGE = "top.model_name", "top.model_path", "top.template", "top.lang"
 
 
-def serve(status: Path, settings: Path | None) -> None:
+def serve(status: Path, shown: dict[str, Any], settings: Path | None) -> None:
     """Run LlamaBoard until it is interrupted; `status` says whether the page starts filled in, or why not."""
     # LlamaBoard opens a browser before anyone can know that the page answers: `lfc` does that.
     webbrowser.open = lambda *_args, **_kwargs: False
@@ -36,8 +37,8 @@ def serve(status: Path, settings: Path | None) -> None:
     reason = ""
     try:
         remember_engine(engines)
-        if settings is not None:
-            fill_page(read_settings(settings))
+        if settings is not None or shown:
+            fill_page({**shown, **(read_settings(settings) if settings else {})})
     except (AttributeError, ImportError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     partial = status.with_suffix(".partial")
@@ -155,4 +156,4 @@ def stop_softly(engines: list[Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    serve(Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -73,16 +73,17 @@ def format_settings(page: Mapping[str, Any], source: str) -> str:
 
 def write_settings(path: Path, text: str, *, force: bool) -> None:
     """Write a saved page; raises OutputError when one stands there that the user saved on the page."""
-    if (
-        path.exists()
-        and not force
-        and not path.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_LINE)
-    ):
+    if path.exists() and not force and not _begins_as_ours(path):
         raise OutputError(
             f"{path} holds settings that were saved on the page",
             hint=f"--name ANOTHER, or --force to replace them; lfc launch config import {path} -o FILE keeps them",
         )
     write_text(path, text)
+
+
+def _begins_as_ours(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(len(_FIRST_LINE)) == _FIRST_LINE.encode()
 
 
 def write_run_settings(values: Mapping[str, Any]) -> Path | None:
@@ -105,7 +106,7 @@ def plan_user_config(folder: Path, language: str | None, page: Mapping[str, Any]
     Raises: ConfigError with line and column when the file cannot be read: LlamaBoard would overwrite it.
     """
     path = folder / USER_CONFIG
-    known = _read_mapping(path) if path.exists() and path.read_text(encoding="utf-8").strip() else {}
+    known = _read_mapping(path) if path.exists() and read_text(path).strip() else {}
     config = {**_FRESH_USER, **known}
     config["path_dict"] = config["path_dict"] if config["path_dict"] is not None else {}
     if not isinstance(config["path_dict"], dict):

@@ -1,5 +1,6 @@
 """Which program to start, with which arguments and environment: no process is started here."""
 
+import json
 import os
 import shlex
 import shutil
@@ -90,7 +91,9 @@ def find_stack_python(cli: Path) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-    named = Path(os.fsdecode(cli.read_bytes()[:4096].partition(b"\n")[0].removeprefix(b"#!").strip()))
+    with cli.open("rb") as stream:
+        first_line = stream.read(4096)
+    named = Path(os.fsdecode(first_line.partition(b"\n")[0].removeprefix(b"#!").strip()))
     if named.name.startswith("python") and named.is_file():
         return named
     raise StackError(f"no Python stands beside {cli}", hint="name the llamafactory-cli of a whole environment")
@@ -139,7 +142,19 @@ def build_llamafactory_command(
     if gpus and action == "train":
         # Lets the live view show the memory in use.
         env.setdefault("RECORD_VRAM", environ.get("RECORD_VRAM", "1"))
+    env |= _spell_swanlab_project(config, environ)
     return Command((str(cli), action, str(config_path)), env)
+
+
+def _spell_swanlab_project(config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return SWANLAB_PROJECT as SwanLab 0.8 and later read it: JSON, and no other text; a plain name ends the run.
+
+    The project itself is passed on by LLaMA-Factory's own key.
+    """
+    project = environ.get("SWANLAB_PROJECT", "")
+    if not config.get("use_swanlab") or not project or project.startswith("{"):
+        return {}
+    return {"SWANLAB_PROJECT": json.dumps({"name": project})}
 
 
 def is_boosted(action: str, config: Mapping[str, Any], environ: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ from launch.recipes.made_files import is_named_so
 from prep import __version__
 from prep.errors import InputError, OutputError, UserError
 from prep.storage.atomic import write_json
+from prep.storage.bounded import read_bounded
 from prep.storage.fingerprints import hash_file
 from prep.storage.os_errors import explain_os_error
 
@@ -148,7 +149,7 @@ def list_names(identities: Iterable[Any]) -> list[str]:
 def read_entries(path: Path) -> dict[str, Any]:
     """Return the entries of a JSON document, none when it is not there; raises InputError when it is broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

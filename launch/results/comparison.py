@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.results.scores import Change
 from prep.errors import InputError
 from prep.frames import make_frame
+from prep.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,7 @@ def read_comparison(folder: Path) -> Comparison:
     """Return what an earlier `evaluate` wrote; raises InputError when it is not whole."""
     path = folder / COMPARISON_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path))
         sides = tuple(_read_side(side) for side in content["sides"])
         # An evaluation of an earlier lfc has no losses.
         losses = {

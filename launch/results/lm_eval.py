@@ -17,6 +17,7 @@ from launch.runs.folder import RunFolder
 from launch.runs.process import Poll
 from launch.runs.run import create_run_folder, prepare_run, refuse_taken_run, run_to_end
 from prep.errors import ConfigError, InputError
+from prep.storage.bounded import read_bounded
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
 _MODEL_KEYS = {
@@ -138,7 +139,7 @@ def read_task_scores(folder: Path) -> list[TaskScore]:
     if not found:
         raise InputError(f"{folder} holds no results of lm-evaluation-harness")
     try:
-        results = json.loads(found[-1].read_text(encoding="utf-8"))["results"]
+        results = json.loads(read_bounded(found[-1]))["results"]
         return [score for task, figures in results.items() for score in _read_metrics(task, figures)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{found[-1]} holds no results of lm-evaluation-harness: {error}") from error

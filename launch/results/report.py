@@ -5,6 +5,7 @@ All text passes through prep/html.py, so that what a model wrote cannot become p
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -34,9 +35,11 @@ from prep.errors import InputError
 from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
 from prep.storage.atomic import write_text
+from prep.storage.bounded import read_bounded
 from prep.wording import count_of
 
 _EXAMPLES_OPEN = 3
+_MOST_COMMAND_BYTES = 1 << 20
 
 
 def write_report(name: str, output: Path | None = None, root: Path = RUNS) -> Path:
@@ -322,8 +325,8 @@ def _head_example(name: str, scores: Mapping[str, float] | None) -> str:
 def _build_repeat(summary: RunSummary) -> Html:
     run = summary.run
     parts: list[str] = []
-    if run.folder.command.is_file():
-        parts.append(tag("pre", mask_text(run.folder.command.read_text(encoding="utf-8").strip())))
+    with suppress(OSError, ValueError):
+        parts.append(tag("pre", mask_text(read_bounded(run.folder.command, _MOST_COMMAND_BYTES).strip())))
     versions = run.plan.get("versions") or {}
     if isinstance(versions, dict) and versions:
         parts.append(tag("p", ", ".join(f"{name} {version}" for name, version in versions.items()), class_="quiet"))

@@ -23,6 +23,7 @@ from launch.runs.logs import read_tail
 from launch.runs.progress import is_finite, parse_trainer_log
 from prep.errors import InputError, UserError
 from prep.secrets import mask_text
+from prep.storage.bounded import read_bounded
 
 # What one number of a table says of an evaluation: the first of these that it has.
 _HEADLINES = ("maths", "rouge_l")
@@ -291,10 +292,10 @@ def _trace_sources(manifest: Mapping[str, Any], depth: int = 0) -> Iterator[str]
 def find_run_preset(run: Run) -> Preset | None:
     """Return the preset that a run's config was written from, as the config's own header says; None if unknown."""
     try:
-        text = run.folder.config.read_text(encoding="utf-8")
+        text = read_bounded(run.folder.config)
         overridden = _OVERRIDDEN.search(text)
         if overridden:
-            text = Path(overridden[1]).read_text(encoding="utf-8")
+            text = read_bounded(Path(overridden[1]))
     except (OSError, ValueError):
         return None
     found = _PRESET.search(text)

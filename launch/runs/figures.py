@@ -11,8 +11,8 @@ from launch.runs.folder import Run, RunFolder, RunState
 from prep.storage.atomic import write_json
 from prep.storage.os_errors import explain_os_error
 
-# Of a log that is larger its end is kept and read.
-MAX_LOG_BYTES = 64 << 20
+# Of a log that is larger, a hundred thousand lines, its end is kept and read.
+MAX_LOG_BYTES = 16 << 20
 _MARK_BYTES = 1 << 16
 _SAMPLE_BYTES = 1 << 16
 _SAMPLES = 16

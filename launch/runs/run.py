@@ -45,6 +45,7 @@ from launch.runs.record import read_dataset_manifests, read_versions
 from prep.errors import ChildFailedError, InputError, OutputError, StoppedError
 from prep.secrets import holds_secret, mask_text, mask_values
 from prep.storage.atomic import write_json, write_text
+from prep.storage.bounded import read_bounded
 from prep.storage.os_errors import explain_os_error
 from prep.storage.paths import find_free_path
 
@@ -214,7 +215,7 @@ def _is_abandoned(run: RunFolder) -> bool:
     if not run.path.is_dir() or run.path.is_symlink() or not set(run.path.iterdir()) <= _list_beginnings(run):
         return False
     try:
-        content = json.loads(run.preparing.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(run.preparing))
     except FileNotFoundError:
         # An empty folder is nobody's; anything else was just begun, or left, by an older version.
         return not any(run.path.iterdir()) or time.time() - run.path.stat().st_mtime > _JUST_MADE_S

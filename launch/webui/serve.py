@@ -14,15 +14,18 @@ from typing import Any
 from launch.llamaboard.fields import CACHE_DIR, MODEL_NAME, OUTPUT_DIR, PLAIN_MODEL
 from launch.llamaboard.files import format_settings, merge_user_config, write_settings
 from launch.llamaboard.page import locate_save
+from launch.runs.logs import read_tail
 from launch.runs.process import Child, describe_failure, run_child
 from launch.webui.start import LOG, STATUS, Plan
 from prep.errors import ChildFailedError, StackError
 from prep.secrets import list_secrets, mask_text
+from prep.storage.bounded import read_bounded
 
 _START_S = 600.0
 # A training that is asked to stop finishes its step and writes its adapter first.
 _SAVE_S = 1800.0
 _ANSWER_S = 2.0
+_READ_LOG_BYTES = 1 << 20
 # gradio's words for a public link that it made or could not make.
 _SHARED = re.compile(r"public URL: (\S+)|Could not create share link")
 
@@ -93,13 +96,13 @@ def _read_public_url(plan: Plan) -> str | None:
     """Return gradio's public link, "" when there is none to come, None while it is being made."""
     if plan.command.env.get("GRADIO_SHARE") != "true":
         return ""
-    found = _SHARED.search(LOG.read_text(encoding="utf-8", errors="replace"))
+    found = _SHARED.search(read_tail(LOG, _READ_LOG_BYTES))
     return (found[1] or "") if found else None
 
 
 def _open_page(plan: Plan, public_url: str) -> Opened:
     """Return how the page opened; where it could not be filled in, its settings are made loadable by hand."""
-    status = json.loads(STATUS.read_text(encoding="utf-8"))
+    status = json.loads(read_bounded(STATUS))
     if not status["is_filled"] and plan.settings is not None:
         page = make_plain(plan.page)
         write_settings(plan.settings, format_settings(page, plan.source), force=True)

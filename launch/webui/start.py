@@ -4,6 +4,7 @@ The page is started by `webui_page.py`, which gives LlamaBoard's fields their fi
 is built in another way it starts as it is, with a model that it knows, and the user is told which button to press.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,9 +92,9 @@ def read_request(config: Path | None, pairs: tuple[str, ...], dataset_dir: Path 
     if dataset_dir is not None:
         overrides["dataset_dir"] = dataset_dir.as_posix()
     if config is None:
-        if overrides:
-            raise ConfigError("key=value and --dataset-dir change a config, and none is named")
-        return {}
+        if set(overrides) - {"dataset_dir"}:
+            raise ConfigError("key=value changes a config, and none is named", hint="lfc launch webui CONFIG.yaml")
+        return overrides
     if config.suffix in (".yaml", ".yml") and config.is_file() and is_settings(config):
         return {**import_settings(config).values, **overrides}
     return {**read_config(config), **overrides}
@@ -123,7 +124,8 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
         notes.append("--share: everybody who has the public link can use the page and its files, without any key")
     env |= fix_proxies(address.host, page.get(MODEL_PATH), environ, find_stack_python(cli), notes)
     port = choose_port(address.host, address.port)
-    command = _build_command(cli, settings, request.values, environ)
+    shown = describe_shown(request)
+    command = _build_command(cli, settings, shown, request.values, environ)
     command = Command(command.argv, {**command.env, **_describe_server(address, port), **env})
     return Plan(
         command=command,
@@ -224,11 +226,32 @@ def _describe_saved_faults(ours: Path | None) -> list[str]:
     return notes
 
 
+def describe_shown(request: Request) -> dict[str, Any]:
+    """Return what the page shows beside a training's own fields, by their ids.
+
+    With a config that is the Chat tab: thoughts as they were trained, and Qwen3's own sampling for the mode.
+    Without one it is the folder of the datasets, where it was given.
+    """
+    if request.config is None:
+        folder = request.values.get("dataset_dir")
+        return {f"{tab}.dataset_dir": folder for tab in ("train", "eval")} if folder else {}
+    thinks = request.values.get("enable_thinking") is not False
+    sampling = (0.6, 0.95, 8_192) if thinks else (0.7, 0.8, 2_048)
+    names = ("temperature", "top_p", "max_new_tokens")
+    return {f"infer.{name}": value for name, value in zip(names, sampling, strict=True)} | {
+        "infer.enable_thinking": thinks
+    }
+
+
 def _build_command(
-    cli: Path, settings: Path | None, values: Mapping[str, Any], environ: Mapping[str, str]
+    cli: Path,
+    settings: Path | None,
+    shown: Mapping[str, Any],
+    values: Mapping[str, Any],
+    environ: Mapping[str, str],
 ) -> Command:
     script = Path(str(files("launch") / "guest" / "webui_page.py"))
-    arguments = (str(STATUS), *([str(settings)] if settings else []))
+    arguments = (str(STATUS), json.dumps(shown), *([str(settings)] if settings else []))
     command = build_python_command(find_stack_python(cli), script, arguments, environ)
     # For a training that the page starts, the program must be found and Unsloth must see one GPU.
     return Command(command.argv, build_llamafactory_command(cli, "webui", Path(), values, environ).env)

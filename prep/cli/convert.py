@@ -57,8 +57,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     "--format",
     "format_name",
     shell_complete=complete_format,
-    help="The format: alpaca, medical-cot, messages, openmath, preference, sharegpt, text or xlam; recognised from "
-    "the columns if not given.",
+    help="The format: alpaca, glaive, input-output, medical-cot, messages, openmath, preference, sharegpt, "
+    "text or xlam; recognised from the columns if not given.",
 )
 @click.option(
     "--think-policy",

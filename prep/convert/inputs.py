@@ -72,9 +72,7 @@ def _require_json(path: Path) -> None:
     with path.open("rb") as stream:
         start = stream.read(_LOOKED_AT_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start and start[:1] not in b"{[" and not start.startswith(_UTF_16):
-        raise InputError(
-            "stdin holds no JSON", hint=f"--stdin-format {', '.join(tuple(StdinFormat))}: say what it holds"
-        )
+        raise InputError("stdin holds no JSON", hint=f"--stdin-format {', '.join(StdinFormat)}: say what it holds")
 
 
 def recognise_inputs(

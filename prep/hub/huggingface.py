@@ -23,6 +23,7 @@ from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
 from prep.hub.listing import RemoteFile, check_listing
 from prep.hub.snapshot import Staging
 from prep.secrets import mask_text
+from prep.storage.bounded import read_bounded
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # The hub serves larger files through its xet storage alone.
@@ -223,8 +224,8 @@ def _choose_token(endpoint: Endpoint, named: str | None) -> str | None:
         return None
     path = Path(constants.HF_TOKEN_PATH)
     try:
-        stored = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    except (OSError, UnicodeDecodeError):
+        stored = read_bounded(path).strip() if path.is_file() else ""
+    except (OSError, ValueError):
         raise DownloadError(f"the stored login {path} cannot be read", hint="hf auth login") from None
     return choose_token(endpoint, None, check_token(stored, f"the stored login {path}") if stored else None)
 

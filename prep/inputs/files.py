@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from prep.errors import InputError
 from prep.inputs.formats import FORMATS, find_suffix, is_seldom_data, require_format
 from prep.inputs.reader import InputFile, ReadOptions
-from prep.inputs.splits import choose_files
+from prep.inputs.splits import choose_files, read_card_places
 from prep.storage.manifests import read_json_object
 from prep.storage.os_errors import explain_read_error
 
@@ -92,7 +92,8 @@ def _look_through(folder: Path, options: ReadOptions, found: FoundInputs) -> lis
     if not data:
         raise InputError(f"{folder} holds no data files; allowed are {', '.join(FORMATS)}")
     places: list[PurePath] = [path.relative_to(folder) for path in data]
-    choice = choose_files(folder.as_posix(), places, split=options.split, subset=options.subset)
+    card = read_card_places(folder)
+    choice = choose_files(folder.as_posix(), places, split=options.split, subset=options.subset, card=card)
     chosen = [folder / place for place in choice.chosen]
     found.left_out += [path for path in files if path not in chosen]
     found.notes += choice.notes

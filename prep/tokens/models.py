@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from prep.choices import ThinkPolicy
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
+from prep.tokens.templates import look_up_template
 from prep.tokens.tokenizer import find_tokenizer_file
 
 _MOST_BYTES = 16 << 20
@@ -127,17 +128,35 @@ def choose_template(model: Path, policy: ThinkPolicy | None = None) -> str:
     Shape: `model` is a model's folder or its tokenizer.json; `policy` is None where the rows' is not known.
     Raises: InputError without a tokenizer; UserError when the template is not known: another counts other tokens.
     """
-    folder = find_tokenizer_file(model).parent
+    file = find_tokenizer_file(model)
+    folder = file.parent
     found = find_model_template(str(folder.absolute()))
+    if found.template:
+        return found.template
     has_thoughts = policy in (ThinkPolicy.TAGGED, ThinkPolicy.MASKED)
-    fitting = [name for name in found.candidates if _thinks(name)] if has_thoughts else []
-    if found.template or len(fitting) == 1:
-        return found.template or fitting[0]
-    told = f"; it may be {' or '.join(found.candidates)}" if found.candidates else ""
+    candidates = _have_tokens(found.candidates, file)
+    fitting = [name for name in candidates if _thinks(name)] if has_thoughts else []
+    if len(fitting) == 1:
+        return fitting[0]
+    told = f"; it may be {' or '.join(candidates)}" if candidates else ""
     raise UserError(
         f"which template the model in {folder} needs is not known{told}",
-        hint=f"--template {found.candidates[0] if found.candidates else 'NAME'}",
+        hint=f"--template {candidates[0] if candidates else 'NAME'}",
     )
+
+
+def _have_tokens(templates: Sequence[str], tokenizer: Path) -> list[str]:
+    """Return the templates whose control tokens a tokenizer.json holds."""
+    try:
+        text = tokenizer.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return list(templates)
+    known = [template for name in templates if (template := look_up_template(name))]
+    return [
+        template.name
+        for template in known
+        if all(json.dumps(mark, ensure_ascii=False) in text or json.dumps(mark) in text for mark in template.marks)
+    ]
 
 
 def _thinks(template: str) -> bool:

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from prep.errors import InputError, UserError
+from prep.storage.bounded import read_bounded
 from prep.storage.fingerprints import hash_file
 
 _MOST_CONFIG_BYTES = 16 << 20
+_MOST_TOKENIZER_BYTES = 128 << 20
 
 
 def load_tokenizer(path: Path) -> Any:
@@ -17,6 +19,8 @@ def load_tokenizer(path: Path) -> Any:
     Raises: InputError when there is none or it is broken; UserError when tokenizers is not installed.
     """
     file = find_tokenizer_file(path)
+    if file.stat().st_size > _MOST_TOKENIZER_BYTES:
+        raise InputError(f"{file} is larger than {_MOST_TOKENIZER_BYTES >> 20} MiB, and no tokenizer is")
     return _parse_tokenizer(file, hash_file(file))
 
 
@@ -31,7 +35,7 @@ def _parse_tokenizer(file: Path, sha256: str) -> Any:
         ) from error
     try:
         # Read here, because tokenizers raises a bare Exception for everything.
-        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(read_bounded(file, _MOST_TOKENIZER_BYTES))
     except Exception as error:
         raise InputError(f"{file} is not a tokenizer: {error}") from error
     tokenizer.no_truncation()

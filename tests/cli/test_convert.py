@@ -138,7 +138,7 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: --format csv is not known; known are preference, alpaca, openmath, sharegpt, "
-        "messages, xlam, medical-cot, text\n"
+        "glaive, messages, xlam, medical-cot, input-output, text\n"
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +141,18 @@ def test_the_page_shows_everything_of_the_yaml_without_a_click(webui: Webui) -> 
         "Everything of llamaboard_config/tagged.yaml is filled in." in (webui.folder / "tagged.out.txt").read_text()
     )
     assert webui.page.count_errors() == 0
+
+
+def test_the_chat_tab_has_the_sampling_of_the_trained_mode(webui: Webui) -> None:
+    with urllib.request.urlopen(f"{webui.url}config") as answer:
+        components = json.load(answer)["components"]
+    sliders = {
+        (entry["props"].get("minimum"), entry["props"].get("maximum")): entry["props"].get("value")
+        for entry in components
+        if entry["type"] == "slider"
+    }
+    # Most new tokens and temperature, told from others by their range.
+    assert (sliders[8, 8192], sliders[0.01, 1.5]) == (8192, 0.6)
 
 
 def test_the_page_would_run_what_the_yaml_runs(webui: Webui) -> None:

@@ -54,7 +54,13 @@ def test_no_input_makes_a_compiled_module_leave_its_buffers(module: str, tmp_pat
     inputs = 5_000_000 if full else 20_000
     result = subprocess.run(
         [sys.executable, str(FUZZ), module, str(library), str(inputs), "7"],
-        env={**os.environ, "LD_PRELOAD": sanitizer, "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "LD_PRELOAD": sanitizer,
+            "PYTHONMALLOC": "malloc",
+            "ASAN_OPTIONS": "detect_leaks=0",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -6,9 +6,14 @@ Prints how many inputs there were, and how many of them the module took.
 
 import importlib.util
 import itertools
+import os
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 PARTS = [
@@ -32,6 +37,9 @@ RAW = [
     b"{",
     b"]",
 ]
+
+
+ROWS = 40
 
 
 def spoil(random_: random.Random, line: bytearray) -> None:
@@ -77,7 +85,7 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
     return taken
 
 
-def fuzz_kernel(module: Any, inputs: int, random_: random.Random) -> int:
+def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
     """Objects, fields and tables of any uses, now and then judged, in buffers that are often too small."""
     calls = (_call_objects, _call_fields, _call_table)
     taken = 0
@@ -191,6 +199,79 @@ def _call_table(module: Any, random_: random.Random, job: Any, output: bytearray
     skips = random_.choice((None, bytes(random_.choices((0, 1, 2), (8, 1, 1), k=rows))))
     first, last = (0, rows) if tame else (random_.randrange(6), random_.randrange(6))
     return module.convert_table(job, tuple(columns), turns, skips, rows, first, last, 1, output)
+
+
+def fuzz_conversions(module: Any, inputs: int, random_: random.Random) -> int:
+    """Rows of lines, arrays and tables, converted under every mapping of five columns to three texts."""
+    sys.modules["prep.convert._kernel"] = module
+    import prep.convert
+
+    setattr(prep.convert, "_kernel", module)  # noqa: B010
+    from prep.choices import ThinkPolicy
+    from prep.convert.convert import convert_files
+    from prep.convert.options import ConvertOptions
+    from prep.errors import UserError
+
+    # What the disk has at which moment is not asked here.
+    os.fsync = lambda fd: None
+    taken, folder = 0, Path(tempfile.mkdtemp(prefix="lfc-fuzz-"))
+    mappings = list(itertools.permutations(range(5), 3))
+    try:
+        for number in range(max(1, inputs // ROWS)):
+            suffix = random_.choice(("jsonl", "json", "csv"))
+            path = write_rows(random_, folder / f"in.{suffix}")
+            places = random_.choice(mappings) if random_.random() < 0.9 else (random_.randrange(5),) * 3
+            roles = dict(zip(("question", "think", "answer"), (f"c{place}" for place in places), strict=True))
+            options = ConvertOptions(
+                column_map=roles,
+                policy=random_.choice(list(ThinkPolicy)),
+                where=random_.choice(((), ("c0 is not null",))),
+                drop=tuple(f"c{place}" for place in range(5) if place not in places),
+                max_rejects=ROWS,
+                force=True,
+            )
+            with suppress(UserError):
+                taken += convert_files([path], folder / f"out{number % 3}.jsonl", options).counts["records"]
+    finally:
+        shutil.rmtree(folder)
+    return taken
+
+
+def write_rows(random_: random.Random, path: Path) -> Path:
+    """Write rows of five columns, plain ones or not, as lines, as an array or as a table."""
+    tame = random_.random() < 0.6
+    lines = [
+        bytearray(make_line(random_, tuple(f'"c{place}"'.encode() for place in range(5)), tame=tame))
+        for _ in range(ROWS)
+    ]
+    if path.suffix == ".csv":
+        head = b"c0,c1,c2,c3,c4\n"
+        lines = [
+            bytearray(",".join(f'"x{make_text(random_, tame=tame)}"' for _ in range(5)).encode() + b"\n")
+            for _ in lines
+        ]
+        content = head + b"".join(lines)
+    else:
+        for line in lines:
+            if not tame and random_.random() < 0.1:
+                spoil(random_, line)
+        rows = b",".join(line.rstrip() for line in lines)
+        content = b"[" + rows + b"]" if path.suffix == ".json" else b"".join(lines)
+    path.write_bytes(content)
+    return path
+
+
+def make_line(random_: random.Random, names: tuple[bytes, ...], *, tame: bool) -> bytes:
+    values = [f'"x{make_text(random_, tame=True)}"' for _ in names]
+    if not tame:
+        values = [random_.choice((value, f'"{make_text(random_)}"', "null", "12", "true")) for value in values]
+    pairs = (name + b":" + value.encode() for name, value in zip(names, values, strict=True))
+    return b"{" + b",".join(pairs) + b"}\n"
+
+
+def fuzz_kernel(module: Any, inputs: int, random_: random.Random) -> int:
+    """Every input by a call of its functions, and one in 25 by a whole conversion, with files around each forty."""
+    return fuzz_calls(module, inputs, random_) + fuzz_conversions(module, inputs // 25, random_)
 
 
 def fuzz_pieces(module: Any, inputs: int, random_: random.Random) -> int:

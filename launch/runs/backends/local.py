@@ -14,6 +14,7 @@ from launch.runs.logs import read_tail
 from launch.runs.process import GRACE_S, POLL_S, kill_group, start_detached
 from prep.errors import ChildFailedError, StoppedError
 from prep.storage.atomic import write_text
+from prep.storage.bounded import read_bounded
 
 _START_S = 60.0
 _GRACE_BEFORE_START_S = 5.0
@@ -81,7 +82,7 @@ def kill_orphan(run: RunFolder) -> None:
     Raises: ChildFailedError when that cannot be proved, as of one on another machine.
     """
     try:
-        note: Any = json.loads(run.process.read_text(encoding="utf-8"))
+        note: Any = json.loads(read_bounded(run.process))
         child, identity = note["child"], note.get("child_identity")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"{run.path}: {run.process} does not tell its process: {error}"

@@ -45,6 +45,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
         (model / name).write_text("{}", encoding="utf-8")
+    # A whole file of no weights.
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (tmp_path / "data").mkdir()
     write_rows(tmp_path / "data" / "medical.jsonl")
     write_registry(tmp_path / "data", {"medical": describe("medical.jsonl")})
@@ -71,13 +73,46 @@ def test_a_checked_start_is_for_this_machine_alone_and_finds_the_trainer(cli: Pa
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_OFFLINE": "1",
     }
-    assert planned.command.argv[-3:] == (
+    chat = {
+        "infer.temperature": 0.6,
+        "infer.top_p": 0.95,
+        "infer.max_new_tokens": 8192,
+        "infer.enable_thinking": True,
+    }
+    assert planned.command.argv[-4:] == (
         str(PAGE_PROGRAM),
         str(Path("llamaboard_cache/lfc_webui.json")),
+        json.dumps(chat),
         str(Path("llamaboard_config/mine.yaml")),
     )
     assert planned.notes == []
     assert not Path("llamaboard_cache").exists()
+
+
+def test_the_chat_tab_asks_for_no_thoughts_where_none_were_trained(cli: Path) -> None:
+    shown = json.loads(plan(cli, "enable_thinking=false").command.argv[-2])
+    assert shown == {
+        "infer.temperature": 0.7,
+        "infer.top_p": 0.8,
+        "infer.max_new_tokens": 2048,
+        "infer.enable_thinking": False,
+    }
+
+
+def test_without_a_config_the_folder_of_datasets_works_alone(cli: Path) -> None:
+    values = webui.read_request(None, (), Path("mine"))
+    planned = webui.plan_webui(Request(None, values), Address(), cli, {})
+    assert planned.settings is None
+    assert json.loads(planned.command.argv[-1]) == {"train.dataset_dir": "mine", "eval.dataset_dir": "mine"}
+    with pytest.raises(ConfigError, match="key=value changes a config, and none is named"):
+        webui.read_request(None, ("lora_rank=8",), None)
+
+
+def test_gradios_own_variables_say_where_the_page_listens(cli: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "17865")
+    cli.chmod(0o755)
+    argv = ["launch", "webui", "configs/mine.yaml", "--llamafactory-cli", str(cli), "--dry-run"]
+    assert "http://127.0.0.1:17865/" in CliRunner().invoke(lfc, argv, catch_exceptions=False).stdout
 
 
 def test_what_is_planned_is_written(cli: Path) -> None:
@@ -346,7 +381,7 @@ def test_a_llamaboard_of_another_build_starts_as_it_is_and_says_so(tmp_path: Pat
     settings.write_text(
         "top.model_name: tiny\ntop.model_path: models/tiny\ntop.template: qwen3\n", encoding="utf-8"
     )
-    command = [sys.executable, str(PAGE_PROGRAM), str(tmp_path / "status.json"), str(settings)]
+    command = [sys.executable, str(PAGE_PROGRAM), str(tmp_path / "status.json"), "{}", str(settings)]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert result.stdout == "started\n"

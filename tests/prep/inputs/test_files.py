@@ -103,3 +103,66 @@ def test_one_file_under_two_names_is_refused(link: object, tmp_path: Path) -> No
         find_inputs([tmp_path])
     with pytest.raises(InputError, match="named twice"):
         find_inputs([tmp_path / "a*.jsonl", tmp_path / "a.jsonl"])
+
+
+CARD_FILES = ("a/one.jsonl", "a/two.jsonl", "b/three.jsonl", "notes.json")
+ONE, TWO, THREE = CARD_FILES[:3]
+
+
+def write_card(folder: Path, configs: str) -> Path:
+    make(folder, *CARD_FILES)
+    (folder / "README.md").write_text(f"---\nlicense: mit\nconfigs:\n{configs}\n---\n# A set\n", encoding="utf-8")
+    return folder
+
+
+SPLITS = (
+    "- config_name: default\n  data_files:\n  - {split: train, path: a/*}\n  - {split: test, path: b/three.jsonl}"
+)
+SUBSETS = (
+    "- config_name: en\n  data_files: a/one.jsonl\n"
+    "- config_name: zh\n  default: true\n  data_files: {train: [a/two.jsonl], test: b/*.jsonl}"
+)
+
+
+@pytest.mark.parametrize(
+    ("configs", "split", "subset", "taken"),
+    [
+        (SPLITS, "", "", [ONE, TWO]),
+        (SPLITS, "test", "", [THREE]),
+        (SPLITS, "all", "", [ONE, TWO, THREE]),
+        ("- data_files: [a/one.jsonl, b/three.jsonl]", "", "", [ONE, THREE]),
+        ("- data_files: '**/t*.jsonl'", "", "", [TWO, THREE]),
+        (SUBSETS, "", "", [TWO]),
+        (SUBSETS, "test", "zh", [THREE]),
+        (SUBSETS, "", "en", [ONE]),
+        # None of these names a file of the folder: the files' own names tell.
+        ("- data_files: gone/*", "", "all", [ONE, TWO, THREE, "notes.json"]),
+        ("- data_files: ../*", "", "all", [ONE, TWO, THREE, "notes.json"]),
+        ("- data_files: /etc/*", "", "all", [ONE, TWO, THREE, "notes.json"]),
+        ("- data_files: 5", "", "all", [ONE, TWO, THREE, "notes.json"]),
+        ("- [x", "", "all", [ONE, TWO, THREE, "notes.json"]),
+        ("  text", "", "all", [ONE, TWO, THREE, "notes.json"]),
+    ],
+)
+def test_a_card_says_which_files_are_of_which_split(
+    configs: str, split: str, subset: str, taken: list[str], tmp_path: Path
+) -> None:
+    assert take(write_card(tmp_path, configs), split, subset) == taken
+
+
+def test_what_a_card_decides_is_said(tmp_path: Path) -> None:
+    found = find_inputs([write_card(tmp_path, SUBSETS)])
+    where = tmp_path.as_posix()
+    assert found.notes == [
+        f"{where}: its README.md says which files are of which split",
+        f"{where}: subset zh is read, its README.md's own choice, and not en",
+        f"{where}: split train is read, and not test (--split NAME, --split all)",
+    ]
+    assert "notes.json" in [path.name for path in found.left_out]
+
+
+def test_a_card_leads_out_of_its_folder_by_no_link(tmp_path: Path) -> None:
+    outside = make(tmp_path / "outside", "secret.jsonl")
+    folder = write_card(tmp_path / "set", "- data_files: link/*")
+    (folder / "link").symlink_to(outside)
+    assert "link/secret.jsonl" not in take(folder, subset="all")

@@ -14,7 +14,7 @@ import pytest
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import read_manifest
 from prep.storage.row_index import read_index
-from tests.support.killing import KILLED, NEVER, Call, Ended, open_killer
+from tests.support.forked_lfc import KILLED, NEVER, Call, Ended, fork_lfc
 from tests.support.modelscope_server import Hub
 from tests.support.shapes import medical_rows, tool_rows, write_jsonl
 
@@ -57,7 +57,7 @@ STEPS = {
 
 @pytest.fixture(scope="module")
 def call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
-    with open_killer(tmp_path_factory.mktemp("killer")) as killer:
+    with fork_lfc(tmp_path_factory.mktemp("killer")) as killer:
         yield killer
 
 
@@ -167,7 +167,7 @@ def test_killed_before_any_change_a_downloaded_folder_is_the_old_or_the_new_one_
     step = Step("download o/set --to {}/out", "download o/set --to {}/out --force --jobs 1")
     start = tmp_path / "start"
     hub.add("o/set", old)
-    with open_killer(tmp_path) as call:
+    with fork_lfc(tmp_path) as call:
         run(call, step.before, start)
         (start / "out/set/sub/mine").write_bytes(mine["sub/mine"])
         (start / "out/set/b").write_bytes(b"in the way")

@@ -1,4 +1,4 @@
-"""`lfc` killed just before its n-th change of the disk: forked from a process that has all it needs imported.
+"""`lfc` in a process forked from one that has all it needs imported: quick, measured, and killed where it is wanted.
 
 Run as a module it is that process: it takes one JSON line a call, and answers with one.
 """
@@ -8,34 +8,43 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 ROOT = Path(__file__).parents[2]
 # Each changes a name, or is the moment before which a file's content may not be on the disk.
 CHANGES = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "link", "symlink", "fsync", "truncate")
 NEVER = -1
 KILLED = -signal.SIGKILL
+# Whatever a command is asked, by then it has ended, or is ended.
+_PATIENCE_S = 60
 
 
 class Ended(NamedTuple):
-    """How one call ended: its exit code, `KILLED` when it was killed, all that it printed, its changes of the disk."""
+    """How one call ended: its exit code, `KILLED` when it was killed, and what it said on stderr.
+
+    `changes` are those of the disk; `peak_mib` is the most memory that it had, 0 when it was killed.
+    """
 
     code: int
     said: str
     changes: int
+    peak_mib: int
 
 
-Call = Callable[[list[str], int], Ended]
+class Call(Protocol):
+    """Runs `lfc` with arguments in a folder, killed at its n-th change (`NEVER`: not at all)."""
+
+    def __call__(self, argv: Sequence[str], moment: int = NEVER, folder: Path = ROOT) -> Ended: ...
 
 
 @contextmanager
-def open_killer(scratch: Path) -> Iterator[Call]:
-    """Start the process; yields what runs `lfc` with arguments, killed at its n-th change (`NEVER`: not at all)."""
+def fork_lfc(scratch: Path) -> Iterator[Call]:
+    """Start the process, which keeps its notes in a folder; yields what calls it."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.killing", str(scratch / "said")],
+        [sys.executable, "-m", "tests.support.forked_lfc", str(scratch / "said")],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -44,10 +53,10 @@ def open_killer(scratch: Path) -> Iterator[Call]:
     assert server.stdin is not None
     assert server.stdout is not None
 
-    def call(argv: list[str], moment: int) -> Ended:
+    def call(argv: Sequence[str], moment: int = NEVER, folder: Path = ROOT) -> Ended:
         assert server.stdin is not None
         assert server.stdout is not None
-        server.stdin.write(json.dumps({"argv": argv, "moment": moment}) + "\n")
+        server.stdin.write(json.dumps({"argv": argv, "moment": moment, "folder": str(folder)}) + "\n")
         server.stdin.flush()
         return Ended(*json.loads(server.stdout.readline()))
 
@@ -71,29 +80,41 @@ def _serve(said: Path) -> None:
     import prep.quality.stats
     import prep.registry.dataset_info  # noqa: F401
 
-    count = said.with_name("count")
+    count, peak = said.with_name("count"), said.with_name("peak")
     for line in sys.stdin:
         task = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(said)
+            _become(said, peak)
             _die_at(task["moment"], os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
+            os.chdir(task["folder"])
+            signal.alarm(_PATIENCE_S)
             sys.argv = ["lfc", *task["argv"]]
             launch.cli.main()
             os._exit(0)
         _, status = os.waitpid(child, 0)
         words = said.read_text(encoding="utf-8", errors="replace")
-        answer = Ended(os.waitstatus_to_exitcode(status), words, count.stat().st_size)
+        answer = Ended(os.waitstatus_to_exitcode(status), words, count.stat().st_size, int(peak.read_text() or 0))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
-def _become(said: Path) -> None:
-    """Let a forked child print into a file; what its parent reads stays the parent's."""
-    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for handle, source in ((0, null), (1, out), (2, out)):
+def _become(said: Path, peak: Path) -> None:
+    """Let a forked child print into a file, and note the most memory that it had when it ends."""
+    peak.write_text("", encoding="utf-8")
+    error = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    null = os.open(os.devnull, os.O_RDWR)
+    for handle, source in ((0, null), (1, null), (2, error)):
         os.dup2(source, handle)
+    real = os._exit
+
+    def leave(status: int) -> NoReturn:
+        told = Path("/proc/self/status")
+        if told.exists():
+            peak.write_text(str(int(told.read_text().split("VmHWM:")[1].split()[0]) >> 10), encoding="utf-8")
+        real(status)
+
+    os._exit = leave
 
 
 def _die_at(moment: int, count: int) -> None:
