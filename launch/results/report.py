@@ -158,6 +158,7 @@ def _build_tiles(summary: RunSummary) -> Html:
         ("best eval loss" if summary.eval_losses else "best loss", _format_loss(summary.best_loss)),
         ("time", format_seconds(summary.run.seconds)),
         ("training rows", f"{rows:,}" if rows else ""),
+        *summary.speed.list_figures(),
     ]
     if summary.score:
         tiles.append((summary.score.headline, f"{summary.score.side.figures[summary.score.headline]:.2f}"))

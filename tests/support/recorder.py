@@ -32,10 +32,14 @@ else:
 time.sleep(told.get("seconds", 0))
 sys.exit(told.get(kind, 0))
 """
-# Stands beside it for the steps that run under LLaMA-Factory's Python: the model that it makes is three files.
+# Stands beside it for what runs under LLaMA-Factory's Python: the model that it makes is three files, and an
+# evaluation (launch/guest/answers.py) is the recorder's own prediction.
 _PYTHON = """
-import json, sys
+import json, os, sys
 from pathlib import Path
+if Path(sys.argv[1]).name == "answers.py":
+    program = str(Path(__file__).resolve().with_name("llamafactory-cli"))
+    os.execv(program, [program, "train", sys.argv[-1]])
 told = json.loads((Path(__file__).resolve().parent / "told.json").read_text())
 folder = Path(sys.argv[-1])
 folder.mkdir(parents=True)

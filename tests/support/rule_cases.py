@@ -323,6 +323,18 @@ CASES = [
         {"predict_with_generate": True, "compute_accuracy": True, "val_size": 2},
         {"compute_accuracy": False, "do_eval": False},
     ),
+    Case(
+        "prediction_generates",
+        {"do_predict": True, "predict_with_generate": True, "prediction_loss_only": True, "eval_dataset": "mini"},
+        {"prediction_loss_only": False, "do_predict": False},
+        parser=False,
+    ),
+    Case(
+        "unsloth_offloads_from_a_gpu",
+        {"use_unsloth_gc": True, "disable_gradient_checkpointing": False},
+        {"use_unsloth_gc": False},
+        parser=False,
+    ),
     Case("best_model_is_found_when_saved", {"load_best_model_at_end": True}, {"load_best_model_at_end": False}),
     Case(
         "best_model_is_found_when_saved",

@@ -197,6 +197,9 @@ def judge_slow(
     if failing:
         assert code == told[failing], said
         assert kinds[-1] == failing, said
+    if good and not any(told.values()) and not options:
+        # Nothing failed that was told to, so that all of it must have been done.
+        assert code == 0, said
     if told.get("python") and code == 0:
         assert "--only" in options or "--from" in options, said
     if code == 0 and "--only" not in options and "--from" not in options:
