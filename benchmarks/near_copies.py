@@ -2,8 +2,9 @@
 
     python -m benchmarks.near_copies --rows 5000 --json benchmarks/results/near_copies.json
 
-Rows are alike when four in five of all their pieces of five characters are equal. Brute force compares every row
-with every earlier one that stays. datasketch gets the same texts, pieces, number of permutations and threshold.
+Rows are alike when four in five of all pieces of five characters of their normalised texts are equal. Brute
+force compares every row with every earlier one that stays. datasketch gets the same texts, number of permutations
+and threshold.
 """
 
 import argparse
@@ -67,11 +68,12 @@ def find_by_force(texts: Sequence[str]) -> tuple[set[int], Any]:
     from scipy.sparse import csr_matrix
 
     from prep.rows.duplicates.near import cut_pieces
+    from prep.rows.questions import normalise_question
 
     numbers: dict[str, int] = {}
     rows, columns = [], []
     for row, text in enumerate(texts):
-        pieces = cut_pieces(f"Write. {text}")
+        pieces = cut_pieces(normalise_question(f"Write. {text}"))
         rows += [row] * len(pieces)
         columns += [numbers.setdefault(piece, len(numbers)) for piece in pieces]
     has = csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), (len(texts), len(numbers)))

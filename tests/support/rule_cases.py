@@ -37,6 +37,7 @@ class Case:
 
 
 EVALUATES = {"val_size": 0.1, "eval_strategy": "steps", "eval_steps": 1}
+SUPERVISED = {"stage": "sft", "resume_from_checkpoint": ...}
 STREAMS = {"streaming": True, "dataloader_num_workers": 1}
 FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
 ZERO3 = {"deepspeed": {"zero_optimization": {"stage": 3}}}
@@ -402,7 +403,7 @@ CASES = [
         parser=False,
     ),
     *(
-        Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, {"stage": "sft"}, parser=False)
+        Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, SUPERVISED, parser=False)
         for breaks in ({"eval_dataset": "mini"}, {"val_size": 0.1}, {"resume_from_checkpoint": True})
     ),
     Case("precision_is_one", {"fp16": True, "bf16": True, "use_cpu": True}, {"fp16": False, "bf16": False}),
