@@ -29,7 +29,6 @@ from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.inputs.formats import read_values
 from prep.inputs.reader import InputFile
-from prep.process import keep_freed_memory
 from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
@@ -55,7 +54,6 @@ def convert_files(
     """
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
     check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
-    keep_freed_memory()
     with ExitStack() as stack:
         opened = open_inputs(inputs, options.reading, stack)
         files = [reader.file for reader in opened.readers]
