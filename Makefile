@@ -19,7 +19,7 @@ INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/py
 BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/tokens/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs release facts clean
+.PHONY: help demo test lint format bench docs release facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -38,6 +38,10 @@ lint: $(VENV)/.dev ## Run ruff and mypy
 format: $(VENV)/.dev ## Sort imports and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Run every benchmark on this machine; figures to benchmarks/results (ARGS=NAME: one)
+	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.dev ## Build the documentation into site/; broken links fail
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

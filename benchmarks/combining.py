@@ -10,7 +10,6 @@ included, and medians; memory is the highest of a run of its own.
 import argparse
 import json
 import os
-import platform
 import random
 import resource
 import statistics
@@ -22,6 +21,7 @@ from typing import Any
 
 from benchmarks.conversion import Way, make_env, measure_peak
 from benchmarks.generate import write_finetome, write_medical
+from benchmarks.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 COPY = """
@@ -114,17 +114,6 @@ def write_with_metrics(path: Path, rows: int, seed: int) -> None:
             metrics = json.dumps({"quality": number % 10 / 10, "length": len(line), "tags": ["synthetic"]}).encode()
             target.write(line.rstrip()[:-1] + b', "metrics": ' + metrics + b"}\n")
     plain.unlink()
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return the CPU's model, the cores, the memory and the load at the start."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return {"cpu": model, "cores": os.cpu_count(), "memory_mib": memory, "load": os.getloadavg()[0]}
 
 
 def compare(folder: Path, rows: int, rounds: int) -> dict[str, Any]:

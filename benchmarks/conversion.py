@@ -23,9 +23,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.generate import write_finetome, write_medical
+from benchmarks.machine import describe_machine
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
@@ -131,7 +132,7 @@ def digest_records(path: Path) -> str:
     return digest.hexdigest()
 
 
-def compare(shape: str, source: Path, folder: Path, rounds: int) -> None:
+def compare(shape: str, source: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Run every way, and print the table."""
     ways = list_ways(shape, source, folder)
     for way in ways:
@@ -148,6 +149,20 @@ def compare(shape: str, source: Path, folder: Path, rounds: int) -> None:
     ours = times[ways[0].name]
     for way in ways:
         print(format_row(way, times[way.name], ours, peaks[way.name], equal.get(way.name, False)))
+    return {
+        way.name: {
+            "wall_s": find_median(times[way.name]),
+            "peak_mib": round(peaks[way.name]),
+            "same_records": equal.get(way.name, False) if way.same_records else None,
+        }
+        for way in ways
+    }
+
+
+def find_median(times: Sequence[float | None]) -> float | None:
+    """Return the median of the rounds that ended well, None when none did."""
+    done = [time for time in times if time is not None]
+    return round(statistics.median(done), 3) if done else None
 
 
 def format_row(
@@ -170,14 +185,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shape", choices=("finetome", "medical"), action="append")
+    parser.add_argument("--json", type=Path, dest="target", help="write the figures here, too")
     arguments = parser.parse_args()
+    told: dict[str, Any] = {"machine": describe_machine(), "rows": arguments.rows, "rounds": arguments.rounds}
     folder: Path = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for shape in arguments.shape or ("finetome", "medical"):
         source = folder / f"{shape}-{arguments.rows}.{'parquet' if shape == 'finetome' else 'jsonl'}"
         if not source.exists():
             (write_finetome if shape == "finetome" else write_medical)(source, arguments.rows, seed=42)
-        compare(shape, source, folder, arguments.rounds)
+        told[shape] = compare(shape, source, folder, arguments.rounds)
+    if arguments.target:
+        arguments.target.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

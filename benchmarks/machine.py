@@ -31,7 +31,8 @@ def run_timed(command: Sequence[str], *, allowed: Sequence[int] = (0,)) -> tuple
     Wall time counts on an idle machine alone; CPU time tells the work also on one that others use.
     """
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, env=environment)
     wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if result.returncode not in allowed:

@@ -3,22 +3,19 @@
 LLaMA-Factory's route is what its scripts/stat_utils/length_cdf.py does: load and tokenize the whole data set
 with `get_dataset` in 16 processes, then read `input_ids` back and take each length. Run it by hand:
 
-    python -m benchmarks.token_stats --rows 20000 --runs 3
+    python -m benchmarks.token_stats --rows 20000 --runs 3 --json benchmarks/results/token_stats.json
 """
 
 import argparse
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks.machine import describe_machine, run_timed
 
 CHINESE = (
     *(
@@ -127,24 +124,6 @@ def write_rows(path: Path, rows: int) -> None:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def time_command(command: list[str]) -> tuple[float, float]:
-    """Return a whole process's wall and CPU time in seconds, its children's too; its failure is ours."""
-    before, started = os.times(), time.perf_counter()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if result.returncode:
-        sys.exit(result.stderr[-3000:])
-    wall, after = time.perf_counter() - started, os.times()
-    # CPU time tells the work also on a machine that others use.
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, used
-
-
-def print_times(name: str, runs: list[tuple[float, float]]) -> tuple[float, float]:
-    wall, used = (statistics.median(times) for times in zip(*runs, strict=True))
-    print(f"{name:22} {wall:8.2f} s wall {used:8.2f} s CPU")
-    return wall, used
-
-
 def read_our_lengths(folder: Path, rows: Path) -> list[int]:
     from prep.registry.dataset import align_row, find_dataset, read_dataset_rows
     from prep.tokens.encoder import RowEncoder
@@ -155,31 +134,50 @@ def read_our_lengths(folder: Path, rows: Path) -> list[int]:
     return [sum(turn.source + turn.target for turn in turns) for turns in measured]
 
 
-def main() -> None:
+def compare(rows: int, runs: int) -> dict[str, Any]:
+    """Time both routes in turn, each from nothing, and compare every row's length."""
     from prep.registry.dataset_info import register_dataset
     from tests.support.qwen3 import build_tokenizer_folder
 
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
+    result: dict[str, Any] = {"machine": describe_machine(), "rows": rows, "runs": runs}
+    times: dict[str, list[tuple[float, float]]] = {"lfc prep stats": [], "LLaMA-Factory": []}
     with tempfile.TemporaryDirectory() as name:
         folder = build_tokenizer_folder(Path(name))
         (folder / "config.json").write_text('{"model_type": "qwen3"}', encoding="utf-8")
-        rows = folder / "bench.jsonl"
-        write_rows(rows, options.rows)
-        register_dataset(rows, "bench", folder)
-        ours, theirs = [], []
-        for _ in range(options.runs):
-            stats = ["-m", "launch", "prep", "stats", str(rows), "--model", str(folder), "--json"]
-            ours.append(time_command([sys.executable, *stats]))
-            route = ["-c", LLAMAFACTORY_ROUTE, str(folder), str(folder / "lengths.json")]
-            theirs.append(time_command([sys.executable, *route]))
+        path = folder / "bench.jsonl"
+        write_rows(path, rows)
+        register_dataset(path, "bench", folder)
+        stats = ["-m", "launch", "prep", "stats", str(path), "--model", str(folder), "--json"]
+        route = ["-c", LLAMAFACTORY_ROUTE, str(folder), str(folder / "lengths.json")]
+        for _ in range(runs):
+            times["lfc prep stats"].append(run_timed([sys.executable, *stats]))
+            times["LLaMA-Factory"].append(run_timed([sys.executable, *route]))
         lengths = json.loads((folder / "lengths.json").read_text(encoding="utf-8"))
-        print(f"{options.rows:,} rows, {sum(lengths):,} tokens, {rows.stat().st_size / 1e6:.0f} MB")
-        print(f"lengths identical: {lengths == read_our_lengths(folder, rows)}")
-        pairs = zip(print_times("LLaMA-Factory's route", theirs), print_times("lfc prep stats", ours), strict=True)
-        print("ratio                  " + "          ".join(f"{slow / fast:8.1f}" for slow, fast in pairs))
+        result |= {"bytes": path.stat().st_size, "tokens": sum(lengths)}
+        result["identical"] = lengths == read_our_lengths(folder, path)
+    figures: dict[str, Any] = {}
+    for place, unit in enumerate(("wall_s", "cpu_s")):
+        medians = {name: statistics.median(run[place] for run in own) for name, own in times.items()}
+        for name, median in medians.items():
+            figures.setdefault(name, {})[unit] = round(median, 2)
+        figures[f"times_faster_{unit}"] = round(medians["LLaMA-Factory"] / medians["lfc prep stats"], 1)
+    return {**result, "figures": figures}
+
+
+def main() -> None:
+    """Parse the command line, compare, and write the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", type=Path, dest="target", help="write the figures here, too")
+    options = parser.parse_args()
+    result = compare(options.rows, options.runs)
+    print(f"{result['rows']:,} rows, {result['tokens']:,} tokens, {result['bytes'] / 1e6:.0f} MB")
+    print(f"lengths identical: {result['identical']}")
+    for name, own in result["figures"].items():
+        print(f"{name:24} {own}")
+    if options.target:
+        options.target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ ARROWS = {
     "launch.publish": {"launch.results"},
     "launch.results": {
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
-        "launch.machine",
+        *("launch.machine", "launch.tune"),
     },
     "launch.batches": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.recipes": {"launch.runs", "launch.configs", "launch.machine"},
@@ -272,8 +272,12 @@ def test_a_seams_questions_are_asked_inside_the_seam(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "question"),
-    zip(
-        SEAMS, ('if "conversations" in record:', 'if template == "qwen3":', 'kind.startswith("jsonl")'), strict=True
+    list(
+        zip(
+            SEAMS,
+            ('if "conversations" in record:', 'if template == "qwen3":', 'kind.startswith("jsonl")'),
+            strict=True,
+        )
     ),
 )
 def test_the_seams_questions_would_be_found(pattern: str, question: str) -> None:

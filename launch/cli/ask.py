@@ -81,7 +81,7 @@ def ask(
         print_sides(entrants)
         return
     if not no_check:
-        refuse_unready(entrants)
+        refuse_unready(entrants, questions)
     table = ask_sides(find_cli(given_cli), entrants, questions, folder, show_prediction)
     if as_json:
         rows = [{"question": question, "answers": [answer.__dict__ for answer in row]} for question, row in table]
@@ -92,17 +92,19 @@ def ask(
         echo(f"page: {(folder / PAGE).as_posix()}", err=True)
 
 
-def refuse_unready(entrants: "Sequence[Entrant]") -> None:
+def refuse_unready(entrants: "Sequence[Entrant]", questions: "Sequence[str]") -> None:
     """Print what is wrong with any side; raises ConfigError when one of them cannot answer."""
     from dataclasses import replace
+    from tempfile import TemporaryDirectory
 
-    # Their questions are written when all is known to be right.
-    own = ("dataset_dir", "eval_dataset")
-    bare = [
-        replace(entrant, config={key: value for key, value in entrant.config.items() if key not in own})
-        for entrant in entrants
-    ]
-    refuse_entrants(bare)
+    from launch.results.ask import write_dataset
+
+    # Their own folder is made when all is known to be right.
+    with TemporaryDirectory(prefix="lfc-ask-") as folder:
+        write_dataset(Path(folder), questions)
+        refuse_entrants(
+            [replace(entrant, config={**entrant.config, "dataset_dir": folder}) for entrant in entrants]
+        )
 
 
 def print_sides(entrants: "Sequence[Entrant]") -> None:

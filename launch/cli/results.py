@@ -40,7 +40,22 @@ def runs_table(as_json: bool) -> None:
         print_json({"runs": [summary.as_dict() for summary in summaries]})
     else:
         print_table(
-            [("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags"), *rows]
+            [
+                (
+                    "run",
+                    "kind",
+                    "state",
+                    "cause",
+                    "best loss",
+                    "last loss",
+                    "score",
+                    "time",
+                    "tokens/s",
+                    "data",
+                    "flags",
+                ),
+                *rows,
+            ]
             if rows
             else [("no run yet",)],
             title=describe_count([summary.run.name for summary in summaries]),
@@ -69,6 +84,7 @@ def describe_run(summary: "RunSummary") -> tuple[str, ...]:
         format_loss(summary.last_loss),
         summary.score.format() if summary.score else "",
         format_seconds(summary.run.seconds),
+        f"{summary.speed.tokens_per_s:,.0f}" if summary.speed.tokens_per_s else "",
         ", ".join(source for data in summary.data for source in data.sources or (data.name,)),
         "; ".join([*summary.flags, *summary.tracking]),
     )
@@ -98,7 +114,9 @@ def compare(first: str, second: str, as_json: bool) -> None:
         refuse_batch(name)
     pair = summarise_runs([find_run(first), find_run(second)])
     differing = diff_values(pair[0].run.values, pair[1].run.values)
-    names = ("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags")
+    names = (
+        *("run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "tokens/s", "data", "flags"),
+    )
     told = list(zip(names, *map(describe_run, pair), strict=True))
     figures = list_figures(summary.score.side for summary in pair if summary.score)
     rows = [

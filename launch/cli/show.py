@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,8 @@ def print_trained(run: Run, *, as_json: bool) -> None:
     """Print what a finished training run made, and what its own log says of the loss."""
     from launch.results.summary import summarise_runs
 
-    losses = [loss for _, loss in summarise_runs([run])[0].losses]
+    summary = summarise_runs([run])[0]
+    losses = [loss for _, loss in summary.losses]
     first, last = (losses[0], losses[-1]) if losses else (None, None)
     rows = [
         ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
@@ -169,6 +171,7 @@ def print_trained(run: Run, *, as_json: bool) -> None:
         ("trained", str(run.output_dir)),
         ("whole log", str(run.folder.log)),
         ("seconds", f"{run.seconds or 0:.0f}"),
+        *summary.speed.list_figures(),
         *(("flag", flag) for flag in run.flags),
     ]
     result = {
@@ -179,6 +182,7 @@ def print_trained(run: Run, *, as_json: bool) -> None:
         "first_loss": first,
         "last_loss": last,
         "flags": run.flags,
+        "speed": asdict(summary.speed),
     }
     if as_json:
         print_json(result)

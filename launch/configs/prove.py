@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.configs.config import read_config
 from launch.configs.models import find_model_template
+from launch.configs.proofs import KeptProof, keep_proof, read_options
 from launch.configs.rules import split_names
 from launch.machine.network import find_cached_model
 from launch.prove.cases import Case, make_cases, make_image_cases, read_cases
@@ -89,7 +90,17 @@ def answer(asked: Asked) -> Answer:
             f"{', '.join(list_shipped())} alone"
         )
     proof = prove(chat, options, cases, rows, encode)
+    try:
+        keep_proof(folder, options, _summarise(proof))
+    except (UserError, OSError) as error:
+        notes.append(f"it is not kept for the report page: {error}")
     return Answer(folder, proof, list_served(chat, options), encode is not None, notes)
+
+
+def _summarise(proof: Proof) -> KeptProof:
+    equal = sum(verdict.difference is None for verdict in proof.cases)
+    rows = len(proof.rows)
+    return KeptProof(proof.template, proof.version, len(proof.cases), equal, rows, rows - len(proof.differing_rows))
 
 
 def find_folder(model: str) -> Path:
@@ -125,12 +136,7 @@ def choose_options(asked: Asked, values: Mapping[str, Any], folder: Path) -> Tem
                 else ""
             )
             raise UserError(f"which template {asked.model} needs is not known{known}", hint="--template NAME")
-    return TemplateOptions(
-        str(template),
-        values.get("enable_thinking", True),
-        bool(values.get("mask_history")),
-        values.get("preserve_thinking"),
-    )
+    return read_options({**values, "template": template})
 
 
 def _read_rows(asked: Asked, values: Mapping[str, Any], options: TemplateOptions, notes: list[str]) -> list[Case]:

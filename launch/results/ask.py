@@ -96,6 +96,8 @@ def plan_asking(
                 output_dir=(folder / side / "predictions").as_posix(),
                 overrides={**overrides, "dataset_dir": folder.as_posix()},
             )
+            # Every question is asked, however few rows the training took.
+            config.pop("max_samples", None)
             entrants.append(Entrant(side, source, config))
     return entrants
 
@@ -131,21 +133,25 @@ def ask(
 
 def _write_questions(folder: Path, questions: Sequence[str], entrants: Sequence[Entrant]) -> None:
     """Write the questions as a dataset of their own; raises OutputError when the folder holds others."""
-    rows = [{"instruction": question, "input": "", "output": _NO_ANSWER} for question in questions]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     sides = {entrant.name: {**entrant.config, "output_dir": ""} for entrant in entrants}
-    plan = json.loads(json.dumps({"sides": sides}, default=str))
-    path, noted = folder / f"{_DATASET}.jsonl", folder / "ask.json"
-    if path.exists() and noted.exists():
-        if path.read_text(encoding="utf-8") != text or json.loads(noted.read_text(encoding="utf-8")) != plan:
+    plan = json.loads(json.dumps({"questions": questions, "sides": sides}, default=str))
+    noted = folder / "ask.json"
+    if noted.exists():
+        if json.loads(noted.read_text(encoding="utf-8")) != plan:
             raise OutputError(f"{folder} holds other questions or other sides", hint="--name ANOTHER_NAME")
         return
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} exists already", hint="--name ANOTHER_NAME")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
-    write_json(folder / "dataset_info.json", {_DATASET: {"file_name": path.name}})
+    write_dataset(folder, questions)
     write_json(noted, plan)
+
+
+def write_dataset(folder: Path, questions: Sequence[str]) -> None:
+    """Write questions as rows that LLaMA-Factory asks, registered in a folder of their own."""
+    rows = [{"instruction": question, "input": "", "output": _NO_ANSWER} for question in questions]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / f"{_DATASET}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json(folder / "dataset_info.json", {_DATASET: {"file_name": f"{_DATASET}.jsonl"}})
 
 
 def _read_answers(entrants: Sequence[Entrant], count: int) -> list[list[Answer]]:

@@ -17,12 +17,12 @@ from launch.configs.rules import Machine
 from launch.evaluation.answer_cache import find_answers
 from launch.evaluation.endpoints import Endpoint, find_model
 from launch.evaluation.held_out_rows import locate_rows
+from launch.evaluation.row_losses import average_losses, rank_rows, read_row_losses, write_ranked_rows
 from launch.machine.command import ANSWERS_VARIABLE
 from launch.results.changed_rows import write_changed_rows
 from launch.results.comparison import COMPARISON_FILE, Comparison, Side, is_finished
 from launch.results.endpoint_sides import DEFAULT_ASKING, Asking, ask_side, write_endpoint_config
 from launch.results.held_out import check_held_out
-from launch.results.row_losses import average_losses, rank_rows, read_row_losses, write_ranked_rows
 from launch.results.scores import (
     Prediction,
     RowScores,

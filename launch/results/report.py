@@ -13,6 +13,7 @@ from typing import Any
 
 from launch.batches.batch import read_queue
 from launch.configs.document import format_value
+from launch.configs.proofs import find_proof
 from launch.results.changed_rows import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.results.chart import Curve, draw_chart
 from launch.results.comparison import Side
@@ -83,6 +84,7 @@ def build_run_page(summary: RunSummary) -> str:
         _build_losses(summary),
         _build_scores(summary.score),
         _build_config(summary),
+        _build_proof(summary),
         _build_data(summary.data),
         _build_examples(summary.score),
         _build_repeat(summary),
@@ -158,6 +160,7 @@ def _build_tiles(summary: RunSummary) -> Html:
         ("best eval loss" if summary.eval_losses else "best loss", _format_loss(summary.best_loss)),
         ("time", format_seconds(summary.run.seconds)),
         ("training rows", f"{rows:,}" if rows else ""),
+        *summary.speed.list_figures(),
     ]
     if summary.score:
         tiles.append((summary.score.headline, f"{summary.score.side.figures[summary.score.headline]:.2f}"))
@@ -254,6 +257,11 @@ def _build_config(summary: RunSummary) -> Html:
         return _section(title, tag("p", "No key differs but the model, the data and the folders."), everything)
     rows = ((key, *(_show_value(value) for value in pair)) for key, pair in differing.items())
     return _section(title, _table(("key", preset.name, "this run"), rows), everything)
+
+
+def _build_proof(summary: RunSummary) -> Html:
+    proof = find_proof(summary.run.values)
+    return _section("What is trained is what is served", tag("p", proof.describe())) if proof else Html()
 
 
 def _show_value(value: Any) -> Html:

@@ -15,6 +15,7 @@ from launch.configs.tracking import format_tracking
 from launch.llamaboard.fields import SAVES
 from launch.results.comparison import COMPARISON_FILE, Comparison, Side, read_comparison
 from launch.results.scores import FIGURES
+from launch.results.speed import NO_SPEED, Speed, read_speed
 from launch.results.webui_runs import list_webui_runs
 from launch.runs.causes import Cause, find_cause, find_telling_lines
 from launch.runs.figures import find_own_log, find_owner, read_own_log
@@ -81,6 +82,7 @@ class RunSummary:
     score: Score | None
     flags: tuple[str, ...]
     cause: Cause | None = None
+    speed: Speed = NO_SPEED
 
     @property
     def kind(self) -> str:
@@ -117,6 +119,7 @@ class RunSummary:
             "exit_code": self.run.exit_code,
             "data": [asdict(data) for data in self.data],
             "flags": list(self.flags),
+            "speed": asdict(self.speed),
             "tracking": list(self.tracking),
             "output_dir": self.run.values.get("output_dir"),
         }
@@ -205,6 +208,7 @@ def _summarise(run: Run, everyone: Sequence[Run], score: Score | None) -> RunSum
         score=None if predicts else score,
         flags=(*run.flags, *faults),
         cause=find_cause(run),
+        speed=NO_SPEED if predicts else read_speed(run, entries),
     )
 
 

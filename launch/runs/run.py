@@ -23,6 +23,7 @@ from launch.machine.command import (
     is_boosted,
     record_environment,
 )
+from launch.machine.gpus import read_gpus
 from launch.runs.backends.backend import find_backend
 from launch.runs.backends.job import JobState
 from launch.runs.backends.local import start_supervisor
@@ -165,6 +166,7 @@ def prepare_run(
         "env": dict(command.env),
         "values": mask_values(config.values),
         "slot": slot,
+        "cards": [gpu.name for gpu in read_gpus().gpus or ()],
         "gpus": find_command_gpus(action, config.values, command) if slot is None else list_slot_gpus(slot),
         "launcher": describe_process(os.getpid()),
         "versions": read_versions(program or Path(command.argv[0])),

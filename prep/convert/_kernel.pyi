@@ -2,7 +2,7 @@
 
 Every function stops at the first row that is not plain and when the output is full, and returns what it made:
 lines, bytes read, rows, records, those with a thought, with a system prompt and with a history, rows that a
-condition sorted out, and a bit for each form of objects that a written row had.
+condition sorted out, a bit for each form of objects that a written row had, and the line ends in lines of fields.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ MAX_FORMS: int
 
 _Job = tuple[tuple[bytes, ...], int, int, tuple[tuple[bytes, int], ...], tuple[bytes, ...], tuple[bytes, ...]]
 _Column = tuple[int, int, int, Buffer | None, Buffer, Buffer | None]
-_Made = tuple[bytes, int, int, int, int, int, int, int, int]
+_Made = tuple[bytes, int, int, int, int, int, int, int, int, int]
 
 def convert_objects(
     job: _Job,

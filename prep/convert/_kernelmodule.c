@@ -42,11 +42,12 @@ static int read_pieces(PyObject *tuple, Piece *pieces, Py_ssize_t most, uint64_t
 static PyObject *describe(const Done *done, const Py_buffer *output) {
     /* Of no bytes a buffer may be nowhere, which would become None. */
     const char *lines = output->buf ? output->buf : "";
-    return Py_BuildValue("(y#KKKKKKKK)", lines, (Py_ssize_t)done->bytes_written,
+    return Py_BuildValue("(y#KKKKKKKKK)", lines, (Py_ssize_t)done->bytes_written,
                          (unsigned long long)done->bytes_read, (unsigned long long)done->rows,
                          (unsigned long long)done->records, (unsigned long long)done->reasoning,
                          (unsigned long long)done->with_system, (unsigned long long)done->with_history,
-                         (unsigned long long)done->filtered, (unsigned long long)done->forms);
+                         (unsigned long long)done->filtered, (unsigned long long)done->forms,
+                         (unsigned long long)done->line_ends);
 }
 
 /* ---- what is written ---- */

@@ -34,6 +34,13 @@ static int take_bare(Input *in, byte delimiter, Text *text) {
     return in->at < in->end || in->is_last;
 }
 
+static uint64_t count_line_ends(const Text *text) {
+    uint64_t count = 0;
+    const byte *end = text->at + text->size;
+    for (const byte *at = text->at; (at = memchr(at, '\n', (size_t)(end - at))); at++) count++;
+    return count;
+}
+
 /* Whether a text has line ends of other systems or zeros, by which Python counts lines or stops. */
 static int has_odd_bytes(const Text *text) {
     const byte *end = text->at + text->size;
@@ -53,8 +60,9 @@ static int take_line_end(Input *in) {
 }
 
 /* Step over a line of as many fields as there are columns; 0 when it is not plain, not whole or has no text. */
-static int take_fields(const Fields *fields, Input *in, Row *row, Piece *judged) {
+static int take_fields(const Fields *fields, Input *in, Row *row, Piece *judged, uint64_t *line_ends) {
     int has_text = 0;
+    *line_ends = 1;
     row->count = 0;
     row->system = row->input = row->thought = row->texts[0] = row->texts[1] = (Text){NULL, 0, RAW};
     for (uint64_t column = 0; column < fields->columns; column++) {
@@ -64,6 +72,7 @@ static int take_fields(const Fields *fields, Input *in, Row *row, Piece *judged)
         int is_quoted = in->at < in->end && *in->at == '"';
         if (!(is_quoted ? take_quoted(in, &text) : take_bare(in, fields->delimiter, &text))) return 0;
         if (is_quoted && has_odd_bytes(&text)) return 0;
+        if (is_quoted) *line_ends += count_line_ends(&text);
         has_text |= text.size > 0;
         for (uint64_t place = 0; place < fields->judged_count; place++)
             if (fields->judged[place] == column) judged[place] = (Piece){begin, (size_t)(in->at - begin)};
@@ -98,7 +107,8 @@ void lfc_convert_fields(const Job *job, const Fields *fields, int is_last, const
     if (!data || !is_sound(fields) || !lfc_open_writer(&writer, out, out_size)) return;
     Input in = {data, data + size, is_last};
     const byte *at = data;
-    while (in.at < in.end && take_fields(fields, &in, &texts, judged)) {
+    uint64_t line_ends;
+    while (in.at < in.end && take_fields(fields, &in, &texts, judged, &line_ends)) {
         int verdict = fields->judged_count ? fields->judge(fields->context, judged) : 1;
         if (verdict < 0) break;
         if (!verdict) {
@@ -108,6 +118,7 @@ void lfc_convert_fields(const Job *job, const Fields *fields, int is_last, const
             break;
         }
         at = in.at;
+        done->line_ends += line_ends;
     }
     done->bytes_read = (uint64_t)(at - data);
     done->bytes_written = (uint64_t)(writer.at - out);

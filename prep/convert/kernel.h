@@ -16,9 +16,10 @@ typedef struct {
 } Piece;
 
 /* What a call did: from how much of the input, and into how many bytes of the output. `forms` has a bit for each form
- * of objects that a row of the output had. */
+ * of objects that a row of the output had, `line_ends` counts those in lines of fields. */
 typedef struct {
-    uint64_t bytes_read, rows, records, reasoning, with_system, with_history, filtered, forms, bytes_written;
+    uint64_t bytes_read, rows, records, reasoning, with_system, with_history, filtered, forms, line_ends,
+        bytes_written;
 } Done;
 
 /* ---- what is written ---- */

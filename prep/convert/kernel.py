@@ -29,7 +29,8 @@ class Job(NamedTuple):
 class Converted(NamedTuple):
     """What one call made: `rows` source rows, from `bytes_read` of a block's bytes, became `lines`.
 
-    Shape: `forms` has a bit for each form that a written row had.
+    Shape: `forms` has a bit for each form of objects that a written row had; `line_ends` counts those that lines
+    of fields had.
     """
 
     lines: bytes
@@ -41,6 +42,7 @@ class Converted(NamedTuple):
     with_history: int
     filtered: int
     forms: int
+    line_ends: int
 
 
 class TextColumn(NamedTuple):
@@ -140,7 +142,7 @@ class ObjectKernel:
     def convert(self, data: bytes, start: int, row: int, *, is_array: bool = False) -> Converted:
         """Convert objects from an offset in a block on, the first of this number, until one is not plain."""
         if not self._packed:
-            return Converted(b"", 0, 0, 0, 0, 0, 0, 0, 0)
+            return Converted(b"", 0, 0, 0, 0, 0, 0, 0, 0, 0)
         made = self._call(
             self._job,
             self._names,

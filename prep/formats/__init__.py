@@ -60,7 +60,9 @@ class Source(NamedTuple):
 
     @property
     def question(self) -> str:
-        """The column that a template can write more into: the question, or the first that is needed."""
+        """The column that a template can write more into: the question, or the first needed one; "" for turns."""
+        if self.required[0] in ("conversations", "messages", "system"):
+            return ""
         return "question" if "question" in self.columns else self.required[0]
 
     @property

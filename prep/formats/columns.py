@@ -33,7 +33,21 @@ _METADATA_NAMES = {
     *("难度", "作者", "领域", "主题", "许可", "__index_level_0__", "unnamed: 0", "科室", "department"),
 }
 _METADATA_WORDS = {
-    *("id", "ids", "idx", "index", "uuid", "guid", "hash", "sha", "md", "no", "number"),
+    *(
+        "identifier",
+        "identifiers",
+        "id",
+        "ids",
+        "idx",
+        "index",
+        "uuid",
+        "guid",
+        "hash",
+        "sha",
+        "md",
+        "no",
+        "number",
+    ),
     *("source", "sources", "dataset", "subset", "split", "origin", "file", "filename", "repo", "provenance"),
     *("score", "scores", "rating", "ratings", "rate", "metric", "metrics", "quality", "reward", "rank", "margin"),
     *("lang", "language", "languages", "locale", "url", "link", "urls", "domain", "license", "licence"),
@@ -82,8 +96,8 @@ def refuse_lost_columns(
 ) -> None:
     """Raise RecordError when a column that is not used holds something that the row would lose.
 
-    Shape: `lost` are the columns that may carry meaning; `ours` is our column that can take them; what a column of
-    `used` holds as well is not lost.
+    Shape: `lost` are the columns that may carry meaning; `ours` is our column that can take them, if any; what a
+    column of `used` holds as well is not lost.
     """
     held = [name for name in lost if row.get(name) not in _EMPTY]
     if held:
@@ -94,9 +108,10 @@ def refuse_lost_columns(
     names = ", ".join(f"'{name[:80]}'" for name in held[:_SHOWN]) + (", …" if len(held) > _SHOWN else "")
     drops = " ".join(f"--drop {_quote(name[:80])}" for name in held[:_SHOWN])
     noun, them = ("columns", "them") if len(held) > 1 else ("column", "it")
+    writes = f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, ' if ours else ""
     raise RecordError(
         f"{noun} {names} would be lost: {format_name} rows have no place for {them}",
-        hint=f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, {drops} leaves {them} out',
+        hint=f"{writes}{drops} leaves {them} out",
     )
 
 

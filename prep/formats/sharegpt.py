@@ -25,8 +25,12 @@ SYNONYMS = {
     ),
 }
 
-# Of OpenHermes: how its rows were made.
-METADATA = (("skip_prompt_formatting",), ("skip_prompt_formatting", "custom_instruction"))
+# Of OpenHermes: how its rows were made; of WildChat: how many turns there are.
+METADATA = (
+    ("skip_prompt_formatting",),
+    ("skip_prompt_formatting", "custom_instruction"),
+    ("conversation_hash", "turn"),
+)
 
 
 def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:

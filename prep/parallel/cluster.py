@@ -21,8 +21,6 @@ NAMESPACE = "lfc"
 DEFAULT_ADDRESS = "auto"
 _KNOCK_S = 10.0
 _TASKS_AHEAD = 2
-# A pool's name, what makes the function, with which arguments, and the working folder.
-_Opening = tuple[str, Callable[..., Callable[[Any], Any]], tuple[Any, ...], str]
 # What a worker made for a pool, by the pool's name: each of its tasks takes it.
 _MADE: dict[str, Callable[[Any], Any]] = {}
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
+from launch.configs.proofs import find_proof
 from tests.support.chat_templates import DROPS_THOUGHTS, PLAIN
 
 ROWS = [
@@ -112,3 +113,21 @@ def test_a_hubs_name_is_found_in_either_cache(project: Path, monkeypatch: pytest
         (project / place / "config.json").write_text("{}", encoding="utf-8")
     assert prove_json("Own/Model-1.5", "--template", "qwen3")[1]["model"].endswith("ms/models/Own/Model-1___5")
     assert prove_json("Own/Model-2", "--template", "qwen3")[1]["model"].endswith("snapshots/abc")
+
+
+def test_what_was_proved_is_found_again_until_the_model_or_a_key_changes(project: Path) -> None:
+    values: dict[str, Any] = {"model_name_or_path": "model", "template": "qwen3"}
+    assert find_proof(values) is None
+    prove("model", "--template", "qwen3", "--dataset", "rows")
+    found = find_proof(values)
+    assert found is not None
+    assert (found.template, found.rows, found.equal_rows) == ("qwen3", 2, 1)
+    assert found.describe().endswith(", and 1 of 2 rows as the model's own chat template does.")
+    for other in ({"mask_history": True}, {"template": "qwen3_nothink"}, {"model_name_or_path": "elsewhere"}):
+        assert find_proof({**values, **other}) is None
+    (kept,) = Path(".lfc/proofs").iterdir()
+    kept.write_text("[]", encoding="utf-8")
+    assert find_proof(values) is None
+    prove("model", "--template", "qwen3")
+    (project / "model" / "chat_template.jinja").write_text(PLAIN, encoding="utf-8")
+    assert find_proof(values) is None

@@ -43,7 +43,7 @@ def test_runs_is_one_line_a_run() -> None:
     assert result.exit_code == 0
     assert cells(result) == [
         ["2 runs"],
-        ["run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "data", "flags"],
+        ["run", "kind", "state", "cause", "best loss", "last loss", "score", "time", "tokens/s", "data", "flags"],
         ["fast", "train", "finished", "1.25", "1.25", "rouge_l 80.00 (+69.00*)", "2 min 5 s", "raw/r1.jsonl 111111111111"],
         ["slow", "train", "failed", "config or data", "3", "3", "2 min 5 s", "raw/r1.jsonl 111111111111", "Unsloth fell back"],
     ]  # fmt: skip

@@ -22,10 +22,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
     "install",
     "tutorial",
+    "tutorials",
     "agents",
     *sorted(f"howto/{path.stem}" for path in (DOCS / "howto").glob("*[!zh].md")),
 )
-TRANSLATED = [page for page in PAGES if page != "agents"]
+TRANSLATED = [page for page in PAGES if page not in ("agents", "tutorials")]
 _BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE
 )

@@ -321,6 +321,21 @@ SHAPES: dict[str, PublicShape] = {
             "language": "EN",
         },
     ),
+    "wildchat": PublicShape(
+        "sharegpt",
+        lambda i: {
+            "conversation_hash": f"{i}",
+            "model": "m",
+            "timestamp": "2024-01-01",
+            "conversation": [
+                {"role": "user", "content": q(i), "language": "English", "country": "Peru", "header": {"x": "y"}},
+                {"role": "assistant", "content": a(i), "toxic": False, "turn_identifier": i, "state": None},
+            ],
+            "turn": 1,
+            "openai_moderation": [{"flagged": False}],
+            "redacted": False,
+        },
+    ),
     "lima": PublicShape("sharegpt", lambda i: {"conversations": [q(i), a(i)], "source": "wikihow"}),
     "ultrachat, texts in turn": PublicShape("sharegpt", lambda i: {"id": f"{i}", "data": [q(0), a(0), q(i), a(i)]}),
     "huatuogpt": PublicShape("sharegpt", lambda i: {"data": [f"问：{q(i)}", f"答：{a(i)}"]}),

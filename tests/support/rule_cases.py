@@ -37,6 +37,7 @@ class Case:
 
 
 EVALUATES = {"val_size": 0.1, "eval_strategy": "steps", "eval_steps": 1}
+SUPERVISED = {"stage": "sft", "resume_from_checkpoint": ...}
 STREAMS = {"streaming": True, "dataloader_num_workers": 1}
 FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
 ZERO3 = {"deepspeed": {"zero_optimization": {"stage": 3}}}
@@ -323,6 +324,18 @@ CASES = [
         {"predict_with_generate": True, "compute_accuracy": True, "val_size": 2},
         {"compute_accuracy": False, "do_eval": False},
     ),
+    Case(
+        "prediction_generates",
+        {"do_predict": True, "predict_with_generate": True, "prediction_loss_only": True, "eval_dataset": "mini"},
+        {"prediction_loss_only": False, "do_predict": False},
+        parser=False,
+    ),
+    Case(
+        "unsloth_offloads_from_a_gpu",
+        {"use_unsloth_gc": True, "disable_gradient_checkpointing": False},
+        {"use_unsloth_gc": False},
+        parser=False,
+    ),
     Case("best_model_is_found_when_saved", {"load_best_model_at_end": True}, {"load_best_model_at_end": False}),
     Case(
         "best_model_is_found_when_saved",
@@ -390,7 +403,7 @@ CASES = [
         parser=False,
     ),
     *(
-        Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, {"stage": "sft"}, parser=False)
+        Case("ppo_trains", {"stage": "ppo", "reward_model": "r", **breaks}, SUPERVISED, parser=False)
         for breaks in ({"eval_dataset": "mini"}, {"val_size": 0.1}, {"resume_from_checkpoint": True})
     ),
     Case("precision_is_one", {"fp16": True, "bf16": True, "use_cpu": True}, {"fp16": False, "bf16": False}),

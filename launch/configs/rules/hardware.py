@@ -36,6 +36,13 @@ def unsloth_has_one_gpu(setting: Setting) -> Iterator[Finding]:
 
 
 @train_rule
+def unsloth_offloads_from_a_gpu(setting: Setting) -> Iterator[Finding]:
+    """Run: model/model_utils/checkpointing.py asks for a CUDA stream: `No CUDA GPUs are available`."""
+    if setting["use_unsloth_gc"] and setting.machine.gpus == () and not setting["disable_gradient_checkpointing"]:
+        yield at_key("use_unsloth_gc", "needs a GPU, and there is none here", "use_unsloth_gc: false")
+
+
+@train_rule
 def unsloth_checkpoints_by_itself(setting: Setting) -> Iterator[Finding]:
     """Source: model/model_utils/unsloth.py asks for its own gradient checkpointing, whatever the config says."""
     if setting["use_unsloth"] and setting["disable_gradient_checkpointing"]:

@@ -52,7 +52,8 @@ def uploads_have_a_token(setting: Setting) -> Iterator[Finding]:
     """Source: train/tuner.py export_model and transformers' push_to_hub: a 401, of an export when it is merged."""
     env, machine = setting.machine.env, setting.machine
     key = "push_to_hub" if setting.trains else "export_hub_model_id"
-    uploads = setting["do_train"] if setting.trains else setting["export_dir"] is not None
+    # A trainer makes the repository when it is made itself, whatever it then does.
+    uploads = setting.trains or setting["export_dir"] is not None
     if not setting[key] or not machine.is_here or not uploads:
         return
     home = local_path(env.get("HF_HOME") or "~/.cache/huggingface")

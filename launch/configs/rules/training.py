@@ -24,9 +24,14 @@ _RESUMABLE = (*_FINISHED_RUN, "trainer_state.json", "pytorch_model_fsdp_0", "lat
 
 @train_rule
 def prediction_generates(setting: Setting) -> Iterator[Finding]:
-    """Parser: `Please enable predict_with_generate to save model predictions`."""
+    """Parser: `Please enable predict_with_generate to save model predictions`.
+
+    Run: with prediction_loss_only there are none, and train/sft/trainer.py, save_predictions, ends in a TypeError.
+    """
     if setting["stage"] == "sft" and setting["do_predict"] and not setting["predict_with_generate"]:
         yield at_key("do_predict", "writes nothing without predict_with_generate", "predict_with_generate: true")
+    if setting["do_predict"] and setting["predict_with_generate"] and setting["prediction_loss_only"]:
+        yield at_key("prediction_loss_only", "leaves no predictions to write", "prediction_loss_only: false")
     if setting["predict_with_generate"] and setting["compute_accuracy"]:
         yield at_key("compute_accuracy", "cannot stand beside predict_with_generate", "compute_accuracy: false")
 

@@ -61,7 +61,7 @@ def _take(kernel: FieldKernel, window: TextWindow, count: LineCount) -> Converte
     while True:
         done = kernel.convert(window.data, window.at, count.rows + 1, is_last=window.has_ended)
         if done.rows:
-            count.lines += window.data.count(b"\n", window.at, window.at + done.bytes_read)
+            count.lines += done.line_ends
             count.sheet_rows += done.rows
             count.rows += done.rows
             window.at += done.bytes_read

@@ -20,10 +20,11 @@ _WEIGHTS = ("weight", "loss", "train", "trainable", "loss_scale", "loss_weight")
 _METADATA = {
     *("name", "tool_call_id", "call_id", "end_turn", "recipient", "annotations", "finish_reason", "stop_reason"),
     *("status", "object", "markdown", "nickname", "avatar", "device", "platform", "turn", "round", "position"),
+    *("country", "state", "region", "city", "header", "headers", "ip", "hashed_ip", "user_agent", "redacted_ip"),
     *("参与者", "昵称", "轮次", "发送时间"),
 }
 _EMPTY: tuple[Any, ...] = (None, "", [], {})
-_SHOWN = 3
+_SHOWN = 8
 _SHOWN_CHARACTERS = 80
 _WORDS = re.compile(r"[\s-]+")
 

@@ -147,13 +147,13 @@ def pack(*numbers: int) -> bytes:
 
 @NEEDS_KERNEL
 def test_a_call_returns_lines_and_counts() -> None:
-    assert call_table() == (b'{"q":"Q","a":"A","row":"1"}\n', 0, 1, 1, 0, 0, 0, 0, 0)
-    assert call_objects() == (b'{"q":"Q","a":"A","row":"7"}\n', len(LINE), 1, 1, 0, 0, 0, 0, 1)
-    assert call_fields() == (b'{"q":"Q","a":"A","row":"3"}\n', 6, 1, 1, 0, 0, 0, 0, 0)
-    nothing = (b"", *[0] * 8)
+    assert call_table() == (b'{"q":"Q","a":"A","row":"1"}\n', 0, 1, 1, 0, 0, 0, 0, 0, 0)
+    assert call_objects() == (b'{"q":"Q","a":"A","row":"7"}\n', len(LINE), 1, 1, 0, 0, 0, 0, 1, 0)
+    assert call_fields() == (b'{"q":"Q","a":"A","row":"3"}\n', 6, 1, 1, 0, 0, 0, 0, 0, 1)
+    nothing = (b"", *[0] * 9)
     assert call_table(output=bytearray()) == call_objects(output=bytearray()) == nothing
     assert call_table(texts=(0, 2, 4, None, pack(0, 1, 2), b"")) == nothing
-    assert call_table(skips=b"\1") == (b"", 0, 1, 0, 0, 0, 0, 1, 0)
+    assert call_table(skips=b"\1") == (b"", 0, 1, 0, 0, 0, 0, 1, 0, 0)
     assert call_fields(data=b'Q,"A"') == nothing
 
 
@@ -165,7 +165,7 @@ def test_a_judge_sorts_rows_out_and_its_errors_come_up() -> None:
         seen.append(value)
         return 0
 
-    assert call_objects(judged=(1,), judge=judge) == (b"", len(LINE), 1, 0, 0, 0, 0, 1, 0)
+    assert call_objects(judged=(1,), judge=judge) == (b"", len(LINE), 1, 0, 0, 0, 0, 1, 0, 0)
     assert seen == [b'"A"']
 
     def judge_two(*fields: bytes) -> int:

@@ -15,7 +15,18 @@ from prep.rows.records import Exchange
 from prep.rows.thinking import THOUGHT_FIELDS
 from tests.support.shapes import write_jsonl
 
-ABOUT = ("id", "name", "timestamp", "tool_call_id", "model", "source_url", "昵称", "时间", "finish_reason")
+ABOUT = (
+    "id",
+    "name",
+    "timestamp",
+    "tool_call_id",
+    "model",
+    "source_url",
+    "昵称",
+    "时间",
+    "finish_reason",
+    "hashed_ip",
+)
 LOST = ("emotion", "情绪", "channel", "info", "translation", "refusal", "rejected_content")
 
 
