@@ -21,7 +21,7 @@ from prep.storage.fingerprints import hash_file
 from prep.storage.locks import lock_file
 from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.outputs import NOTE_SUFFIX
-from prep.storage.paths import move_aside
+from prep.storage.paths import move_aside, require_writable
 from prep.terminal import neutralise_line
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
@@ -31,9 +31,10 @@ Renamed = list[tuple[Path, Path]]
 def check_folder(folder: Path, steps: Sequence[Step]) -> None:
     """Raise OutputError when steps cannot run in a folder; writes nothing.
 
-    So it is when it holds what no steps made, when a link in it leads out of it, when a source lies where a step
-    writes, or when a run in it is still alive.
+    So it is when it cannot be written or holds what no steps made, when a link in it leads out of it, when a source
+    lies where a step writes, or when a run in it is still alive.
     """
+    require_writable(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():

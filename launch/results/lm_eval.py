@@ -18,6 +18,7 @@ from launch.runs.process import Poll
 from launch.runs.run import create_run_folder, prepare_run, refuse_taken_run, run_to_end
 from prep.errors import ConfigError, InputError
 from prep.storage.bounded import read_bounded
+from prep.storage.paths import require_writable
 
 # What a training config says of the model, by the name that the harness's `hf` model has for it.
 _MODEL_KEYS = {
@@ -124,6 +125,7 @@ def check_task_run(lm_eval: Path, entrant: Entrant, place: Path, env: Mapping[st
 
     Raises: OutputError when a live run or batch has the GPU that it will work on.
     """
+    require_writable(place)
     refuse_taken_run(place)
     command = build_harness_command(lm_eval, RunFolder(place).config, os.environ).with_env(env)
     refuse_shared_gpus(find_command_gpus(HARNESS, entrant.config, command), list_claims(), env)

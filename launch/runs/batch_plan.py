@@ -17,6 +17,7 @@ from prep.secrets import mask_values
 from prep.storage.atomic import write_json
 from prep.storage.locks import is_locked
 from prep.storage.os_errors import explain_os_error
+from prep.storage.paths import require_writable
 
 PLAN_FILE = "batch.json"
 _MAX_BYTES = 32 << 20
@@ -106,6 +107,7 @@ def draft_batch(
 
 def refuse_taken_name(folder: Path) -> None:
     """Raise OutputError when a batch, or anything else but an empty folder, stands where a batch is to stand."""
+    require_writable(folder)
     with explain_os_error(folder):
         if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(f"{folder} exists already", hint="--continue to go on with it, or another --name")

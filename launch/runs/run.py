@@ -48,7 +48,7 @@ from prep.secrets import holds_secret, mask_text, mask_values
 from prep.storage.atomic import write_json, write_text
 from prep.storage.bounded import read_bounded
 from prep.storage.os_errors import explain_os_error
-from prep.storage.paths import find_free_path
+from prep.storage.paths import find_free_path, require_writable
 
 _JUST_MADE_S = 10.0
 _BLOCK_CHARACTERS = 1 << 20
@@ -120,9 +120,10 @@ def check_start(
 ) -> Command:
     """Return the command of one action in a run folder that is still to be made; writes nothing.
 
-    Raises: OutputError when a live run or batch writes where this one will, or has a GPU that it will work on. A
-    batch has its slots by right, and so its runs.
+    Raises: OutputError when the folder cannot be written, when a live run or batch writes where this one will, or
+    has a GPU that it will work on. A batch has its slots by right, and so its runs.
     """
+    require_writable(folder)
     claims = list_claims(ignored=folder.parent if slot else None)
     refuse_taken_folders(values, claims)
     command = build_command(cli, action, RunFolder(folder).config, values, env)

@@ -1,6 +1,7 @@
 """Paths of somebody else, looked at before they are opened: a pipe waits forever, a device never ends."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -29,6 +30,18 @@ def require_name(output: Path) -> None:
     """Raise OutputError when an output's path names a folder alone, such as `.` or `/`."""
     if not output.name:
         raise OutputError(f"'{output}' names no file to write", hint="-o with the name of a file")
+
+
+def require_writable(path: Path) -> None:
+    """Raise OutputError when nothing can be written at a path, or in the folder in which it would be made.
+
+    Nothing is left behind: the file that is tried has no name.
+    """
+    existing = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), Path())
+    if existing != path and not existing.is_dir():
+        raise OutputError(f"{path} cannot be written: {existing} is a file", hint=f"rename {existing}")
+    with explain_os_error(path), tempfile.TemporaryFile(dir=existing if existing.is_dir() else existing.parent):
+        pass
 
 
 def find_free_path(path: Path, mark: str, is_taken: Callable[[Path], bool] = os.path.lexists) -> Path:

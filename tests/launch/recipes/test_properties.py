@@ -125,7 +125,7 @@ def plant(generator: Generator, own: Path) -> set[str]:
             if generator.chance(0.4):
                 (own / name).parent.mkdir(parents=True, exist_ok=True)
                 (own / name).write_text(generator.manifest(), encoding="utf-8")
-    if generator.chance(0.05):
+    if generator.chance(0.05) and not (own / "link").is_symlink():
         (own / "link").symlink_to(own.parent.parent / "victim")
     return planted
 
