@@ -145,8 +145,8 @@ def test_a_second_run_is_refused_a_taken_gpu_named_or_not_and_given_a_free_one(
 ) -> None:
     words, *named = COMMANDS[command]
     free, taken = named if command != "tasks" else named[::-1]
-    # An evaluation works on one GPU; where none is named it takes one that is free.
-    unnamed = [(f"{words} --dry-run", {})] if command != "eval" else []
+    # An evaluation works on one GPU, and finds itself one that is free.
+    unnamed: list[tuple[str, dict[str, str]]] = [] if command == "eval" else [(f"{words} --dry-run", {})]
     for text, env in [*unnamed, split_call(words, taken)]:
         refused = call(program, text, env)
         assert refused.exit_code == 1, refused.output
