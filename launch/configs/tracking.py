@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ PREFIXES = ("SWANLAB_", "WANDB_")
 _SWANLAB_FILE = "swanlab_public_config.json"
 _MAX_BYTES = 1 << 20
 _MAX_LINK = 500
+_MOST_LINES = 6
 _LINK = re.compile(r"(?P<tool>wandb|swanlab): \S* ?View run (?:\S+ )?at:? ?(?P<url>https?://[\w.:@%/~+-]+)")
 _FOLDER = re.compile(
     r"(?P<tool>wandb|swanlab): (?:\S+ )?"
@@ -57,6 +59,8 @@ _FOLDER = re.compile(
 )
 # `offline-run-20261128_101500-x1y2z3`, `run-20261128_101500-x1y2z3`
 _ID = re.compile(r"run-\d{8}_\d{6}-(?P<id>[\w-]{4,64})$")
+# What a line holds that goes on with a broken path.
+_PIECE = re.compile(r"[\w./-]+")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -156,12 +160,21 @@ def find_tracking(log: Iterable[str], output_dir: Path | None) -> list[dict[str,
             entry.setdefault("id", entry["url"].rstrip("/").rpartition("/")[2])
         for match in _FOLDER.finditer(text):
             entry = found.setdefault(match["tool"], {})
-            entry["folder"] = match["path"][:_MAX_LINK]
-            if known := _ID.search(match["path"].rstrip("/.,")):
+            entry["folder"] = _join_broken(match["path"], text[match.end() :])[:_MAX_LINK]
+            if known := _ID.search(entry["folder"].rstrip("/.,")):
                 entry["id"] = known["id"]
     if output_dir is not None:
         found.setdefault("swanlab", {}).update(_read_swanlab(output_dir / _SWANLAB_FILE))
     return [{"tool": tool, **entry} for tool, entry in sorted(found.items()) if entry]
+
+
+def _join_broken(path: str, rest: str) -> str:
+    """Return a run's folder whole: SwanLab breaks a long one over lines as wide as a terminal."""
+    lines = rest[: _MAX_LINK * 2].splitlines()[1 : _MOST_LINES + 1] if rest.startswith("\n") else []
+    pieces = takewhile(_PIECE.fullmatch, lines)
+    candidates = list(accumulate(pieces, initial=path))
+    named = (whole for whole in candidates if _ID.search(whole.rstrip("/.,")))
+    return next((whole for whole in candidates if Path(whole).is_dir()), next(named, path))
 
 
 def _read_swanlab(path: Path) -> dict[str, str]:
