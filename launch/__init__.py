@@ -5,8 +5,8 @@
 Each name is imported when it is first asked for, so that importing the package itself stays light.
 """
 
+# Nothing that Python has not loaded by itself: for `-m launch` the working folder is still looked through here.
 from importlib import import_module
-from typing import Any
 
 # The public names, and the module of each; a test holds the list, and __init__.pyi tells type checkers of it.
 _PUBLIC = {
@@ -25,7 +25,7 @@ _PUBLIC = {
 __all__ = list(_PUBLIC)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

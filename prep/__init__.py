@@ -5,8 +5,8 @@
 Each name is imported when it is first asked for, so that importing the package itself stays light.
 """
 
+# Nothing that Python has not loaded by itself: for `-m launch` the working folder is still looked through here.
 from importlib import import_module
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - all of them are texts
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

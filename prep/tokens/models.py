@@ -11,10 +11,12 @@ from pathlib import Path
 from prep.choices import ThinkPolicy
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
+from prep.storage.bounded import read_bounded
 from prep.tokens.templates import look_up_template
 from prep.tokens.tokenizer import find_tokenizer_file
 
 _MOST_BYTES = 16 << 20
+_MOST_TOKENIZER_BYTES = 64 << 20
 # A quantised model has the template of the one that it was made of.
 _QUANTISED = re.compile(r"(?:-unsloth)?-(?:bnb-[48]bit|awq|gptq(?:-int[48])?|fp8|int[48]|[48]bit)$")
 # `Qwen3.6-27B`: where LLaMA-Factory has a template for a release, and its table does not list the models yet.
@@ -148,8 +150,8 @@ def choose_template(model: Path, policy: ThinkPolicy | None = None) -> str:
 def _have_tokens(templates: Sequence[str], tokenizer: Path) -> list[str]:
     """Return the templates whose control tokens a tokenizer.json holds."""
     try:
-        text = tokenizer.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_bounded(tokenizer, _MOST_TOKENIZER_BYTES)
+    except (OSError, ValueError):
         return list(templates)
     known = [template for name in templates if (template := look_up_template(name))]
     return [

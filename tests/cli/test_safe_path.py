@@ -108,7 +108,7 @@ def test_a_script_for_another_python_finds_neither_the_working_folder_nor_ours(
         # The first thing that each script imports of its environment.
         code = "import sys; sys.stderr.write('PATH ' + repr(sys.path)); sys.exit()"
         (look / f"{name}.py").write_text(code, encoding="utf-8")
-    command = build_python_command(Path(sys.executable), Path(script), ("metadata", "x"), os.environ)
+    command = build_python_command(Path(sys.executable), Path(script), ("metadata", "{}"), os.environ)
     env = {**os.environ, **command.env, "PYTHONPATH": str(look)}
     if is_old:
         # An older Python does not know the variable.

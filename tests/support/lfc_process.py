@@ -30,9 +30,9 @@ with open(os.path.join(folder, "adapter_model.safetensors"), "wb") as stream:
     stream.write((2).to_bytes(8, "little") + b"{{}}")
 if config.get("do_predict"):
     row = {{"prompt": "q", "predict": "<think>\\n\\n</think>\\n\\na", "label": "<think>\\n\\n</think>\\n\\na"}}
-    with open(os.path.join(config["dataset_dir"], "dataset_info.json"), encoding="utf-8") as stream:
+    with open(os.path.join(config.get("dataset_dir", "data"), "dataset_info.json"), encoding="utf-8") as stream:
         entry = json.load(stream)[config["eval_dataset"]]
-    with open(os.path.join(config["dataset_dir"], entry["file_name"]), encoding="utf-8") as stream:
+    with open(os.path.join(config.get("dataset_dir", "data"), entry["file_name"]), encoding="utf-8") as stream:
         count = len(stream.readlines())
     write("generated_predictions.jsonl", (json.dumps(row) + "\\n") * count)
     write("predict_results.json", "{{}}")
