@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -39,8 +40,9 @@ class _Takes(_Handler):
             else:
                 answer(url.path.strip("/").split("/"))
 
+    @abstractmethod
     def _post(self, parts: list[str]) -> None:
-        raise NotImplementedError
+        """Answer what is posted to a path, as that hub does."""
 
     def _fail(self, status: int, message: str) -> None:
         self._answer(status, json.dumps({"error": message, "Message": message, "Success": False}).encode())
