@@ -120,9 +120,7 @@ class ClusterPool(Generic[Task, Result]):
         return result
 
 
-def do_task(
-    opening: tuple[str, Callable[..., Callable[[Any], Any]], tuple[Any, ...], str], task: Any, place: str
-) -> None:
+def do_task(opening: _Opening, task: Any, place: str) -> None:
     """Do one task in a worker of the cluster, and write its result, whole or not at all."""
     name, make, arguments, folder = opening
     os.chdir(folder)
