@@ -199,7 +199,10 @@ def test_a_call_that_does_not_say_what_to_compare_is_a_wrong_call(tmp_path: Path
     config.write_text("model_name_or_path: m\noutput_dir: saves/a\n", encoding="utf-8")
     result = CliRunner().invoke(lfc, ["launch", "eval", *(word.format(config=config) for word in argv)])
     assert result.exit_code == 2
-    assert "give CONFIGs of different names, or --endpoint, and either --eval-dataset NAME or --tasks NAME" in result.output
+    assert (
+        "give CONFIGs of different names, or --endpoint, and either --eval-dataset NAME or --tasks NAME"
+        in result.output
+    )
 
 
 def test_missing_scoring_packages_are_told_before_anything_is_generated(
