@@ -172,9 +172,9 @@ def _join_broken(path: str, rest: str) -> str:
     """Return a run's folder whole: SwanLab breaks a long one over lines as wide as a terminal."""
     lines = rest[: _MAX_LINK * 2].splitlines()[1 : _MOST_LINES + 1] if rest.startswith("\n") else []
     pieces = takewhile(_PIECE.fullmatch, lines)
-    candidates = list(accumulate(pieces, initial=path))
-    named = (whole for whole in candidates if _ID.search(whole.rstrip("/.,")))
-    return next((whole for whole in candidates if Path(whole).is_dir()), next(named, path))
+    named = [whole for whole in accumulate(pieces, initial=path) if _ID.search(whole.rstrip("/.,"))]
+    # What stands before a break may look like a whole name, too.
+    return next((whole for whole in named if Path(whole).is_dir()), named[0] if named else path)
 
 
 def _read_swanlab(path: Path) -> dict[str, str]:

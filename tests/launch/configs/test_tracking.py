@@ -127,11 +127,12 @@ def test_entries_of_another_shape_are_left_out() -> None:
     assert format_tracking([1, {"tool": "wandb", "id": "x"}]) == ["wandb x"]
 
 
-@pytest.mark.parametrize("width", [80, 79, 60, 200])
+@pytest.mark.parametrize("width", [80, 79, 60, 200, 0])
 def test_a_folder_that_is_broken_over_lines_is_found_whole(tmp_path: Path, width: int) -> None:
     folder = tmp_path / ("a" * 40) / "swanlog" / "run-20261128_025525-fn359xx5"
     folder.mkdir(parents=True)
     path = folder.as_posix()
+    width = len(folder.parent.as_posix()) if width == 0 else width
     broken = "\n".join(path[start : start + width] for start in range(0, len(path), width))
     log = f"swanlab: \U0001f4be Run data saved at \n{broken}\nswanlab: done\n"
     assert find_tracking([log], None) == [{"tool": "swanlab", "folder": path, "id": "fn359xx5"}]
