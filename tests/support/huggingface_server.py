@@ -6,7 +6,6 @@ It speaks to the real client, with the same bodies and faults as the ModelScope 
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -88,14 +87,8 @@ def serve_huggingface(host: str = "127.0.0.1") -> Iterator[HuggingFace]:
     hub = HuggingFace()
     server = _Server((host, 0), type("HuggingFaceHandler", (_HuggingFaceHandler,), {"hub": hub}))
     hub.endpoint = f"http://{host}:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with server.serving():
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _HuggingFaceHandler(_Handler):

@@ -192,14 +192,8 @@ def serve_hub(host: str = "127.0.0.1") -> Iterator[Hub]:
     handler = type("HubHandler", (_Handler,), {"hub": hub})
     server = _Server((host, 0), handler)
     hub.endpoint = f"http://{host}:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with server.serving():
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def serve_samples(hub: Hub) -> None:
@@ -218,6 +212,18 @@ class _Server(ThreadingHTTPServer):
         """Stay silent when a client was killed; anything else is a fault of this server."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(*request)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Answer in a thread while the block runs."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,7 +7,6 @@ Faults are those of the download servers: "create", "batch", "put" (of a large f
 import base64
 import hashlib
 import json
-import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -218,11 +217,5 @@ def serve_uploads(site: str) -> Iterator[Any]:
     handler = _TakingHuggingFace if site == "huggingface" else _TakingModelScope
     server = _Server(("127.0.0.1", 0), type("TakingHandler", (handler,), {"hub": hub}))
     hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with server.serving():
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
