@@ -45,7 +45,7 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
-        "launch.publish",
+        *("launch.publish", "launch.serving"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
@@ -57,7 +57,9 @@ ARROWS = {
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.notify": set(),
     "launch.publish": {"launch.results"},
+    "launch.serving": {"launch.runs", "launch.configs", "launch.prove"},
     "launch.results": {
+        "launch.serving",
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         *("launch.machine", "launch.tune"),
     },

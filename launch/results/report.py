@@ -32,6 +32,7 @@ from launch.results.summary import (
 )
 from launch.runs.batch_plan import PLAN_FILE, read_batch
 from launch.runs.folder import RUNS, Run, RunState, find_run, list_runs
+from launch.serving.exports import find_serving
 from prep.errors import InputError
 from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
@@ -85,6 +86,7 @@ def build_run_page(summary: RunSummary) -> str:
         _build_scores(summary.score),
         _build_config(summary),
         _build_proof(summary),
+        _build_serving(summary),
         _build_data(summary.data),
         _build_examples(summary.score),
         _build_repeat(summary),
@@ -262,6 +264,15 @@ def _build_config(summary: RunSummary) -> Html:
 def _build_proof(summary: RunSummary) -> Html:
     proof = find_proof(summary.run.values)
     return _section("What is trained is what is served", tag("p", proof.describe())) if proof else Html()
+
+
+def _build_serving(summary: RunSummary) -> Html:
+    """Return the command lines that serve what was exported, each with what is known of its prompts."""
+    parts = [
+        join([tag("h3", server.name), tag("pre", "\n".join(server.commands)), tag("p", server.prompts)])
+        for server in find_serving(summary.run)
+    ]
+    return _section("How it is served", *parts) if parts else Html()
 
 
 def _show_value(value: Any) -> Html:
