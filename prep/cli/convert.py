@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import Engine, MissingMedia, OnLong, StdinFormat, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.choices import MissingMedia, OnLong, StdinFormat, TextRow, ThinkOpen, ThinkPolicy, Turns
 from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
     INPUT_FILE,
     OUTPUT_FILE,
+    address_option,
     choice_of,
+    choose_cluster,
     decontaminate_option,
     dedup_option,
+    engine_option,
     force_option,
     json_option,
     parse_pairs,
@@ -163,15 +166,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     help="The most bytes of one row; it bounds the memory that an input can take.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
-@click.option(
-    "--engine",
-    type=choice_of(Engine),
-    default=Engine.LOCAL.value,
-    show_default=True,
-    help="ray: a Ray cluster converts JSONL files, to the same bytes; inputs and output lie on storage that all of "
-    "its machines share.",
-)
-@click.option("--address", metavar="HOST:PORT", help="The head of the Ray cluster; the one here if not given.")
+@engine_option
+@address_option
 @click.option(
     "--encoding",
     default="",
@@ -275,8 +271,6 @@ def convert(
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
-    if address is not None and engine != Engine.RAY:
-        raise click.UsageError("--address goes with --engine ray")
     if template is None and model is not None:
         template = choose_template(model, ThinkPolicy(think_policy))
     options = ConvertOptions(
@@ -308,7 +302,7 @@ def convert(
         model=model,
         max_rejects=max_rejects,
         workers=workers,
-        cluster=(address or "") if engine == Engine.RAY else None,
+        cluster=choose_cluster(engine, address),
         force=force,
     )
     with show_progress("converting", "rows") as on_rows:
