@@ -93,6 +93,7 @@ HEAVY = {
     "ray",
     "rich",
     "submitit",
+    "fsspec",
     "swanlab",
     "wandb",
     "apprise",

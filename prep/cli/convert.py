@@ -247,8 +247,9 @@ def convert(
     stand beside them.
 
     INPUTS are parquet, JSONL, JSON, CSV, TSV, Excel, Arrow and .txt files (also packed as .gz or .zst), folders of
-    them, globs, or - for JSONL on stdin. How a file is really written is found out from it, and said. Rows that
-    cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    them, globs, addresses (s3://, oss://, hf://, https:// …, by fsspec), or - for JSONL on stdin. How a file is
+    really written is found out from it, and said. Rows that cannot be used are counted and written to
+    OUTPUT.rejects.jsonl with file, row and reason.
     Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
@@ -258,6 +259,7 @@ def convert(
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
+      lfc prep convert s3://bucket/rows/*.jsonl -o data/rows.jsonl
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
       lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
       lfc prep convert tickets.json -o data/tickets.jsonl --role caller=user --fix-turns join,drop-tail,greeting
