@@ -19,6 +19,7 @@ from prep.convert.inputs import (
     recognise_inputs,
 )
 from prep.convert.media import MediaFolders
+from prep.convert.objects import refuse_addresses
 from prep.convert.options import ConvertOptions, ConvertResult
 from prep.convert.probe import settle_plan
 from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult
@@ -28,7 +29,6 @@ from prep.errors import InputError, RejectsError
 from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.inputs.formats import read_values
-from prep.inputs.objects import refuse_addresses
 from prep.inputs.reader import InputFile
 from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter

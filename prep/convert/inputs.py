@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.choices import StdinFormat
+from prep.convert.objects import fetch_input, name_last, read_address
 from prep.errors import InputError, UserError
 from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
 from prep.formats.columns import suggest_map, write_map
 from prep.inputs.files import FoundInputs, find_inputs
 from prep.inputs.formats import open_reader
 from prep.inputs.lines import LinesReader
-from prep.inputs.objects import fetch_input, name_last, read_address
 from prep.inputs.reader import InputFile, Reader, ReadOptions, SourceRow
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines

@@ -10,10 +10,10 @@ from threading import Thread
 import pytest
 
 from prep.choices import ThinkPolicy
+from prep.convert import objects
 from prep.convert.convert import convert_files
 from prep.convert.options import ConvertOptions, ConvertResult
 from prep.errors import OutputError, UserError
-from prep.inputs import objects
 from prep.inputs.reader import ReadOptions
 from prep.storage.manifests import read_manifest
 
