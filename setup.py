@@ -51,8 +51,17 @@ PIECES = Extension(
     optional=True,
 )
 
+NEAR = Extension(
+    "prep.rows.duplicates._near",
+    [str(Path("prep", "rows", "duplicates", "_near.c"))],
+    define_macros=KERNEL.define_macros,
+    extra_compile_args=KERNEL.extra_compile_args,
+    py_limited_api=HAS_LIMITED_API,
+    optional=True,
+)
+
 setup(
-    ext_modules=[KERNEL, INDEXER, PIECES],
+    ext_modules=[KERNEL, INDEXER, PIECES, NEAR],
     cmdclass={"build_py": BuildWithConstraints},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )
