@@ -52,6 +52,12 @@ static const byte sigma[12][16] = {
     {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3}};
 
+#ifdef __GNUC__
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 static inline uint64_t turn(uint64_t word, int bits) {
     return word >> bits | word << (64 - bits);
 }
@@ -66,7 +72,7 @@ static void store8(byte *at, uint64_t word) {
     for (int place = 0; place < 8; place++, word >>= 8) at[place] = (byte)word;
 }
 
-static inline void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
+static ALWAYS_INLINE void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
     v[a] += v[b] + x, v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];
     v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + y;
     v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63);
