@@ -24,6 +24,7 @@ MODULES = {
     "_kernel": tuple(f"prep/convert/{name}.c" for name in ("_kernelmodule", "rows", "json", "csv", "arrow")),
     "_indexer": ("prep/rows/_indexer.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
+    "_sha256": ("prep/storage/_sha256.c",),
 }
 
 
