@@ -16,6 +16,7 @@ from prep.inputs.files import FoundInputs, find_inputs
 from prep.inputs.formats import open_reader
 from prep.inputs.lines import LinesReader
 from prep.inputs.reader import InputFile, Reader, ReadOptions, SourceRow
+from prep.inputs.tables import DelimitedReader
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.storage.fingerprints import Fingerprint, hash_file
@@ -176,7 +177,7 @@ class InputHashes:
 
 
 def _is_hashed_while_read(reader: Reader) -> bool:
-    return isinstance(reader, LinesReader) and not reader.is_packed
+    return isinstance(reader, LinesReader | DelimitedReader) and not reader.is_packed
 
 
 def describe_input_file(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:

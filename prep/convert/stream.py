@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prep.convert.inputs import InputHashes
+from prep.convert.kernel import Job
 from prep.convert.options import ConvertOptions
 from prep.convert.plain import make_job
 from prep.convert.roads.arrays import convert_array
@@ -82,11 +83,17 @@ class RowStream:
         if isinstance(reader, ArrayReader):
             return convert_array(self.plan, reader)
         if isinstance(reader, DelimitedReader) and (job := make_job(self.plan, reader.file.label)) is not None:
-            return convert_fields(self.plan, reader, job)
+            return self._read_fields(index, reader, job)
         if not isinstance(reader, LinesReader):
             return self._read_rows(reader)
         workers = self._count_workers(reader)
         return self._read_parallel(index, reader, workers) if workers > 1 else self._read_lines(index, reader)
+
+    def _read_fields(self, index: int, reader: DelimitedReader, job: Job) -> Generator[ShardResult, None, None]:
+        with closing(open_hash()) as digest:
+            yield from convert_fields(self.plan, reader, job, digest.update)
+            if not reader.is_packed:
+                self._hashes.note(index, digest.hexdigest())
 
     def _read_rows(self, reader: Reader) -> Generator[ShardResult, None, None]:
         rows = reader.read_rows()

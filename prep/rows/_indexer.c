@@ -382,8 +382,30 @@ static int read_origin(Piece origin, Record *record) {
     return 1;
 }
 
+/* What was hashed of the context of the line before, all but its last bracket: the next answer of a conversation has
+ * it too, and goes on from there. */
+typedef struct {
+    Piece context;
+    Hash hash;
+} Chain;
+
+/* Hash a context and a question, as `describe_row` in indexing.py does. */
+static void hash_asked(Chain *chain, Piece context, Record *record) {
+    size_t size = (size_t)(context.end - 1 - context.at), known = (size_t)(chain->context.end - chain->context.at);
+    if (!chain->context.at || known > size || memcmp(chain->context.at, context.at, known)) {
+        begin(&chain->hash);
+        known = 0;
+    }
+    add(&chain->hash, context.at + known, context.end - 1);
+    chain->context = (Piece){context.at, context.end - 1};
+    Hash hash = chain->hash;
+    add(&hash, context.end - 1, context.end);
+    add(&hash, record->question, record->question + sizeof record->question);
+    finish(&hash, record->asked);
+}
+
 /* Describe a line, without its end; 0 when it is not plain. */
-static int describe(Piece line, Record *record) {
+static int describe(Piece line, Record *record, Chain *chain) {
     uint32_t characters = 0, unused = 0;
     int has_turns;
     Piece instruction, input, output, system, origin;
@@ -410,13 +432,7 @@ static int describe(Piece line, Record *record) {
     if (!question.written) return 0;
     finish(&question.hash, record->question);
     memcpy(record->asked, record->question, sizeof record->asked);
-    if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) {
-        Hash hash;
-        begin(&hash);
-        add(&hash, record->question, record->question + sizeof record->question);
-        add(&hash, context, context_end);
-        finish(&hash, record->asked);
-    }
+    if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) hash_asked(chain, (Piece){context, context_end}, record);
     record->characters = characters + (instruction.at < instruction.end && input.at < input.end);
     return 1;
 }
@@ -443,6 +459,7 @@ static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     Py_ssize_t start, read = 0;
     size_t done = 0;
     Piece dataset = {NULL, NULL};
+    Chain chain = {.context = {NULL, NULL}};
     if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
     int is_sound = start >= 0 && start <= data.len;
     if (is_sound) {
@@ -452,7 +469,7 @@ static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
         while (at < end && done < room) {
             const byte *line_end = memchr(at, '\n', (size_t)(end - at));
             Record record;
-            if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record)) break;
+            if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record, &chain)) break;
             if (!done) dataset = record.dataset;
             else if (!are_equal(dataset, record.dataset)) break;
             put_record(output.buf, room, done++, &record);
