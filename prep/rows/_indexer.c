@@ -358,8 +358,33 @@ static const byte *skip_digits_back(const byte *begin, const byte *at) {
     return at;
 }
 
+static int are_equal(Piece one, Piece other) {
+    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
+}
+
+/* What was hashed for the line before, which the next answer of its conversation has too: the conversation's name, and
+ * the context but for its last bracket, from where the hash goes on. */
+typedef struct {
+    Piece name, context;
+    uint64_t conversation;
+    Hash hash;
+} Chain;
+
+static uint64_t hash_conversation(Chain *chain, Piece name) {
+    if (!chain->name.at || !are_equal(chain->name, name)) {
+        Hash hash;
+        byte made[16];
+        begin(&hash);
+        add(&hash, name.at, name.end);
+        finish(&hash, made);
+        chain->name = name;
+        chain->conversation = load8(made) | 1;
+    }
+    return chain->conversation;
+}
+
 /* Read `<dataset>/<file>:<row>` with or without `#<answer>`; 0 when it is something else. */
-static int read_origin(Piece origin, Record *record) {
+static int read_origin(Piece origin, Record *record, Chain *chain) {
     const byte *slash = memchr(origin.at, '/', (size_t)(origin.end - origin.at));
     if (!slash || slash == origin.at || memchr(origin.at, '\\', (size_t)(origin.end - origin.at))) return 0;
     const byte *end = origin.end, *digits = skip_digits_back(slash, end);
@@ -370,24 +395,12 @@ static int read_origin(Piece origin, Record *record) {
         if (is_zero) return 0;
         end = digits - 1;
         digits = skip_digits_back(slash, end);
-        Hash hash;
-        byte made[16];
-        begin(&hash);
-        add(&hash, origin.at, end);
-        finish(&hash, made);
-        record->conversation = load8(made) | 1;
+        record->conversation = hash_conversation(chain, (Piece){origin.at, end});
     }
     if (digits == end || digits[-1] != ':' || digits - 1 <= slash + 1) return 0;
     record->dataset = (Piece){origin.at, slash};
     return 1;
 }
-
-/* What was hashed of the context of the line before, all but its last bracket: the next answer of a conversation has
- * it too, and goes on from there. */
-typedef struct {
-    Piece context;
-    Hash hash;
-} Chain;
 
 /* Hash a context and a question, as `describe_row` in indexing.py does. */
 static void hash_asked(Chain *chain, Piece context, Record *record) {
@@ -419,7 +432,7 @@ static int describe(Piece line, Record *record, Chain *chain) {
     if (!skip(&line, ",\"history\":") || !read_history(&line, &characters, &has_turns)) return 0;
     const byte *context_end = line.at;
     if (!skip(&line, ",\"origin\":\"") || !read_string(&line, &origin, &unused) || !skip(&line, "}")) return 0;
-    if (line.at != line.end || !read_origin(origin, record)) return 0;
+    if (line.at != line.end || !read_origin(origin, record, chain)) return 0;
     record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
     if (!read_thought(output, &record->flags)) return 0;
     Question question;
@@ -449,17 +462,13 @@ static void put_record(byte *out, size_t room, size_t place, const Record *recor
     out[FLAGS * room + place] = record->flags;
 }
 
-static int are_equal(Piece one, Piece other) {
-    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
-}
-
 static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     (void)module;
     Py_buffer data, output;
     Py_ssize_t start, read = 0;
     size_t done = 0;
     Piece dataset = {NULL, NULL};
-    Chain chain = {.context = {NULL, NULL}};
+    Chain chain = {.name = {NULL, NULL}, .context = {NULL, NULL}};
     if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
     int is_sound = start >= 0 && start <= data.len;
     if (is_sound) {
