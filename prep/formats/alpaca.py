@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prep.errors import RecordError
+from prep.formats import messages
+from prep.formats.chats.transcripts import read_open_chat
 from prep.formats.fields import read_optional_text, read_text, read_thought
 from prep.formats.reading import Reading, note_markup
-from prep.rows.records import Exchange
+from prep.rows.records import Exchange, ToolExchange
 from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
 
 REQUIRED = ("instruction", "output")
@@ -27,13 +29,16 @@ REPAIR = "repair the file first with lfc prep repair"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
 
-def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange | ToolExchange]:
     """Return the row's one exchange, with the origin that an earlier conversion gave it.
 
+    An instruction may be a whole chat up to the mark of who is to answer (BELLE's conversations).
     Raises: RecordError when a column has another type, or a tutorial's script spoiled the row: chat
     markup or broken think tags inside the fields.
     """
     instruction, output = read_text(row, "instruction"), read_text(row, "output")
+    if not row.get("history") and not row.get("input") and (chat := read_open_chat(instruction)) is not None:
+        return messages.answer_chat(chat, output, read_thought(row, "think"), row, reading)
     try:
         parts = reading.split(output, read_thought(row, "think"))
         for name, text in (("instruction", instruction), ("output", parts.thought), ("output", parts.answer)):

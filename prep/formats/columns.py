@@ -108,11 +108,28 @@ def refuse_lost_columns(
     names = ", ".join(f"'{name[:80]}'" for name in held[:_SHOWN]) + (", …" if len(held) > _SHOWN else "")
     drops = " ".join(f"--drop {_quote(name[:80])}" for name in held[:_SHOWN])
     noun, them = ("columns", "them") if len(held) > 1 else ("column", "it")
-    writes = f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, ' if ours else ""
     raise RecordError(
         f"{noun} {names} would be lost: {format_name} rows have no place for {them}",
-        hint=f"{writes}{drops} leaves {them} out",
+        hint=f"{_suggest_place(ours, held, row)}{drops} leaves {them} out",
     )
+
+
+def _suggest_place(ours: str, held: Sequence[str], row: Mapping[str, Any]) -> str:
+    """Return the options that keep what would be lost: as the thought, by its name, else in the question."""
+    if not ours:
+        return ""
+    thought = next((name for name in held if isinstance(row[name], str | list) and _tells_thought(name)), None)
+    if thought is None:
+        return f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, '
+    writer = thought.split("_")[0]
+    answers = [name for name in held if name != thought and name.split("_")[0] == writer and "_" in name]
+    answer = f" --map answer={quote_column(answers[0])}" if len(answers) == 1 else ""
+    them = "thought and answer" if answer else "the thought"
+    return f"--map think={quote_column(thought[:80])}{answer} takes {them}, "
+
+
+def _tells_thought(name: str) -> bool:
+    return any(word in simplify_name(name[:_MOST_LETTERS]) for word in _TELLING["think"])
 
 
 def _list_texts(value: object, depth: int = 4) -> Iterator[str]:

@@ -563,6 +563,28 @@ SHAPES: dict[str, PublicShape] = {
         },
         "calls",
     ),
+    "belle, several turns": PublicShape(
+        "alpaca",
+        lambda i: {
+            "instruction": f"Human:Hello\nAssistant:Yes?\nHuman:{q(i)}\nAssistant:",
+            "input": "",
+            "output": a(i),
+        },
+    ),
+    "prompts that are chats": PublicShape(
+        "medical-cot",
+        lambda i: {"prompt": f"用户：你好\n助手：您好\n用户：{q(i)}\n助手：", "completion": a(i)},
+    ),
+    "dolphin-r1": PublicShape(
+        "messages",
+        lambda i: {"messages": chat(("user", q(i))), "reasoning": t(i), "answer": a(i), "model": "r1"},
+        "thought",
+    ),
+    "a thought beside messages": PublicShape(
+        "messages",
+        lambda i: {"messages": chat(("user", q(i)), ("assistant", a(i))), "reasoning": t(i), "response": a(i)},
+        "thought",
+    ),
     "xlam": PublicShape(
         "xlam", lambda i: {"id": i, "query": q(i), "answers": json.dumps([call(i)]), "tools": TOOLS}, "calls"
     ),

@@ -46,6 +46,26 @@ PREFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         PAIR,
     ),
     "texts after messages": ({"messages": [message("user", ASK)], "chosen": GOOD, "rejected": BAD}, PAIR),
+    "texts after messages that end in the better one": (
+        {"messages": [message("user", ASK), message("assistant", GOOD)], "chosen": GOOD, "rejected": BAD},
+        PAIR,
+    ),
+    "UltraFeedback: messages that are the better list": (
+        {
+            "messages": [message("user", ASK), message("assistant", GOOD)],
+            "chosen": [message("user", ASK), message("assistant", GOOD)],
+            "rejected": [message("user", ASK), message("assistant", BAD)],
+        },
+        PAIR,
+    ),
+    "messages that both lists begin with": (
+        {
+            "messages": [message("user", ASK)],
+            "chosen": [message("user", ASK), message("assistant", GOOD)],
+            "rejected": [message("user", ASK), message("assistant", BAD)],
+        },
+        PAIR,
+    ),
     "two message lists": (
         {
             "chosen": [message("user", ASK), message("assistant", GOOD)],
