@@ -6,9 +6,10 @@ from typing import Any
 
 from prep.errors import RecordError
 from prep.formats import messages
+from prep.formats.chats.listed import list_turns
 from prep.formats.chats.transcripts import read_open_chat
-from prep.formats.fields import read_optional_text, read_text, read_thought
-from prep.formats.reading import Reading, note_markup
+from prep.formats.fields import parse_json, read_optional_text, read_text, read_thought
+from prep.formats.reading import ASSISTANT, ROLE_FIELDS, ROLES, TEXT_FIELDS, USER, Reading, note_markup
 from prep.rows.records import Exchange, ToolExchange
 from prep.rows.thinking import THOUGHT_FIELDS, refuse_chat_markup
 
@@ -25,6 +26,7 @@ PLAIN = {
     "origin": "no text",
 }
 SYNONYMS = {"think": THOUGHT_FIELDS[1:]}
+_NO_HISTORY = "column 'history' is not a list of [question, answer] pairs, nor of turns that make such pairs"
 REPAIR = "repair the file first with lfc prep repair"
 _ORIGIN = re.compile(r"[^/]+/.+:\d+(#\d+)?")
 
@@ -64,14 +66,36 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchang
 
 
 def read_history(history: object) -> tuple[tuple[str, str], ...]:
-    """Return the [question, answer] pairs of a history; raises RecordError when it is something else."""
+    """Return the [question, answer] pairs of a history, which may be JSON text, turns, or texts in turn.
+
+    Raises: RecordError when it is something else.
+    """
+    if isinstance(history, str) and history.strip():
+        history = parse_json(history, "column 'history'")
     if not history:
         return ()
     if not isinstance(history, list):
-        raise RecordError("column 'history' is not a list of [question, answer] pairs")
+        raise RecordError(_NO_HISTORY)
+    if not any(isinstance(pair, list) for pair in history):
+        history = _pair_turns(history)
     pairs = []
     for pair in history:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise RecordError("column 'history' is not a list of [question, answer] pairs")
+            raise RecordError(_NO_HISTORY)
         pairs.append((pair[0], pair[1]))
     return tuple(pairs)
+
+
+def _pair_turns(history: list[Any]) -> list[list[Any]]:
+    """Return turns of a role and a text, or texts in turn, as pairs."""
+    turns = [
+        (_find(turn, ROLE_FIELDS), _find(turn, TEXT_FIELDS)) for turn in list_turns(history, "history", "turn")
+    ]
+    roles = [ROLES.get(role.strip().casefold()) if isinstance(role, str) else None for role, _ in turns]
+    if len(turns) % 2 or roles != [USER, ASSISTANT] * (len(turns) // 2):
+        raise RecordError(_NO_HISTORY)
+    return [[asked[1], answered[1]] for asked, answered in zip(turns[::2], turns[1::2], strict=True)]
+
+
+def _find(turn: object, names: Sequence[str]) -> object:
+    return next((turn[name] for name in names if name in turn), None) if isinstance(turn, dict) else None

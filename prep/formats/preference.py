@@ -16,8 +16,11 @@ OPTIONAL = ("question", "input", "system", "history", "conversations", "messages
 SYNONYMS = {
     "question": ("instruction", "prompt", "query", "问题", "提问", "指令"),
     "input": ("context",),
-    "chosen": ("chosen_response", "response_chosen", "chosen_messages", "好回答", "优选回答"),
-    "rejected": ("rejected_response", "response_rejected", "rejected_messages", "坏回答", "拒绝回答"),
+    "chosen": ("chosen_response", "response_chosen", "chosen_messages", "好回答", "好的回答", "优选回答"),
+    "rejected": (
+        *("rejected_response", "response_rejected", "rejected_messages"),
+        *("坏回答", "差的回答", "差回答", "拒绝回答"),
+    ),
     "system": ("system_prompt", "系统提示"),
 }
 METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("rejected_avg_rating",))
