@@ -5,7 +5,8 @@ This file is a program that the Python with the training stack runs in the place
 
     boost.py [--checkpointing auto|keep|off] [--compile auto|on|off] [--report FILE] CONFIG [key=value …]
 
-It needs the files beside it, boostable.py, padding_free.py and rehearsal.py, and nothing else of ours.
+It needs the files beside it, boostable.py, padding_free.py, piecewise_loss.py and rehearsal.py, and nothing else of
+ours.
 
 The same rows train in the same order, with the same labels and the same weight in the loss. Before the first step
 the loss of the first batches is computed both ways; where it differs, LLaMA-Factory starts anew without any change.
@@ -56,6 +57,7 @@ def load_neighbour(name: str) -> Any:
 
 boostable = load_neighbour("boostable")
 padding_free = load_neighbour("padding_free")
+piecewise_loss = load_neighbour("piecewise_loss")
 rehearsal = load_neighbour("rehearsal")
 
 
@@ -100,6 +102,7 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
     has_checkpointing: bool | None = None
     compiled_layers: int = 0
+    has_piecewise_loss: bool = False
     rehearsal: dict[str, Any] | None = None
 
     def write(self) -> None:
@@ -321,12 +324,14 @@ def rehearse(trainer: Any, flat: Any, loader: Any, options: Options, report: Rep
 
 
 def install(model: Any, report: Report, for_unsloth: bool, *, compiled: bool) -> None:
-    """Change the loaded model: its attention, and its layers' code where that is asked for."""
+    """Change the loaded model: its attention, its loss, and its layers' code where that is asked for."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if for_unsloth:
         padding_free.give_unsloth_varlen()
     else:
         padding_free.install_attention(base)
+        # Unsloth has such a loss of its own.
+        report.has_piecewise_loss = piecewise_loss.install(base)
     if compiled:
         report.compiled_layers = padding_free.compile_layers(base)
     report.has_checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
