@@ -25,6 +25,7 @@ compute_loss of train.sft.trainer.CustomSeq2SeqTrainer and train.pt.trainer.Cust
 
 import argparse
 import contextlib
+import gc
 import importlib
 import importlib.util
 import itertools
@@ -269,6 +270,9 @@ def change_trainer(trainer_class: Any, options: Options, report: Report, model_a
             loader = get_dataloader(self)
         if not report.active:
             rehearse(self, flat, loader, options, report)
+            # What is there now stays to the end: a search for garbage through all of it takes half a second.
+            gc.collect()
+            gc.freeze()
             report.active = True
             report.write()
         return loader

@@ -44,14 +44,14 @@ class Way:
 _PLAIN = {"use_unsloth": None, "enable_liger_kernel": None, "use_unsloth_gc": None}
 _OFF = {"disable_gradient_checkpointing": True}
 _ON = {"disable_gradient_checkpointing": None}
-# The fastest first, as they were on one H100 (benchmarks/results/train_speed.json).
+# The fastest first, as they were on one card (benchmarks/results/train_speed.json).
+_COMPILED_WAYS = (Way("compiled, boosted, no checkpointing", {**_PLAIN, **_ON}, boost="off", compiles=True),)
 _UNSLOTH_WAYS = (
     Way("Unsloth, boosted, no checkpointing", {"use_unsloth": True, **_ON}, boost="off"),
     Way("Unsloth, boosted", {"use_unsloth": True, **_ON}, boost="keep"),
     Way("Unsloth", {"use_unsloth": True, **_ON}),
 )
 _OWN_WAYS = (
-    Way("compiled, boosted, no checkpointing", {**_PLAIN, **_ON}, boost="off", compiles=True),
     Way("boosted, no checkpointing", {**_PLAIN, **_ON}, boost="off"),
     Way("boosted", {**_PLAIN, **_ON}, boost="keep"),
     Way("Liger, no checkpointing", {**_PLAIN, **_OFF, "enable_liger_kernel": True}),
@@ -66,10 +66,12 @@ def list_ways(values: Mapping[str, Any], *, has_gpu: bool, any_backend: bool, co
     """Return the ways that may be tried: with Unsloth or without, as the config says, unless any is allowed."""
     unsloth = bool(values.get("use_unsloth"))
     ways: list[Way] = []
+    if has_gpu and compiles and (not unsloth or any_backend):
+        ways += _COMPILED_WAYS
     if has_gpu and (unsloth or any_backend):
         ways += _UNSLOTH_WAYS
     if not unsloth or any_backend:
-        ways += [way for way in _OWN_WAYS if (compiles and has_gpu) or not way.compiles]
+        ways += _OWN_WAYS
     if not has_gpu:
         # Liger and Unsloth's checkpointing are for GPUs.
         ways = [

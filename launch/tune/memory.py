@@ -130,8 +130,10 @@ def _count_activations(shape: ModelShape, values: Mapping[str, Any], batch: Batc
         + _INNER_PARTS * shape.inner
     )
     layer *= 1.0 if unsloth else _PLAIN_FACTOR
-    # Unsloth computes the loss piece by piece, so does Liger.
-    is_chunked = values["stage"] in ("sft", "pt") and (unsloth or bool(values.get("enable_liger_kernel")))
+    # Unsloth computes the loss piece by piece, so do Liger, and the boost where the output layer is not trained.
+    boosts_loss = bool(boosted) and values.get("finetuning_type", "lora") != "full"
+    in_pieces = unsloth or bool(values.get("enable_liger_kernel")) or boosts_loss
+    is_chunked = values["stage"] in ("sft", "pt") and in_pieces
     logits = 0 if is_chunked else _LOGIT_BYTES[values["stage"]] * shape.vocabulary
     off = boosted == "off" or (values.get("disable_gradient_checkpointing") and not unsloth)
     if off:
