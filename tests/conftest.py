@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.support.huggingface_server import HuggingFace, serve_huggingface
 from tests.support.modelscope_server import Hub, serve_hub
 from tests.support.qwen3 import build_tokenizer_folder
+from tests.support.warm_stack import PYTHON_VARIABLE, can_fork, serve_stack
 
 
 def pytest_configure() -> None:
@@ -31,6 +33,25 @@ def full(request: pytest.FixtureRequest) -> bool:
 def qwen3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Qwen3's tokenizer, as a downloaded model has it, without weights."""
     return build_tokenizer_folder(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture(scope="session")
+def warm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of a `python` and a `llamafactory-cli` that need not import LLaMA-Factory again where that can be."""
+    if not can_fork():
+        yield Path(sys.executable).parent
+        return
+    with serve_stack(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def warm_cli(warm_stack: Path) -> Iterator[None]:
+    """Let `lfc` find the llamafactory-cli of `warm_stack`, and `stack_python` its Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LFC_LLAMAFACTORY_CLI", str(warm_stack / "llamafactory-cli"))
+        patch.setenv(PYTHON_VARIABLE, str(warm_stack / "python"))
+        yield
 
 
 @pytest.fixture

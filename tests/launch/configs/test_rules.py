@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.support.rule_cases import (
     make_workplace,
     plan_case,
 )
+from tests.support.warm_stack import stack_python
 
 
 @pytest.fixture(scope="module")
@@ -255,12 +255,13 @@ def test_a_machine_can_be_judged_with_other_numbers_of_gpus(workplace: Path) -> 
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_llamafactory_refuses_the_broken_and_takes_the_fixed(workplace: Path) -> None:
     """All go through its parser; every tenth is really trained, all of them in scripts/rule_runs.py."""
     cases = [case for case in CASES if case.runs == "cpu" and case.gpus == ()]
     lines = [json.dumps({**plan_case(case, number), "run": number % 10 == 0}) for number, case in enumerate(cases)]
     result = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[2] / "support" / "rule_judge.py")],
+        [stack_python(), str(Path(__file__).parents[2] / "support" / "rule_judge.py")],
         input="\n".join(lines),
         capture_output=True,
         text=True,
