@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT)
 _POLL_S = 0.02
 # What LLaMA-Factory and the packages below it read while they are imported.
 _READ_AT_IMPORT = (
