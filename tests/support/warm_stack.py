@@ -44,7 +44,7 @@ PYTHON_VARIABLE = "LFC_TEST_STACK_PYTHON"
 # The programs that train, predict or load; others ask what the interpreter itself is like.
 _SERVED = (
     *("answers.py", "boost.py", "trial.py", "tiny_model.py"),
-    *("boost_variants.py", "token_trainings.py", "rule_judge.py", "llamafactory_texts.py"),
+    *("boost_variants.py", "token_trainings.py", "rule_judge.py", "llamafactory_texts.py", "webui_page.py"),
 )
 # Written into the folder twice, under the two names.
 _CLIENT = """\

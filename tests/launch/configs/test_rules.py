@@ -92,8 +92,8 @@ def test_a_broken_config_is_refused_with_a_fix_and_the_fixed_one_is_taken(case: 
     ("gpus", "options", "env", "said"),
     [
         ((), None, {}, "there is no GPU"),
-        ((GPU, GPU), None, {}, "asked for 20 processors, and has 16"),
-        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 processors, and has 4"),
+        ((GPU, GPU), None, {}, "asked for 20 CPU cores, and has 16"),
+        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 CPU cores, and has 4"),
         ((GPU,), None, {}, ""),
         ((GPU, GPU), None, {"RAY_ADDRESS": "10.0.0.1:6379"}, ""),
         ((GPU, GPU), {"address": "auto"}, {}, ""),
