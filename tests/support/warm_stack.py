@@ -45,6 +45,7 @@ PYTHON_VARIABLE = "LFC_TEST_STACK_PYTHON"
 _SERVED = (
     *("answers.py", "boost.py", "trial.py", "tiny_model.py"),
     *("boost_variants.py", "token_trainings.py", "rule_judge.py", "llamafactory_texts.py", "webui_page.py"),
+    *("describe_arguments.py", "llamaboard_arguments.py"),
 )
 # Written into the folder twice, under the two names.
 _CLIENT = """\
@@ -53,6 +54,10 @@ import array, json, os, signal, socket, sys
 program = os.path.basename(sys.argv[0])
 words = sys.argv[1:]
 real = [{python!r}, *words] if program == "python" else [{cli!r}, *words]
+if words[:1] == ["-I"]:
+    del words[0], sys.argv[1]
+    os.environ.pop("PYTHONPATH", None)
+    os.environ["PYTHONSAFEPATH"] = "1"
 script = next(iter(words), "")
 is_served = program != "python" or script in ("-c", "-m") or os.path.basename(script) in {served!r}
 seen = {{name: text for name, text in os.environ.items() if name.startswith({read!r})}}

@@ -16,6 +16,7 @@ from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts, list_versions
 from prep.tokens.models import ModelTemplate
 from tests.support.model_families import FAMILIES, Family
+from tests.support.warm_stack import stack_python
 
 QWEN3 = "{% if tools %}<tools></tools><tool_call>{% endif %}<|im_start|>user\n<|im_end|>"
 HYBRID = "{%- if add_generation_prompt %}<|im_start|>assistant{% if enable_thinking is false %}<think>{% endif %}{% endif %}"
@@ -189,10 +190,9 @@ def test_naming_a_template_takes_a_few_milliseconds() -> None:
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_the_shipped_facts_are_the_installed_llamafactorys(tmp_path: Path) -> None:
-    import sys
-
-    described = introspect_stack(Path(sys.executable))
+    described = introspect_stack(Path(stack_python()))
     for path in write_facts(described, tmp_path):
         shipped = Path(__file__).parents[3] / "llamafactory_configs" / "versions" / path.parent.name / path.name
         assert path.read_bytes() == shipped.read_bytes()
