@@ -46,7 +46,7 @@ ARROWS = {
     "prep.parallel": set(),
     "launch.cli": {
         *("launch.webui", "launch.results", "launch.recipes", "launch.batches", "launch.notify", "launch.runs"),
-        "launch.publish",
+        *("launch.publish", "launch.serving"),
         *("launch.evaluation", "launch.tune"),
         *("launch.llamaboard", "launch.configs", "launch.prove", "launch.machine"),
     },
@@ -58,7 +58,9 @@ ARROWS = {
     "launch.tune": {"launch.runs", "launch.configs", "launch.machine"},
     "launch.notify": set(),
     "launch.publish": {"launch.results"},
+    "launch.serving": {"launch.runs", "launch.configs", "launch.prove"},
     "launch.results": {
+        "launch.serving",
         *("launch.evaluation", "launch.batches", "launch.runs", "launch.llamaboard", "launch.configs"),
         *("launch.machine", "launch.tune"),
     },
@@ -93,6 +95,7 @@ HEAVY = {
     "ray",
     "rich",
     "submitit",
+    "fsspec",
     "swanlab",
     "wandb",
     "apprise",
