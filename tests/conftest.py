@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def warm_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not can_fork():
         yield Path(sys.executable).parent
         return
-    with serve_stack(tmp_path_factory.mktemp("warm")) as folder:
+    own = tmp_path_factory.getbasetemp()
+    # With several processes at once their folders lie beside each other.
+    with serve_stack((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "warm") as folder:
         yield folder
 
 

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).parents[2]
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGABRT)
 _POLL_S = 0.02
+_START_S = 600.0
 # What LLaMA-Factory and the packages below it read while they are imported.
 _READ_AT_IMPORT = (
     *("ACCELERATE_", "ALLOW_EXTRA_ARGS", "HF_", "HOME", "HUGGING_FACE_", "KMP_", "LD_", "MKL_", "MODELSCOPE_"),
@@ -93,59 +95,88 @@ def stack_python() -> str:
 
 @contextmanager
 def serve_stack(folder: Path) -> Iterator[Path]:
-    """Start the process; yields a folder that holds `python` and `llamafactory-cli`."""
-    address = str(folder / "line")
+    """Yield a folder that holds `python` and `llamafactory-cli`; the process is there until nobody needs it.
+
+    Whoever comes first starts it in `folder`; other processes of the same tests share it.
+    """
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        _wait_for_server(folder)
+        need = os.open(folder / "need", os.O_WRONLY)
+    else:
+        os.mkfifo(folder / "need")
+        # For reading too: so it opens before the process is there.
+        need = os.open(folder / "need", os.O_RDWR)
+        _start_server(folder)
+    try:
+        yield folder
+    finally:
+        os.close(need)
+
+
+def _start_server(folder: Path) -> None:
     seen = {name: text for name, text in os.environ.items() if name.startswith(_READ_AT_IMPORT)}
     real = Path(sys.executable)
     for name in ("python", "llamafactory-cli"):
         text = _CLIENT.format(
             python=str(real), cli=str(real.with_name("llamafactory-cli")), served=_SERVED, read=_READ_AT_IMPORT,
-            seen=seen, address=address, forwarded=tuple(map(int, _FORWARDED)),
+            seen=seen, address=str(folder / "line"), forwarded=tuple(map(int, _FORWARDED)),
         )  # fmt: skip
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755)
     with (folder / "log.txt").open("wb") as log:
-        server = subprocess.Popen(
-            [str(real), "-m", "tests.support.warm_stack", address],
+        # It outlives this process when another needs it still.
+        subprocess.Popen(
+            [str(real), "-m", "tests.support.warm_stack", str(folder)],
             cwd=ROOT,
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
+            start_new_session=True,
         )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        with server:
-            assert server.stdout.readline() == b"ready\n", (folder / "log.txt").read_text(encoding="utf-8")
-            try:
-                yield folder
-            finally:
-                server.stdin.close()
+    _wait_for_server(folder)
 
 
-def _serve(address: str) -> None:
-    """Answer calls, each by a process of its own, until stdin ends."""
-    told = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def _wait_for_server(folder: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while not (folder / "ready").exists():
+        assert time.monotonic() < deadline, (folder / "log.txt").read_text(encoding="utf-8")
+        time.sleep(0.1)
+
+
+def _serve(folder: Path) -> None:
+    """Answer calls, each by a process of its own, until nobody holds `need` open any more."""
     for name in _IMPORTED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    line = socket.socket(socket.AF_UNIX)
-    line.bind(address)
-    line.listen(32)
     # A collection in a fork would write to, and so copy, all that it shares.
     gc.collect()
     gc.freeze()
     assert threading.active_count() == 1
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    told.write("ready\n")
-    told.close()
-    while sys.stdin not in select.select([line, sys.stdin], [], [])[0]:
-        caller, _ = line.accept()
-        if os.fork() == 0:
-            line.close()
-            _answer(caller)
-        caller.close()
+    need = os.open(folder / "need", os.O_RDONLY | os.O_NONBLOCK)
+    line = socket.socket(socket.AF_UNIX)
+    line.bind(str(folder / "line"))
+    line.listen(32)
+    (folder / "ready").touch()
+    # Nobody writes there: what is to be read is its end, when the last who held it has ended.
+    while _is_held(need):
+        if line.fileno() in select.select([line.fileno(), need], [], [])[0]:
+            caller, _ = line.accept()
+            if os.fork() == 0:
+                line.close()
+                os.close(need)
+                _answer(caller)
+            caller.close()
+
+
+def _is_held(fifo: int) -> bool:
+    try:
+        return bool(os.read(fifo, 1))
+    except BlockingIOError:
+        return True
 
 
 def _answer(caller: socket.socket) -> NoReturn:
@@ -265,4 +296,4 @@ def _end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(Path(sys.argv[1]))
