@@ -40,7 +40,7 @@ def write_export(path: Path, values: dict[str, Any]) -> Path:
 def test_the_trainings_own_keys_decide_and_both_reports_tell(exported: Path) -> None:
     ollama, vllm = note_serving(exported)
     assert ollama.commands == ("ollama create q-3 -f 'models/Q 3/Modelfile'", "ollama run q-3")
-    assert ollama.prompts.startswith("its prompts are those of training in 4 of 16 kinds of conversation")
+    assert ollama.prompts.startswith("Its prompts are those of training in 4 of 16 kinds of conversation")
     off = "--default-chat-template-kwargs '{\"enable_thinking\": false}'"
     assert vllm.commands == (
         "vllm serve 'models/Q 3' --served-model-name q-3 --max-model-len 16384 --enable-auto-tool-choice "
