@@ -30,6 +30,7 @@ from prep.formats import SOURCES, Source, map_columns
 from prep.formats.columns import list_used
 from prep.inputs.formats import read_values
 from prep.inputs.reader import InputFile
+from prep.process import keep_memory
 from prep.progress import SILENT, Progress
 from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, DuplicateFilter
 from prep.rows.indexing import RowWriter
@@ -53,6 +54,7 @@ def convert_files(
     is called with the number of source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
+    keep_memory()
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
     check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
     if options.cluster is not None:
