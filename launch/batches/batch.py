@@ -217,11 +217,22 @@ def _list_due(plan: BatchPlan, queue: Sequence[QueuedRun]) -> list[QueuedRun]:
     """Return the runs of a cluster's batch that have no job, and are to have one now."""
     # Read again once no job is left that could write to their folders: what the queue said may be old by now.
     idle = [read_queued(plan, run.planned) for run in queue if not run.is_done and not _has_job(run)]
-    return [
+    due = [
         run
         for run in idle
         if _is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time())
     ]
+    return [run for run in due if not _was_cancelled(plan, run)]
+
+
+def _was_cancelled(plan: BatchPlan, run: QueuedRun) -> bool:
+    """Tell whether somebody ended a run's job since the batch was taken up: then it is not begun again."""
+    from launch.runs.backends.cluster import accept_cancelling
+
+    last = run.last
+    ended_now = last is not None and (not last.result or _ended_at(last) >= plan.taken_up_at)
+    waits_for_machine = last is not None and run.cause in (None, Cause.PREEMPTED, Cause.KILLED)
+    return last is not None and ended_now and waits_for_machine and accept_cancelling(last)
 
 
 def _has_job(run: QueuedRun) -> bool:
