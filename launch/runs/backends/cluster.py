@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.runs.backends.job import JobState
-from launch.runs.backends.scheduler import cancel_job
+from launch.runs.backends.scheduler import cancel_job, was_cancelled
 from launch.runs.causes import Cause
-from launch.runs.folder import RunFolder, find_job_state, is_alive, is_supervised, read_job
+from launch.runs.folder import Run, RunFolder, find_job_state, is_alive, is_supervised, read_job, read_run
 from launch.runs.process import GRACE_S, POLL_S
 from prep.errors import ChildFailedError
 from prep.storage.atomic import write_json, write_text
@@ -62,3 +62,18 @@ def write_stopped(run: RunFolder) -> None:
     """Write the result of a run that was stopped before it began."""
     ending = {"exit_code": 128 + signal.SIGINT, "stopped": True, "cause": Cause.STOPPED, "seconds": 0.0}
     write_json(run.result, {**ending, "flags": []})
+
+
+def accept_cancelling(run: Run) -> bool:
+    """Note that a run whose job was cancelled by the cluster's own means is stopped; return whether it was.
+
+    Its process sees the same signal as when the cluster wants its machine back, and took it for that.
+    """
+    if not was_cancelled(read_job(run.folder)):
+        return False
+    if not run.result:
+        write_stopped(run.folder)
+    told = read_run(run.path).result
+    flags = [*told.get("flags", []), "its job was cancelled from outside, as by scancel"]
+    write_json(run.folder.result, {**told, "stopped": True, "cause": Cause.STOPPED, "flags": flags})
+    return True

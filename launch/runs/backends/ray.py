@@ -39,20 +39,23 @@ class RayBackend(ClusterBackend):
         environ = {name: value for name, value in list_telling(os.environ).items() if _is_to_be_passed(name, value)}
         for job in jobs:
             name = f"{job.folder.as_posix()}-{token_hex(4)}"
-            note_job(RunFolder(job.folder), {"backend": BackendName.RAY.value, "id": name, "address": address})
+            noted = {"backend": BackendName.RAY.value, "id": name, "address": address}
+            note_job(RunFolder(job.folder), noted)
             keeper = ray.remote(RunKeeper).options(
                 name=name, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, **asked
             )
-            keeper.remote(name, job.work, str(Path.cwd()), environ)
+            keeper.remote(noted, job.work, str(Path.cwd()), environ)
 
 
 class RunKeeper:
     """The actor: does a run's work beside Ray's own loop, each time that it is made, and ends itself afterwards."""
 
-    def __init__(self, name: str, work: Callable[..., None], folder: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, job: Mapping[str, str], work: Callable[..., None], folder: str, environ: Mapping[str, str]
+    ) -> None:
         os.environ.update(environ)
         os.chdir(folder)
-        self._name = name
+        self._job = job
         self._work = work
         # A supervisor is a process of its own here: signals, and what it asks of its process, are not Ray's.
         threading.Thread(target=self._keep, daemon=True).start()
@@ -61,9 +64,9 @@ class RunKeeper:
         import ray
 
         try:
-            self._work(job={"backend": BackendName.RAY.value, "id": self._name}, run_attempt=supervise_on_leash)
+            self._work(job=self._job, run_attempt=supervise_on_leash)
         finally:
-            ray.kill(ray.get_actor(self._name, namespace=NAMESPACE), no_restart=True)
+            ray.kill(ray.get_actor(self._job["id"], namespace=NAMESPACE), no_restart=True)
 
 
 def supervise_on_leash(folder: str) -> None:

@@ -24,6 +24,15 @@ def ask_scheduler(job: Mapping[str, Any]) -> JobState:
     return JobState.UNKNOWN if cluster is None else JobState(cluster.read_state(job))
 
 
+def was_cancelled(job: Mapping[str, Any]) -> bool:
+    """Tell whether somebody cancelled a job by the cluster's own means; False where that is not known."""
+    if job.get("backend") != SLURM:
+        return False
+    from launch.runs.backends.slurm import was_cancelled as was_job_cancelled
+
+    return was_job_cancelled(str(job.get("id")))
+
+
 def cancel_job(job: Mapping[str, Any]) -> None:
     """Ask the cluster to end a job, or never to begin it; raises StackError when it cannot be asked."""
     if cluster := _find_cluster(job):

@@ -16,6 +16,8 @@ from prep.errors import StackError
 from prep.storage.locks import working_folder
 
 _ID = re.compile(r"^\d{1,18}(_\d{1,9})?$", re.ASCII)
+# scontrol's line of a job, or sacct's one word.
+_STATE = re.compile(r"(?:\bJobState=|\A\s*)(?P<state>[A-Z_]{4,})\b")
 _ASK_S = 60.0
 # One question about all of a user's jobs serves every run that is looked at within this time.
 _FRESH_S = 1.0
@@ -86,7 +88,8 @@ def _read_words(error: BaseException) -> str:
     chain = [error, *filter(None, (error.__cause__, error.__context__))]
     texts = [str(getattr(part, "stderr", "") or part) for part in chain]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if "sbatch: " in line] or lines
+    # submitit's advice to its own callers is none to ours.
+    said = [line for line in lines if "sbatch: " in line] or [line for line in lines if not line.startswith("(")]
     return said[-1][:_SHOWN] if said else type(error).__name__
 
 
@@ -144,6 +147,23 @@ def cancel(job: Mapping[str, Any]) -> None:
     if _ID.match(number):
         _call("scancel", number)
         _SNAPSHOT.forget()
+
+
+def was_cancelled(job: str) -> bool:
+    """Tell whether somebody cancelled a job, as far as Slurm still knows it: a preempted one was not.
+
+    Slurm's own memory of a job ends some minutes after it (MinJobAge); sacct needs accounting.
+    """
+    if not _ID.match(job):
+        return False
+    for command in (("scontrol", "show", "job", "-o", job), ("sacct", "-n", "-X", "-o", "State", "-j", job)):
+        try:
+            said = _call(*command)
+        except StackError:
+            continue
+        if found := _STATE.search(said):
+            return found["state"] == "CANCELLED"
+    return False
 
 
 def find_own_job(environ: Mapping[str, str]) -> dict[str, Any] | None:
