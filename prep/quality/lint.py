@@ -15,6 +15,7 @@ from prep.quality.lint_kinds import (
     LostMedia,
     Repeats,
     answer_column,
+    describe_broken_line,
     find_missing_columns,
     find_switch_fault,
     has_thought_on_one_side,
@@ -28,11 +29,13 @@ from prep.quality.lint_kinds import (
 )
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
+from prep.quality.sound_lines import EMPTY_THOUGHT as EMPTY_LINE
+from prep.quality.sound_lines import SOUND_KEYS, UNTAGGED, SoundLines
 from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
-from prep.rows.line_blocks import BOM, read_blocks
+from prep.rows.line_blocks import BLOCK_BYTES, BOM, read_byte_blocks
 from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
 from prep.rows.thinking import (
@@ -102,6 +105,8 @@ class _FileLinter:
         self._may_repeat_keys = index is None
         self._book = QuestionBook() if index is None or self._compares_answers else QuestionBook.of(index)
         self._questions = self._book if looks_for_duplicates and not self._book.is_whole else None
+        # Where the index knows the questions, a line in which nothing is to be found has nothing to add.
+        self._sound = SoundLines(dataset) if self._book.is_whole else None
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -141,11 +146,20 @@ class _FileLinter:
         if encoding:
             self._add(1, LintRule.ENCODING, f"the file is {encoding}, not UTF-8")
             return False
-        for block in read_blocks(self._path):
-            lines = block.data.split(b"\n")
+        first = 1
+        for data in read_byte_blocks(self._path, BLOCK_BYTES):
+            told = self._sound.sort(data) if self._sound is not None and self._keys == SOUND_KEYS else b""
+            if self._sound is not None and self._sound.are_all(told):
+                self._take_sound(first, told)
+                first += len(told)
+                continue
+            lines = data.split(b"\n")
             if not lines[-1]:
                 lines.pop()
-            for number, raw in enumerate(lines, block.first_row):
+            for number, raw in enumerate(lines, first):
+                if told[number - first : number - first + 1].strip(b"\0"):
+                    self._take_sound(number, told[number - first : number - first + 1])
+                    continue
                 line = raw
                 if number == 1 and raw.startswith(BOM):
                     self._add(1, LintRule.BOM, "the file begins with a byte order mark")
@@ -156,6 +170,7 @@ class _FileLinter:
                     blank.add(number)
                 else:
                     self._take_line(number, line)
+            first += len(lines)
         if crlf.count:
             self._add(crlf.first, LintRule.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
         if blank.count:
@@ -166,13 +181,26 @@ class _FileLinter:
         with explain_read_error(self._path), self._path.open("rb") as stream:
             return stream.read(2)
 
+    def _take_sound(self, number: int, told: bytes) -> None:
+        """Take lines from one on in which nothing is to be found."""
+        before, self.rows = self.rows, self.rows + len(told)
+        if steps := self.rows // _PROGRESS_ROWS - before // _PROGRESS_ROWS:
+            self._on_rows(steps * _PROGRESS_ROWS)
+        if count := told.count(UNTAGGED):
+            self._untagged += count
+            self._first_untagged = self._first_untagged or number + told.find(UNTAGGED)
+        if count := told.count(EMPTY_LINE):
+            self._empty_thoughts += count
+            self._first_empty_thought = self._first_empty_thought or number + told.find(EMPTY_LINE)
+
     def _take_line(self, number: int, line: bytes) -> None:
         import orjson
 
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            self._report_broken_line(number, line, error)
+            self.rows += 1
+            self._add(number, *describe_broken_line(line, error))
             return
         repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
@@ -214,17 +242,6 @@ class _FileLinter:
             change = changes[0]
             seen = f"column '{change.column}' is {change.now}, and in line {change.first} {change.before}"
             self._add(number, LintRule.TYPE, f"{seen}: pyarrow stops the training", fix=ONE_TYPE)
-
-    def _report_broken_line(self, number: int, line: bytes, error: Exception) -> None:
-        self.rows += 1
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as decode_error:
-            byte = line[decode_error.start]
-            message = f"byte {decode_error.start + 1} of the line, 0x{byte:02x}, is not UTF-8"
-            self._add(number, LintRule.ENCODING, message)
-        else:
-            self._add(number, LintRule.JSON, f"not JSON: {error}")
 
     def _has_right_columns(self, number: int, row: dict[str, Any]) -> bool:
         if row.keys() == self._keys:
