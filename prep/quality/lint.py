@@ -30,7 +30,7 @@ from prep.quality.lint_kinds import (
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
 from prep.quality.sound_lines import EMPTY_THOUGHT as EMPTY_LINE
-from prep.quality.sound_lines import SOUND_KEYS, UNTAGGED, SoundLines
+from prep.quality.sound_lines import OTHER, SOUND_KEYS, UNTAGGED, SoundLines
 from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
@@ -106,7 +106,7 @@ class _FileLinter:
         self._book = QuestionBook() if index is None or self._compares_answers else QuestionBook.of(index)
         self._questions = self._book if looks_for_duplicates and not self._book.is_whole else None
         # Where the index knows the questions, a line in which nothing is to be found has nothing to add.
-        self._sound = SoundLines(dataset) if self._book.is_whole else None
+        self._sound = SoundLines(dataset, can_tell=self._book.is_whole)
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -117,8 +117,7 @@ class _FileLinter:
         self._types = ColumnTypes() if index is None else None
         self._last_told = -1
         self._keys: Collection[str] = ()
-        self._first_empty_thought = self._first_untagged = 0
-        self._empty_thoughts = self._untagged = 0
+        self._untagged, self._empty_thoughts = Repeats(), Repeats()
 
     def run(self) -> None:
         check_json_suffix(self._path)
@@ -148,8 +147,8 @@ class _FileLinter:
             return False
         first = 1
         for data in read_byte_blocks(self._path, BLOCK_BYTES):
-            told = self._sound.sort(data) if self._sound is not None and self._keys == SOUND_KEYS else b""
-            if self._sound is not None and self._sound.are_all(told):
+            told = self._sound.sort(data) if self._keys == SOUND_KEYS else b""
+            if told and OTHER not in told:
                 self._take_sound(first, told)
                 first += len(told)
                 continue
@@ -157,8 +156,8 @@ class _FileLinter:
             if not lines[-1]:
                 lines.pop()
             for number, raw in enumerate(lines, first):
-                if told[number - first : number - first + 1].strip(b"\0"):
-                    self._take_sound(number, told[number - first : number - first + 1])
+                if sound := told[number - first : number - first + 1].strip(OTHER):
+                    self._take_sound(number, sound)
                     continue
                 line = raw
                 if number == 1 and raw.startswith(BOM):
@@ -186,12 +185,8 @@ class _FileLinter:
         before, self.rows = self.rows, self.rows + len(told)
         if steps := self.rows // _PROGRESS_ROWS - before // _PROGRESS_ROWS:
             self._on_rows(steps * _PROGRESS_ROWS)
-        if count := told.count(UNTAGGED):
-            self._untagged += count
-            self._first_untagged = self._first_untagged or number + told.find(UNTAGGED)
-        if count := told.count(EMPTY_LINE):
-            self._empty_thoughts += count
-            self._first_empty_thought = self._first_empty_thought or number + told.find(EMPTY_LINE)
+        self._untagged.extend(number, told, UNTAGGED)
+        self._empty_thoughts.extend(number, told, EMPTY_LINE)
 
     def _take_line(self, number: int, line: bytes) -> None:
         import orjson
@@ -355,8 +350,7 @@ class _FileLinter:
 
     def _check_output(self, number: int, row: dict[str, Any], output: str) -> None:
         if OPEN_TAG not in output and CLOSE_TAG not in output:
-            self._untagged += 1
-            self._first_untagged = self._first_untagged or number
+            self._untagged.add(number)
             if not output or output.isspace():
                 self._add(number, LintRule.EMPTY, "the output is empty")
             elif may_hold_markup(output) and (fault := find_output_fault(output)):
@@ -371,8 +365,8 @@ class _FileLinter:
         if not output.rpartition(CLOSE_TAG)[2].strip():
             self._add(number, LintRule.EMPTY, "nothing stands after the thought")
         is_empty = output.startswith(EMPTY_THOUGHT)
-        self._empty_thoughts += is_empty
-        self._first_empty_thought = self._first_empty_thought or number * is_empty
+        if is_empty:
+            self._empty_thoughts.add(number)
         policy = self._dataset.policy
         if is_empty and has_thought_on_one_side(row, self._dataset):
             return
@@ -382,13 +376,11 @@ class _FileLinter:
 
     def _report_mixed_policy(self) -> None:
         """Without a manifest, rows that write an empty thought and rows that write none cannot both be meant."""
-        if self._dataset.policy is None and self._empty_thoughts and self._untagged:
-            line = self._first_untagged if self._untagged <= self._empty_thoughts else self._first_empty_thought
-            self._add(
-                line,
-                LintRule.THINK_POLICY,
-                f"{self._empty_thoughts:,} rows have an empty think block and {self._untagged:,} have none",
-            )
+        empty, none = self._empty_thoughts, self._untagged
+        if self._dataset.policy is None and empty.count and none.count:
+            line = none.first if none.count <= empty.count else empty.first
+            message = f"{empty.count:,} rows have an empty think block and {none.count:,} have none"
+            self._add(line, LintRule.THINK_POLICY, message)
 
     def _report_wrong_types(self, number: int, row: dict[str, Any]) -> None:
         for name in self._names[:4]:

@@ -238,6 +238,12 @@ class Repeats:
         self.first = self.first or line
         self.count += 1
 
+    def extend(self, line: int, told: bytes, code: bytes) -> None:
+        """Take those of lines from one on that a code is told of."""
+        if count := told.count(code):
+            self.first = self.first or line + told.find(code)
+            self.count += count
+
 
 class LostMedia:
     """Questions that show files for which the dataset has no column; answers may write of such tags."""

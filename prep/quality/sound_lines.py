@@ -10,8 +10,7 @@ from prep.rows.kinds import Kind
 from prep.rows.line_blocks import BLOCK_BYTES
 from prep.rows.records import AlpacaRecord
 
-OTHER: Final = 0
-UNTAGGED, EMPTY_THOUGHT, WITH_THOUGHT = b"\1", b"\2", b"\3"
+OTHER, UNTAGGED, EMPTY_THOUGHT, WITH_THOUGHT = b"\0", b"\1", b"\2", b"\3"
 # What a policy allows in the rows of a file.
 _ALLOWED: Final = {
     None: UNTAGGED + EMPTY_THOUGHT + WITH_THOUGHT,
@@ -26,12 +25,14 @@ SOUND_KEYS: Final = frozenset(AlpacaRecord._fields)
 class SoundLines:
     """Says of the lines of a dataset's file, one byte a line, which thought they have if they are plainly sound."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, can_tell: bool = True) -> None:
         sort = _load_compiled()
-        can_tell = dataset.formatting == "alpaca" and dataset.kind is Kind.SFT and dataset.policy in _ALLOWED
+        can_tell = (
+            can_tell and dataset.formatting == "alpaca" and dataset.kind is Kind.SFT and dataset.policy in _ALLOWED
+        )
         self._sort = sort if can_tell else None
-        self._allowed = _ALLOWED.get(dataset.policy, b"")
-        self._clear = bytes(code if code in self._allowed else OTHER for code in range(256))
+        allowed = _ALLOWED.get(dataset.policy, b"")
+        self._clear = bytes(code if code in allowed else OTHER[0] for code in range(256))
         self._output = bytearray(BLOCK_BYTES)
 
     def sort(self, data: bytes) -> bytes:
@@ -43,10 +44,6 @@ class SoundLines:
             return b""
         lines = self._sort(data, self._output)
         return bytes(memoryview(self._output)[:lines]).translate(self._clear)
-
-    def are_all(self, told: bytes) -> bool:
-        """Whether every line was told of as sound."""
-        return bool(told) and OTHER not in told
 
 
 @cache
