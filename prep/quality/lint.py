@@ -29,8 +29,7 @@ from prep.quality.lint_kinds import (
 )
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
-from prep.quality.sound_lines import EMPTY_THOUGHT as EMPTY_LINE
-from prep.quality.sound_lines import OTHER, SOUND_KEYS, UNTAGGED, SoundLines
+from prep.quality.sound_lines import EMPTY, OTHER, SOUND_KEYS, UNTAGGED, SoundLines
 from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
@@ -141,7 +140,8 @@ class _FileLinter:
 
     def _run_lines(self) -> bool:
         crlf, blank = Repeats(), Repeats()
-        encoding = _OTHER_ENCODINGS.get(self._read_start())
+        with explain_read_error(self._path), self._path.open("rb") as stream:
+            encoding = _OTHER_ENCODINGS.get(stream.read(2))
         if encoding:
             self._add(1, LintRule.ENCODING, f"the file is {encoding}, not UTF-8")
             return False
@@ -176,17 +176,13 @@ class _FileLinter:
             self._add(blank.first, LintRule.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
         return True
 
-    def _read_start(self) -> bytes:
-        with explain_read_error(self._path), self._path.open("rb") as stream:
-            return stream.read(2)
-
     def _take_sound(self, number: int, told: bytes) -> None:
         """Take lines from one on in which nothing is to be found."""
         before, self.rows = self.rows, self.rows + len(told)
         if steps := self.rows // _PROGRESS_ROWS - before // _PROGRESS_ROWS:
             self._on_rows(steps * _PROGRESS_ROWS)
         self._untagged.extend(number, told, UNTAGGED)
-        self._empty_thoughts.extend(number, told, EMPTY_LINE)
+        self._empty_thoughts.extend(number, told, EMPTY)
 
     def _take_line(self, number: int, line: bytes) -> None:
         import orjson

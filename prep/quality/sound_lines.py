@@ -10,11 +10,11 @@ from prep.rows.kinds import Kind
 from prep.rows.line_blocks import BLOCK_BYTES
 from prep.rows.records import AlpacaRecord
 
-OTHER, UNTAGGED, EMPTY_THOUGHT, WITH_THOUGHT = b"\0", b"\1", b"\2", b"\3"
+OTHER, UNTAGGED, EMPTY, WITH_THOUGHT = b"\0", b"\1", b"\2", b"\3"
 # What a policy allows in the rows of a file.
 _ALLOWED: Final = {
-    None: UNTAGGED + EMPTY_THOUGHT + WITH_THOUGHT,
-    ThinkPolicy.TAGGED: EMPTY_THOUGHT + WITH_THOUGHT,
+    None: UNTAGGED + EMPTY + WITH_THOUGHT,
+    ThinkPolicy.TAGGED: EMPTY + WITH_THOUGHT,
     ThinkPolicy.MASKED: UNTAGGED + WITH_THOUGHT,
     ThinkPolicy.STRIP: UNTAGGED,
 }
