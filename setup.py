@@ -53,6 +53,7 @@ OTHERS = [
     describe("prep.tokens._pieces"),
     describe("prep.rows.duplicates._near", "prep/rows/lines.h"),
     describe("prep.quality._sound", "prep/rows/lines.h"),
+    describe("prep.storage._sha256"),
 ]
 
 setup(

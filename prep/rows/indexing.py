@@ -57,7 +57,7 @@ def describe_row(row: TrainingRow) -> RowFacts:
     origin = Origin.parse(row.origin)
     return RowFacts(
         question,
-        _hash(question + context) if context else question,
+        _hash(context + question) if context else question,
         hash_conversation(origin.conversation) if origin is not None and origin.answer else 0,
         _count_characters(row),
         ROW_FORMS.index(row.form),

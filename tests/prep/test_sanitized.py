@@ -25,6 +25,7 @@ MODULES = {
     "_indexer": ("prep/rows/_indexer.c",),
     "_near": ("prep/rows/duplicates/_near.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
+    "_sha256": ("prep/storage/_sha256.c",),
     "_sound": ("prep/quality/_sound.c",),
 }
 

@@ -4,6 +4,7 @@ Runs in a process of its own under PYTHONMALLOC=malloc, so that one byte beyond 
 Prints how many inputs there were, and how many of them the module took.
 """
 
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -332,11 +333,37 @@ def fuzz_pieces(module: Any, inputs: int, random_: random.Random) -> int:
     return taken // 2
 
 
+def fuzz_sha256(module: Any, inputs: int, random_: random.Random) -> int:
+    """Two streams at a time, whose pieces end anywhere in a block, against hashlib."""
+    taken = 0
+    for _ in range(inputs // 8 if module.IS_FAST else 0):
+        streams = [(bytearray(module.START), hashlib.sha256()) for _ in range(2)]
+        for _ in range(random_.randrange(4)):
+            sizes = [random_.choice((0, 1, 55, 56, 63, 64, 65, 128, random_.randrange(1_000))) for _ in streams]
+            pieces = [random_.randbytes(size) for size in sizes]
+            (one, first), (other, second) = streams
+            module.update_two(one, pieces[0], other, pieces[1])
+            module.update(one, pieces[1])
+            first.update(pieces[0] + pieces[1])
+            second.update(pieces[1])
+            taken += 2
+        if any(module.digest(state) != known.digest() for state, known in streams):
+            raise AssertionError("another digest than hashlib's")
+        for state in (b"", bytearray(len(module.START) - 1)):
+            try:
+                module.digest(state)
+            except ValueError:
+                continue
+            raise AssertionError("a state of another size was taken")
+    return taken if module.IS_FAST else inputs
+
+
 FUZZ: dict[str, Callable[[Any, int, random.Random], int]] = {
     "_indexer": fuzz_indexer,
     "_kernel": fuzz_kernel,
     "_near": fuzz_near,
     "_pieces": fuzz_pieces,
+    "_sha256": fuzz_sha256,
     "_sound": fuzz_sound,
 }
 
