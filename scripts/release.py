@@ -69,7 +69,7 @@ def repair_wheels() -> None:
 
 def list_compiled() -> list[str]:
     """Return the names of the modules that are in C: each has its stub beside it."""
-    stubs = sorted((ROOT / "prep").rglob("_*.pyi"))
+    stubs = sorted((ROOT / "prep").rglob("_[a-z]*.pyi"))
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in stubs]
 
 
