@@ -39,6 +39,13 @@ def test_the_figures_of_near_copies_are_those_that_were_kept(page: str) -> None:
     assert [figure for figure in told if figure not in text] == []
 
 
+@pytest.mark.parametrize("page", ["figures.md", "figures.zh.md"])
+def test_the_figures_of_combining_are_those_that_were_kept(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for name, own in read("combining")["figures"].items():
+        assert f"| {name} | {own['cpu_s']} | {own.get('times_copying', '')} | {own['peak_mib']:,} |" in text
+
+
 def test_every_result_names_its_machine() -> None:
     for name in ("tokenize", "combining", "near_copies"):
         assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()
