@@ -47,5 +47,5 @@ def test_the_figures_of_combining_are_those_that_were_kept(page: str) -> None:
 
 
 def test_every_result_names_its_machine() -> None:
-    for name in ("tokenize", "combining", "near_copies"):
+    for name in ("tokenize", "combining", "near_copies", "growth"):
         assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()
