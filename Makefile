@@ -17,7 +17,7 @@ AT_ONCE = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
 
 # What the package is built from, besides Python.
-BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/rows/*/*.c prep/tokens/*.c)
+BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/*/*.[ch] prep/*/*/*.c)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage lint format bench docs release facts clean

@@ -27,6 +27,25 @@ def test_the_figures_of_tokenize_are_those_that_were_kept(page: str) -> None:
     assert f"{kept['figures']['each row by itself']['times_faster_cpu_s']}" in text
 
 
+@pytest.mark.parametrize("page", ["figures.md", "figures.zh.md"])
+def test_the_figures_of_near_copies_are_those_that_were_kept(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    kept = read("near_copies")
+    judged, timed = kept["judged"], kept["timed"]
+    assert judged["precision"] == 1.0
+    assert judged["recall"] >= 0.95
+    told = [f"{judged['rows']:,}", f"{judged['copies']:,}", f"{judged['recall']}", f"{timed['rows']:,}"]
+    told += [f"{own['cpu_s']}" for own in timed["figures"].values()]
+    assert [figure for figure in told if figure not in text] == []
+
+
+@pytest.mark.parametrize("page", ["figures.md", "figures.zh.md"])
+def test_the_figures_of_combining_are_those_that_were_kept(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for name, own in read("combining")["figures"].items():
+        assert f"| {name} | {own['cpu_s']} | {own.get('times_copying', '')} | {own['peak_mib']:,} |" in text
+
+
 def test_every_result_names_its_machine() -> None:
-    for name in ("tokenize", "combining"):
+    for name in ("tokenize", "combining", "near_copies", "growth"):
         assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()

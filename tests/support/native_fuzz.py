@@ -101,7 +101,22 @@ def fuzz_near(module: Any, inputs: int, random_: random.Random) -> int:
         for start in range(5):
             output = array("Q", bytes(8 * random_.choice((0, 1, 30, 1_000))))
             taken += len(module.hash_rows(rows, start, len, table, output))
+        one, other = (make_text(random_, 20) for _ in range(2))
+        both, either = module.compare(one, random_.choice((one, other, "", one[:4])))
+        assert 0 <= both <= either
     return taken // 4
+
+
+def fuzz_sound(module: Any, inputs: int, random_: random.Random) -> int:
+    """Blocks of four lines, some of them cut off."""
+    taken = 0
+    for _ in range(inputs // 4):
+        data = b"\n".join(make_record(random_) for _ in range(4)) + random_.choice((b"\n", b"", b"\n\n"))
+        output = bytearray(random_.choice((0, 1, 4, 100)))
+        lines = module.sort_lines(data, output)
+        assert lines <= len(output)
+        taken += sum(map(bool, output[:lines]))
+    return taken
 
 
 def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
@@ -349,6 +364,7 @@ FUZZ: dict[str, Callable[[Any, int, random.Random], int]] = {
     "_near": fuzz_near,
     "_pieces": fuzz_pieces,
     "_sha256": fuzz_sha256,
+    "_sound": fuzz_sound,
 }
 
 
