@@ -37,6 +37,11 @@ class Case:
 
 
 EVALUATES = {"val_size": 0.1, "eval_strategy": "steps", "eval_steps": 1}
+EVALUATES_EACH = {
+    **{"eval_dataset": "mini,other", "eval_on_each_dataset": True},
+    **{"eval_strategy": "steps", "eval_steps": 1},
+}
+NO_KWARGS = {"lr_scheduler_kwargs": ...}
 SUPERVISED = {"stage": "sft", "resume_from_checkpoint": ...}
 STREAMS = {"streaming": True, "dataloader_num_workers": 1}
 FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
@@ -147,6 +152,34 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("schedule_takes_its_arguments", {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "none"}, NO_KWARGS),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES, "metric_for_best_model": "eval_bleu"},
+            {"metric_for_best_model": "loss"},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES, "metric_for_best_model": "eval_accuracy"},
+            {"compute_accuracy": True},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES_EACH, "metric_for_best_model": "eval_loss"},
+            {"metric_for_best_model": "eval_mini_loss"},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES_EACH, "load_best_model_at_end": True, "save_steps": 1},
+            {"eval_on_each_dataset": False},
+        ),
+        (
+            "something_is_trained",
+            {"finetuning_type": "freeze", "freeze_trainable_layers": 0},
+            {"freeze_trainable_layers": 1},
+        ),
+        ("something_is_trained", {"finetuning_type": "oft", "oft_rank": 8}, {"oft_block_size": 0}),
+        ("something_is_trained", {"finetuning_type": "oft", "oft_block_size": 0}, {"oft_rank": 8}),
         ("steps_are_countable", {"dataloader_persistent_workers": True}, {"dataloader_persistent_workers": False}),
         ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
         ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
@@ -281,6 +314,20 @@ CASES = [
     Case("dataset_is_named", {"dataset": ...}, {"dataset": "mini"}),
     Case("evaluation_has_data", {"eval_strategy": "steps", "eval_steps": 1}, {"val_size": 0.1}),
     Case("evaluation_has_data", {"do_eval": True}, {"eval_dataset": "mini"}),
+    Case("evaluation_has_data", {"eval_on_start": True}, {"val_size": 0.1}, parser=False),
+    *(
+        Case(
+            "resumed_checkpoint_is_of_this_training",
+            {"resume_from_checkpoint": name},
+            fixes,
+            parser=False,
+            runs="nowhere",
+        )
+        for name, fixes in (
+            ("finished", {"resume_from_checkpoint": ...}),
+            ("trained/checkpoint-1", {"lora_rank": 2}),
+        )
+    ),
     Case("validation_has_one_source", {"val_size": 0.1, "eval_dataset": "mini"}, {"val_size": ...}),
     Case("interleaving_fits_the_datasets", {"interleave_probs": "1.0"}, {"interleave_probs": ...}),
     Case(
@@ -531,6 +578,9 @@ def make_workplace(folder: Path) -> None:
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
+    (folder / "trained" / "checkpoint-1").mkdir(parents=True)
+    for name, content in (("adapter_config", {"peft_type": "LORA", "r": 2}), ("trainer_state", {})):
+        (folder / "trained" / "checkpoint-1" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     write_preferences(folder / "data")
     write_odd_sets(folder / "data")
     config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
@@ -625,8 +675,8 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written") or (
-        case.rule == "adapters_are_there" and case.fatal
+    is_here = case.rule.startswith("resumed_checkpoint") or (
+        case.rule == "output_dir_can_be_written" or (case.rule == "adapters_are_there" and case.fatal)
     )
     has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
     return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)

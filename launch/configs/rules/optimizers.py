@@ -47,6 +47,8 @@ _SCHEDULES: dict[str, set[str]] = {
         *("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio"),
     },
 }
+# They leave `lr_scheduler_kwargs` alone.
+_WITHOUT_ARGUMENTS = ("constant", "constant_with_warmup")
 _NEEDED = {
     "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
     "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
@@ -102,8 +104,15 @@ def optimizer_arguments_are_pairs(setting: Setting) -> Iterator[Finding]:
 @train_rule
 def schedule_takes_its_arguments(setting: Setting) -> Iterator[Finding]:
     """Source: transformers 5.6, optimization.py: a TypeError or ValueError when the trainer makes its schedule."""
-    name, content = str(setting["lr_scheduler_type"]), read_json_value(setting["lr_scheduler_kwargs"] or {})
-    if not setting["do_train"] or not isinstance(content, dict):
+    name, given = str(setting["lr_scheduler_type"]), setting["lr_scheduler_kwargs"]
+    content = read_json_value(given or {})
+    if not setting["do_train"] or name in _WITHOUT_ARGUMENTS:
+        return
+    if isinstance(given, str) and given and not given.startswith("{"):
+        yield at_key(
+            "lr_scheduler_kwargs", f"is {show_value(given)}, and must be a mapping", drop("lr_scheduler_kwargs")
+        )
+    if not isinstance(content, dict):
         return
     needed = _NEEDED.get(name, ())
     if needed and all(content.get(key) is None for key in needed):
