@@ -70,7 +70,7 @@ NUMBERS += [
     for key in ("per_device_eval_batch_size", "eval_accumulation_steps")
 ]
 # What LLaMA-Factory's parser takes, and a run does not: (rule, what breaks it, what makes it right).
-LATE = [
+LATE: list[Case] = [
     Case(rule, breaks, fixes, parser=False)
     for rule, breaks, fixes in (
         ("streaming_knows_its_length", {**STREAMS, "tokenized_path": "tokens"}, {"tokenized_path": ...}),
@@ -193,6 +193,33 @@ LATE = [
         ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
         ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
     )
+]
+LATE += [
+    Case(
+        "schedule_takes_its_arguments",
+        {"lr_scheduler_type": name, "lr_scheduler_kwargs": wrong, **more},
+        {"lr_scheduler_kwargs": right},
+        parser=False,
+    )
+    for name, wrong, right, more in (
+        ("cosine", "", {}, {}),
+        ("cosine", {"num_cycles": "two"}, {"num_cycles": 2}, {}),
+        ("polynomial", {"lr_end": 1.0}, {"lr_end": 0.0}, {}),
+        ("warmup_stable_decay", {}, {"num_decay_steps": 1}, {}),
+        ("warmup_stable_decay", {"num_decay_steps": 1, "decay_type": "no"}, {"num_decay_steps": 1}, {}),
+        ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, {"min_lr_rate": 0.1}, {}),
+        ("reduce_lr_on_plateau", {"factor": 1.5}, {"factor": 0.5}, EVALUATES),
+        ("reduce_lr_on_plateau", {"mode": "low"}, {"mode": "min"}, EVALUATES),
+    )
+]
+LATE += [
+    Case(
+        "checkpointing_takes_its_arguments",
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": wrong},
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False}},
+        parser=False,
+    )
+    for wrong in ("abc", {"nope": 1})
 ]
 LATE.append(Case("datasets_are_of_the_stage", {"stage": "pt"}, {"stage": "sft"}, parser=False, fatal=False))
 # What cannot go with a model that is quantised already, and what can.

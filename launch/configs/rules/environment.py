@@ -62,6 +62,27 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
             yield at_key("new_special_tokens_config", fault, "a YAML file of `token: what it means`")
 
 
+# Source: torch 2.11, utils/checkpoint.py.
+_CHECKPOINTING = frozenset(
+    {"use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "context_fn"}
+    | {"respect_saved_tensors_hooks"}
+)
+
+
+@train_rule
+def checkpointing_takes_its_arguments(setting: Setting) -> Iterator[Finding]:
+    """Run: `functools.partial() argument after ** must be a mapping`; torch: `Unexpected keyword arguments`."""
+    key = "gradient_checkpointing_kwargs"
+    given = setting[key]
+    if not given or not setting["gradient_checkpointing"] or not setting["do_train"]:
+        return
+    content = read_json_value(given)
+    if isinstance(given, str) and not given.startswith("{"):
+        yield at_key(key, f"is {show_value(given)}, and must be a mapping", drop(key))
+    elif isinstance(content, dict) and (unknown := sorted(set(map(str, content)) - _CHECKPOINTING)):
+        yield at_key(key, f"holds {unknown[0]}, which torch does not take", f"{key}: {{use_reentrant: false}}")
+
+
 @train_rule
 def accelerator_keys_exist(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6, AcceleratorConfig."""
@@ -85,6 +106,7 @@ _PACKAGES = {
     "use_kt": ("kt-kernel", "transformers-kt", "accelerate-kt"),
     "use_unsloth": ("unsloth",),
     "enable_liger_kernel": ("liger-kernel",),
+    "use_liger_kernel": ("liger-kernel",),
     "mixture_of_depths": ("mixture-of-depth",),
     "use_galore": ("galore_torch",),
     "use_apollo": ("apollo_torch",),
