@@ -60,6 +60,7 @@ NUMBERS: list[Case] = [
         ("lora_rank", 0, 8),
         ("lora_dropout", 1.5, 0.1),
         ("learning_rate", -0.1, 0.1),
+        ("neftune_noise_alpha", -5.0, 5.0),
         ("adam_beta1", 1.0, 0.9),
         ("adam_beta2", -0.1, 0.9),
         ("adam_epsilon", -1.0, 1e-8),

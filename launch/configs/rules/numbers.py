@@ -83,6 +83,7 @@ BOUNDS = (
     Bound("lora_rank", 1, _makes_adapter),
     Bound("lora_dropout", 0, _makes_adapter, high=1),
     Bound("learning_rate", 0, _trains),
+    Bound("neftune_noise_alpha", 0, _trains),
     Bound("adam_beta1", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_beta2", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_epsilon", 0, _uses_adam),
