@@ -88,6 +88,8 @@ LATE: list[Case] = [
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": ""}, {"resume_from_checkpoint": ...}),
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "half"}, {"resume_from_checkpoint": ...}),
         ("output_dir_can_be_written", {"output_dir": "half/config.json"}, {"output_dir": "new"}),
+        ("output_dir_can_be_written", {"cache_dir": "half/config.json"}, {"cache_dir": "new"}),
+        ("output_dir_can_be_written", {"tokenized_path": "half/config.json/x"}, {"tokenized_path": "new"}),
         ("optimizer_has_what_it_needs", {"optim": "galore_adamw"}, {"optim": "adamw_torch"}),
         ("optimizer_is_installed", {"optim": "schedule_free_adamw"}, {"optim": "adamw_torch"}),
         (
@@ -557,6 +559,20 @@ CASES = [
         {"accelerator_config": {"even_batches": True}},
     ),
     Case("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
+    *(Case("a_backend_has_processes", {"ddp_backend": name}, {"ddp_backend": ...}) for name in ("gloo", "nccl")),
+    *(
+        Case(
+            "longer_models_can_be_loaded",
+            {"rope_scaling": name, "cutoff_len": 129},
+            {"cutoff_len": 128},
+            parser=False,
+        )
+        for name in ("linear", "yarn")
+    ),
+    *(
+        Case("swanlab_is_begun_by_its_own_switch", {"report_to": name}, {"report_to": "none"}, parser=False)
+        for name in ("swanlab", "all")
+    ),
     Case("trackio_has_a_project", {"report_to": "trackio", "project": ""}, {"report_to": "none"}),
     Case("packages_are_installed", {"use_adam_mini": True}, {"use_adam_mini": False}),
     Case("packages_are_installed", {"report_to": "neptune"}, {"report_to": "none"}, parser=False),
@@ -633,6 +649,7 @@ def write_weight_names(folder: Path, hidden_size: int = 1) -> None:
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     config = {"model_type": "qwen3", "num_hidden_layers": 2, "vocab_size": 1, "hidden_size": hidden_size}
+    config["max_position_embeddings"] = 128
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
 
@@ -706,7 +723,10 @@ def case_machine(case: Case) -> Machine:
     is_here = case.rule.startswith("resumed_checkpoint") or (
         case.rule == "output_dir_can_be_written" or (case.rule == "adapters_are_there" and case.fatal)
     )
-    has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
+    has_stack = case.rule in (
+        *("packages_are_installed", "optimizer_is_installed"),
+        *("longer_models_can_be_loaded", "swanlab_is_begun_by_its_own_switch"),
+    )
     return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)
 
 

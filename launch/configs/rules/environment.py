@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from launch.configs.document import load_document, show_value, suggest_names
@@ -176,6 +177,24 @@ def reporters_exist(setting: Setting) -> Iterator[Finding]:
             near = suggest_names(str(name), _REPORTERS)
             message = f"{name} stands alone or not at all" if name in _TOGETHER else f"{name} is no such program"
             yield at_key("report_to", message, f"report_to: {near[0] if near else 'none'}")
+
+
+@train_rule
+def swanlab_is_begun_by_its_own_switch(setting: Setting) -> Iterator[Finding]:
+    """Run: transformers 5.6 asks SwanLab for its run before there is one; use_swanlab begins it."""
+    value = setting["report_to"]
+    names = value if isinstance(value, list) else [value]
+    if setting.machine.has_stack and ("swanlab" in names or names == ["all"]) and _begins_its_runs():
+        message = "swanlab is not begun by report_to, which ends in an error"
+        yield at_key("report_to", message, "report_to: none and use_swanlab: true")
+
+
+def _begins_its_runs() -> bool:
+    """Whether the installed SwanLab is one that raises where it has no run: those that have the new `sdk`."""
+    try:
+        return Path(str(metadata.distribution("swanlab").locate_file("swanlab/sdk/__init__.py"))).is_file()
+    except metadata.PackageNotFoundError:
+        return False
 
 
 @any_rule

@@ -174,18 +174,25 @@ def resumed_checkpoint_is_there(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def output_dir_can_be_written(setting: Setting) -> Iterator[Finding]:
-    """Run: os.makedirs ends in an OSError, after the model was loaded."""
-    if not setting.machine.is_here or not setting["output_dir"]:
+    """Run: os.makedirs ends in an OSError, after the model was loaded; so does what `datasets` caches."""
+    if not setting.machine.is_here:
         return
-    folder = local_path(setting["output_dir"])
-    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
-    try:
-        # It has no name: nothing is left, and nobody sees it.
-        with tempfile.TemporaryFile(dir=existing):
-            return
-    except OSError as error:
-        reason = "it is a file" if existing.is_file() else describe_os_error(error)
-        yield at_key("output_dir", f"{folder} cannot be written: {reason}", "output_dir: saves/NAME")
+    for key in ("output_dir", "cache_dir", "tokenized_path"):
+        if not setting[key]:
+            continue
+        folder = local_path(setting[key])
+        existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
+        if key == "tokenized_path" and existing == folder:
+            # It is only read.
+            continue
+        try:
+            # It has no name: nothing is left, and nobody sees it.
+            with tempfile.TemporaryFile(dir=existing):
+                continue
+        except OSError as error:
+            reason = "it is a file" if existing.is_file() else describe_os_error(error)
+            fix = "output_dir: saves/NAME" if key == "output_dir" else drop(key)
+            yield at_key(key, f"{folder} cannot be written: {reason}", fix)
 
 
 @train_rule
