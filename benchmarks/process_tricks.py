@@ -19,6 +19,7 @@ _RUN = "import sys, prep.process\n{off}\nfrom launch.cli import main\nmain()"
 OFF = {
     "without_needless": "import contextlib; prep.process.without_needless = contextlib.nullcontext",
     "choose_memory_pool": "prep.process.choose_memory_pool = lambda: None",
+    "keep_memory": "import prep.process; prep.process.keep_memory = lambda: None",
     "end_process": "prep.process.end_process = lambda code, flush: sys.exit(flush(code))",
 }
 

@@ -23,7 +23,7 @@ from prep.rows.kinds import Kind
 from prep.storage.os_errors import is_file
 
 # Options of `lfc prep convert` that a source may set, in the recipe's spelling.
-_CONVERT_OPTIONS = ("format", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
+_CONVERT_OPTIONS = ("format", "split", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
 # What turns the quickstart's sample into the real sets that it was modelled on.
 FROM_HUB = (
     "sources.reasoning.download=medical-cot",
@@ -259,7 +259,7 @@ def _override(recipe: dict[str, Any], pair: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"'{dotted}': `{key}` holds a value, not keys")
     if parents[:1] == ["sources"] and len(parents) == 2 and last in SOURCE_PLACES:
-        for place in (*SOURCE_PLACES, "files", "revision"):
+        for place in (*SOURCE_PLACES, "files", "revision", "split"):
             inner.pop(place, None)
     try:
         inner[last] = parse_value(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.choices import StdinFormat
+from prep.convert.objects import fetch_input, name_last, read_address
 from prep.errors import InputError, UserError
 from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
 from prep.formats.columns import suggest_map, write_map
@@ -16,14 +17,19 @@ from prep.inputs.files import FoundInputs, find_inputs
 from prep.inputs.formats import open_reader
 from prep.inputs.lines import LinesReader
 from prep.inputs.reader import InputFile, Reader, ReadOptions, SourceRow
+from prep.inputs.tables import DelimitedReader
 from prep.parallel.threads import WorkAhead
 from prep.rows.line_blocks import cut_into_lines
 from prep.storage.fingerprints import Fingerprint, hash_file
 from prep.storage.manifests import describe_making
-from prep.storage.os_errors import explain_os_error
+from prep.storage.os_errors import explain_os_error, explain_read_error
+from prep.storage.stream_hash import open_hash
 
 STDIN = Path("-")
 _LOOKED_AT_BYTES = 4096
+_HASHED_BYTES = 1 << 20
+# How long a file's hash waits for output to be hashed with it, before it goes on a little by itself.
+_PATIENCE_S = 0.05
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_NOTES = 20
 _LOOKED_AT_ROWS = 50
@@ -46,11 +52,43 @@ class OpenedInputs(NamedTuple):
 
 
 def open_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) -> OpenedInputs:
-    """Return what reads the files to convert; the stack keeps a copy of stdin."""
+    """Return what reads the files to convert; the stack keeps a copy of stdin and of what lies in object stores."""
     if STDIN in inputs and len(inputs) > 1:
         raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    found = FoundInputs([_keep_stdin(options, stack)]) if STDIN in inputs else find_inputs(inputs, options)
+    reads_stdin = STDIN in inputs
+    found = FoundInputs([_keep_stdin(options, stack)]) if reads_stdin else _find_inputs(inputs, options, stack)
     return OpenedInputs([open_reader(file, options) for file in found.files], found.left_out, found.notes)
+
+
+def _find_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) -> FoundInputs:
+    """Return the input files; the stack keeps the copies of those that lie in object stores."""
+    addresses = {path: address for path in inputs if (address := read_address(path))}
+    if not addresses:
+        return find_inputs(inputs, options)
+    import tempfile
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
+    fetched = {}
+    for number, (path, address) in enumerate(addresses.items()):
+        room = folder / str(number) / name_last(address)
+        room.mkdir(parents=True)
+        fetched[path] = fetch_input(address, room)
+    copies = [fetched[path].path if path in fetched else path for path in inputs]
+    names = {local: name for each in fetched.values() for local, name in each.names.items()}
+
+    def rename(text: str) -> str:
+        for each in fetched.values():
+            text = each.rename(text)
+        return text
+
+    try:
+        found = find_inputs(copies, options)
+    except UserError as error:
+        raise InputError(rename(str(error)), hint=error.hint) from error
+    found.files = [file._replace(name=names.get(file.path, file.name)) for file in found.files]
+    found.left_out = [Path(names.get(path, path)) for path in found.left_out]
+    found.notes = [*(each.note for each in fetched.values()), *map(rename, found.notes)]
+    return found
 
 
 def _keep_stdin(options: ReadOptions, stack: ExitStack) -> InputFile:
@@ -136,6 +174,7 @@ class InputHashes:
     def __init__(self, readers: Sequence[Reader], stack: ExitStack) -> None:
         self._files = [reader.file for reader in readers]
         self._known: dict[int, str] = {}
+        self._is_early = True
         indices = [index for index, reader in enumerate(readers) if not _is_hashed_while_read(reader)]
         self._coming: Iterator[tuple[int, str]] = iter(())
         if indices:
@@ -149,6 +188,7 @@ class InputHashes:
 
     def of(self, index: int) -> str:
         """Return the hash of a file, once all that the thread works out are there."""
+        self._is_early = False
         self._known.update(self._coming)
         if index not in self._known:
             self._known[index] = hash_file(self._files[index].path)
@@ -156,11 +196,21 @@ class InputHashes:
 
     def _hash(self, indices: list[int], stop: threading.Event) -> Generator[tuple[int, str], None, None]:
         for index in indices:
-            yield index, hash_file(self._files[index].path, stop.is_set)
+            yield index, self._hash_early(self._files[index].path, stop)
+
+    def _hash_early(self, path: Path, stop: threading.Event) -> str:
+        """Hash a file while it is converted, together with what is written: that takes half as long."""
+        digest = open_hash()
+        with closing(digest), explain_read_error(path), path.open("rb", buffering=0) as stream:
+            while not stop.is_set() and (block := stream.read(_HASHED_BYTES)):
+                digest.update(block)
+                if self._is_early:
+                    digest.wait_for_others(_PATIENCE_S)
+            return digest.hexdigest()
 
 
 def _is_hashed_while_read(reader: Reader) -> bool:
-    return isinstance(reader, LinesReader) and not reader.is_packed
+    return isinstance(reader, LinesReader | DelimitedReader) and not reader.is_packed
 
 
 def describe_input_file(file: InputFile, sha256: str, rows: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What comes in, in its order: readers → shards, by the fastest road that each reader has."""
 
-import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prep.convert.inputs import InputHashes
+from prep.convert.kernel import Job
 from prep.convert.options import ConvertOptions
 from prep.convert.plain import make_job
 from prep.convert.roads.arrays import convert_array
@@ -23,6 +23,7 @@ from prep.inputs.lines import LinesReader
 from prep.inputs.reader import BadRow, Reader, SourceRow
 from prep.inputs.tables import DelimitedReader
 from prep.parallel.threads import WorkAhead
+from prep.storage.stream_hash import open_hash
 
 if TYPE_CHECKING:
     from prep.parallel.cluster import ClusterPool
@@ -82,11 +83,17 @@ class RowStream:
         if isinstance(reader, ArrayReader):
             return convert_array(self.plan, reader)
         if isinstance(reader, DelimitedReader) and (job := make_job(self.plan, reader.file.label)) is not None:
-            return convert_fields(self.plan, reader, job)
+            return self._read_fields(index, reader, job)
         if not isinstance(reader, LinesReader):
             return self._read_rows(reader)
         workers = self._count_workers(reader)
         return self._read_parallel(index, reader, workers) if workers > 1 else self._read_lines(index, reader)
+
+    def _read_fields(self, index: int, reader: DelimitedReader, job: Job) -> Generator[ShardResult, None, None]:
+        with closing(open_hash()) as digest:
+            yield from convert_fields(self.plan, reader, job, digest.update)
+            if not reader.is_packed:
+                self._hashes.note(index, digest.hexdigest())
 
     def _read_rows(self, reader: Reader) -> Generator[ShardResult, None, None]:
         rows = reader.read_rows()
@@ -111,7 +118,6 @@ class RowStream:
 
     def _read_lines(self, index: int, reader: LinesReader) -> Generator[ShardResult, None, None]:
         """Read and hash in a thread, convert here."""
-        digest = hashlib.sha256()
 
         def read() -> Generator[bytes, None, None]:
             for data in reader.read_bytes(_BLOCK_BYTES):
@@ -119,15 +125,14 @@ class RowStream:
                 yield data
 
         converter = LineConverter(self.plan, reader.file.name, reader.file.label)
-        with closing(WorkAhead(read(), _BLOCKS_AHEAD)) as blocks:
+        with closing(open_hash()) as digest, closing(WorkAhead(read(), _BLOCKS_AHEAD)) as blocks:
             for data in blocks:
                 yield converter.convert(data, converter.next_row)
-        if not reader.is_packed:
-            self._hashes.note(index, digest.hexdigest())
+            if not reader.is_packed:
+                self._hashes.note(index, digest.hexdigest())
 
     def _read_parallel(self, index: int, reader: LinesReader, workers: int) -> Generator[ShardResult, None, None]:
         """Find the lines' ends and hash here, convert in the other processes."""
-        digest = hashlib.sha256()
 
         def find_ranges() -> Iterator[LineRange]:
             for block in reader.read_blocks(_RANGE_BYTES):
@@ -136,8 +141,9 @@ class RowStream:
 
         if self._pool is None:
             self._pool = self._open_pool(workers)
-        yield from self._pool.map(find_ranges())
-        self._hashes.note(index, digest.hexdigest())
+        with closing(open_hash()) as digest:
+            yield from self._pool.map(find_ranges())
+            self._hashes.note(index, digest.hexdigest())
 
     def _open_pool(
         self, workers: int

@@ -54,7 +54,8 @@ def find_encoding(name: str, stream: BinaryIO, wanted: str) -> Encoding:
     judged, data = bytearray(), head
     is_utf8, has_zero = True, False
     while data:
-        if is_utf8:
+        # What is ASCII need not become a text to be judged, unless a character is cut in two before it.
+        if is_utf8 and not (data.isascii() and not decoder.getstate()[0]):
             try:
                 decoder.decode(data)
             except UnicodeDecodeError:

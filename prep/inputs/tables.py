@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,7 +14,7 @@ from prep.inputs.encodings import find_encoding
 from prep.inputs.reader import BadRow, InputFile, Reader, ReadOptions, SourceRow, refuse_twice
 from prep.rows.line_blocks import MAX_LINE_HINT
 from prep.storage.os_errors import explain_read_error
-from prep.storage.packed import open_unpacked
+from prep.storage.packed import find_packing, open_unpacked
 from prep.storage.text_window import TextWindow
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -29,6 +29,7 @@ class DelimitedReader(Reader):
 
     def __init__(self, file: InputFile, options: ReadOptions, usual: str = ",") -> None:
         super().__init__(file)
+        self.is_packed = find_packing(file.path) is not None
         with explain_read_error(file.path), open_unpacked(file.path) as stream:
             self._encoding, note = find_encoding(file.name, stream, options.encoding)
         # Who is not told the encoding finds it by reading all of a file in UTF-8.
@@ -43,12 +44,15 @@ class DelimitedReader(Reader):
             yield from self.read(stream, LineCount())
 
     @contextmanager
-    def read_beside(self, count: "LineCount") -> Iterator[TextWindow]:
-        """Open the file for who takes some lines as they stand; `read` gives rows from where the window is."""
+    def read_beside(self, count: "LineCount", watch: Callable[[bytes], None] | None = None) -> Iterator[TextWindow]:
+        """Open the file for who takes some lines as they stand; `read` gives rows from where the window is.
+
+        `watch` gets all bytes as they are read.
+        """
         path = self.file.path
         with explain_read_error(path), open_unpacked(path) as stream:
             try:
-                yield TextWindow(stream, self._encoding, is_sound=self._was_judged_whole)
+                yield TextWindow(stream, self._encoding, is_sound=self._was_judged_whole, watch=watch)
             except UnicodeDecodeError as error:
                 raise self._explain_encoding(count.rows, error) from error
 

@@ -52,6 +52,12 @@ static const byte sigma[12][16] = {
     {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
     {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3}};
 
+#ifdef __GNUC__
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE inline
+#endif
+
 static inline uint64_t turn(uint64_t word, int bits) {
     return word >> bits | word << (64 - bits);
 }
@@ -66,7 +72,7 @@ static void store8(byte *at, uint64_t word) {
     for (int place = 0; place < 8; place++, word >>= 8) at[place] = (byte)word;
 }
 
-static inline void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
+static ALWAYS_INLINE void mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) {
     v[a] += v[b] + x, v[d] = turn(v[d] ^ v[a], 32), v[c] += v[d];
     v[b] = turn(v[b] ^ v[c], 24), v[a] += v[b] + y;
     v[d] = turn(v[d] ^ v[a], 16), v[c] += v[d], v[b] = turn(v[b] ^ v[c], 63);
@@ -352,8 +358,33 @@ static const byte *skip_digits_back(const byte *begin, const byte *at) {
     return at;
 }
 
+static int are_equal(Piece one, Piece other) {
+    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
+}
+
+/* What was hashed for the line before, which the next answer of its conversation has too: the conversation's name, and
+ * the context but for its last bracket, from where the hash goes on. */
+typedef struct {
+    Piece name, context;
+    uint64_t conversation;
+    Hash hash;
+} Chain;
+
+static uint64_t hash_conversation(Chain *chain, Piece name) {
+    if (!chain->name.at || !are_equal(chain->name, name)) {
+        Hash hash;
+        byte made[16];
+        begin(&hash);
+        add(&hash, name.at, name.end);
+        finish(&hash, made);
+        chain->name = name;
+        chain->conversation = load8(made) | 1;
+    }
+    return chain->conversation;
+}
+
 /* Read `<dataset>/<file>:<row>` with or without `#<answer>`; 0 when it is something else. */
-static int read_origin(Piece origin, Record *record) {
+static int read_origin(Piece origin, Record *record, Chain *chain) {
     const byte *slash = memchr(origin.at, '/', (size_t)(origin.end - origin.at));
     if (!slash || slash == origin.at || memchr(origin.at, '\\', (size_t)(origin.end - origin.at))) return 0;
     const byte *end = origin.end, *digits = skip_digits_back(slash, end);
@@ -364,20 +395,30 @@ static int read_origin(Piece origin, Record *record) {
         if (is_zero) return 0;
         end = digits - 1;
         digits = skip_digits_back(slash, end);
-        Hash hash;
-        byte made[16];
-        begin(&hash);
-        add(&hash, origin.at, end);
-        finish(&hash, made);
-        record->conversation = load8(made) | 1;
+        record->conversation = hash_conversation(chain, (Piece){origin.at, end});
     }
     if (digits == end || digits[-1] != ':' || digits - 1 <= slash + 1) return 0;
     record->dataset = (Piece){origin.at, slash};
     return 1;
 }
 
+/* Hash a context and a question, as `describe_row` in indexing.py does. */
+static void hash_asked(Chain *chain, Piece context, Record *record) {
+    size_t size = (size_t)(context.end - 1 - context.at), known = (size_t)(chain->context.end - chain->context.at);
+    if (!chain->context.at || known > size || memcmp(chain->context.at, context.at, known)) {
+        begin(&chain->hash);
+        known = 0;
+    }
+    add(&chain->hash, context.at + known, context.end - 1);
+    chain->context = (Piece){context.at, context.end - 1};
+    Hash hash = chain->hash;
+    add(&hash, context.end - 1, context.end);
+    add(&hash, record->question, record->question + sizeof record->question);
+    finish(&hash, record->asked);
+}
+
 /* Describe a line, without its end; 0 when it is not plain. */
-static int describe(Piece line, Record *record) {
+static int describe(Piece line, Record *record, Chain *chain) {
     uint32_t characters = 0, unused = 0;
     int has_turns;
     Piece instruction, input, output, system, origin;
@@ -391,7 +432,7 @@ static int describe(Piece line, Record *record) {
     if (!skip(&line, ",\"history\":") || !read_history(&line, &characters, &has_turns)) return 0;
     const byte *context_end = line.at;
     if (!skip(&line, ",\"origin\":\"") || !read_string(&line, &origin, &unused) || !skip(&line, "}")) return 0;
-    if (line.at != line.end || !read_origin(origin, record)) return 0;
+    if (line.at != line.end || !read_origin(origin, record, chain)) return 0;
     record->flags = (byte)((system.at < system.end ? WITH_SYSTEM : 0) | (has_turns ? WITH_HISTORY : 0));
     if (!read_thought(output, &record->flags)) return 0;
     Question question;
@@ -404,13 +445,7 @@ static int describe(Piece line, Record *record) {
     if (!question.written) return 0;
     finish(&question.hash, record->question);
     memcpy(record->asked, record->question, sizeof record->asked);
-    if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) {
-        Hash hash;
-        begin(&hash);
-        add(&hash, record->question, record->question + sizeof record->question);
-        add(&hash, context, context_end);
-        finish(&hash, record->asked);
-    }
+    if (record->flags & (WITH_SYSTEM | WITH_HISTORY)) hash_asked(chain, (Piece){context, context_end}, record);
     record->characters = characters + (instruction.at < instruction.end && input.at < input.end);
     return 1;
 }
@@ -427,16 +462,13 @@ static void put_record(byte *out, size_t room, size_t place, const Record *recor
     out[FLAGS * room + place] = record->flags;
 }
 
-static int are_equal(Piece one, Piece other) {
-    return one.end - one.at == other.end - other.at && !memcmp(one.at, other.at, (size_t)(one.end - one.at));
-}
-
 static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     (void)module;
     Py_buffer data, output;
     Py_ssize_t start, read = 0;
     size_t done = 0;
     Piece dataset = {NULL, NULL};
+    Chain chain = {.name = {NULL, NULL}, .context = {NULL, NULL}};
     if (!PyArg_ParseTuple(arguments, "y*nw*:describe_lines", &data, &start, &output)) return NULL;
     int is_sound = start >= 0 && start <= data.len;
     if (is_sound) {
@@ -446,7 +478,7 @@ static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
         while (at < end && done < room) {
             const byte *line_end = memchr(at, '\n', (size_t)(end - at));
             Record record;
-            if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record)) break;
+            if (!line_end || line_end - at > INT32_MAX || !describe((Piece){at, line_end}, &record, &chain)) break;
             if (!done) dataset = record.dataset;
             else if (!are_equal(dataset, record.dataset)) break;
             put_record(output.buf, room, done++, &record);

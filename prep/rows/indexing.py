@@ -53,11 +53,11 @@ class RowFacts(NamedTuple):
 def describe_row(row: TrainingRow) -> RowFacts:
     """Return what the index says of a row."""
     question = hash_text(normalise_question(row.question))
-    context = _write_context(row)
+    context = write_context(row)
     origin = Origin.parse(row.origin)
     return RowFacts(
         question,
-        _hash(question + context) if context else question,
+        _hash(context + question) if context else question,
         hash_conversation(origin.conversation) if origin is not None and origin.answer else 0,
         _count_characters(row),
         ROW_FORMS.index(row.form),
@@ -178,7 +178,7 @@ def _load_indexer() -> "Callable[[bytes, int, bytearray], tuple[int, int, bytes]
     return _indexer.describe_lines
 
 
-def _write_context(row: TrainingRow) -> bytes:
+def write_context(row: TrainingRow) -> bytes:
     """Return what makes the same question another one, as it stands in a line; b"" without any."""
     import orjson
 

@@ -1,5 +1,6 @@
 """Text files in blocks of whole lines, packed or not, in flat memory: no line beyond a bound."""
 
+import io
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -15,6 +16,7 @@ MAX_LINE_BYTES = 32 << 20
 MIN_LINE_BYTES = 4 << 20
 MAX_LINE_HINT = "a row for training is never as long; lfc prep convert reads longer ones with --max-line-bytes"
 _LONG_LINE = 1_000
+_LOOKED_AT_BYTES = 1 << 13
 BOM = b"\xef\xbb\xbf"
 
 
@@ -46,7 +48,8 @@ def read_byte_blocks(path: Path, size: int, max_line_bytes: int = MAX_LINE_BYTES
     """Yield blocks as `read_blocks` does, for who counts the lines anyway: it takes longer than to read them."""
     with explain_read_error(path), open_unpacked(path) as stream:
         start = 0
-        for data in cut_into_lines(stream, path.as_posix(), size, max_line_bytes):
+        cut = cut_file_into_lines if _is_plain(stream) else cut_into_lines
+        for data in cut(stream, path.as_posix(), size, max_line_bytes):
             if not start:
                 refuse_utf16(path, data)
             yield data
@@ -67,14 +70,53 @@ def cut_into_lines(stream: BinaryIO, name: str, size: int, max_line_bytes: int =
             line = len(data) - 1 - data.rfind(b"\n")
             rest = stream.readline(max(max_line_bytes - line, 0) + 1)
             if line + len(rest) > max_line_bytes:
-                raise InputError(
-                    f"{name}: the line from byte {start + len(data) - line:,} on is longer than "
-                    f"{max_line_bytes:,} bytes",
-                    hint=MAX_LINE_HINT,
-                )
+                raise _describe_long_line(name, start + len(data) - line, max_line_bytes)
             data += rest
         yield data
         start += len(data)
+
+
+def cut_file_into_lines(
+    stream: BinaryIO, name: str, size: int, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[bytes]:
+    """Yield the same of a file that can seek: the last line's end is found first, so that no block is copied."""
+    start = 0
+    while True:
+        last = start + size - 1
+        end = _find_line_end(stream, last, max_line_bytes)
+        stream.seek(start)
+        data = stream.read(end - start)
+        if not data:
+            return
+        # As much as was asked for ends amid a line, which the rest ends.
+        line = min(len(data), size) - 1 - data.rfind(b"\n", 0, size)
+        if line and line + max(len(data) - size, 0) > max_line_bytes:
+            raise _describe_long_line(name, start + min(len(data), size) - line, max_line_bytes)
+        yield data
+        start += len(data)
+
+
+def _find_line_end(stream: BinaryIO, start: int, max_line_bytes: int) -> int:
+    """Return where the line that holds a place ends: beyond the longest, or the file, when its end is not found."""
+    stream.seek(start)
+    place = start
+    while place - start <= max_line_bytes and (data := stream.read(_LOOKED_AT_BYTES)):
+        found = data.find(b"\n")
+        if found >= 0:
+            return place + found + 1
+        place += len(data)
+    return place + 1
+
+
+def _is_plain(stream: BinaryIO) -> bool:
+    """Whether a stream is a file that can seek."""
+    return isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
+
+
+def _describe_long_line(name: str, start: int, max_line_bytes: int) -> InputError:
+    return InputError(
+        f"{name}: the line from byte {start:,} on is longer than {max_line_bytes:,} bytes", hint=MAX_LINE_HINT
+    )
 
 
 def split_lines(data: bytes, first_row: int) -> Iterator[tuple[int, bytes]]:

@@ -1,6 +1,5 @@
 """Writing files so that the old or the new one stands there, never half of one."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from prep.errors import OutputError
 from prep.parallel.threads import WorkBehind
 from prep.storage.locks import NO_FOLLOW, lock_file, refuse_obstacle, working_folder
 from prep.storage.os_errors import explain_os_error, find_kind_of_obstacle
+from prep.storage.stream_hash import open_hash
 
 _WRITE_AHEAD_BYTES = 16 << 20
 # Below this a thread is not worth its start.
@@ -29,7 +29,7 @@ class AtomicFile:
         self.partial = partial
         self.bytes_written = 0
         self._stream = stream
-        self._hash = hashlib.sha256()
+        self._hash = open_hash()
         self._taken = self._on_its_way = 0
         self._behind: WorkBehind | None = None
 
@@ -70,6 +70,7 @@ class AtomicFile:
         """Let go of the file; what was not published is lost."""
         if self._behind is not None:
             self._behind.stop()
+        self._hash.close()
         # Closing flushes: on a full disk that fails again, and the first error is the one to show.
         with suppress(OSError):
             self._stream.close()

@@ -30,7 +30,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "flags": "|u1",
 }
 # Changes when what a column says does: an older index is then made anew.
-_VERSION = b"2"
+_VERSION = b"3"
 _VERSION_KEY = b"lfc_index_version"
 _SUFFIX = ".index"
 

@@ -1,6 +1,7 @@
 """A window on a text file as UTF-8, from which whole lines can be taken as bytes, or read one by one."""
 
 import codecs
+from collections.abc import Callable
 from typing import BinaryIO
 
 _CHUNK_BYTES = 1 << 20
@@ -11,10 +12,19 @@ class TextWindow:
     """What was read and not taken yet is `data` from `at` on; `has_ended` when nothing follows it.
 
     Shape: `encoding` is what the stream is in; one that `is_sound` is in UTF-8 for certain, and is not decoded.
+    `watch` gets all bytes as they are read.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: str, *, is_sound: bool) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        encoding: str,
+        *,
+        is_sound: bool,
+        watch: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._stream = stream
+        self._watch = watch
         usual = "utf-8-sig" if encoding == "utf-8" else encoding
         self._decoder = None if is_sound else codecs.getincrementaldecoder(usual)()
         self.data, self.at, self.has_ended = b"", 0, False
@@ -34,6 +44,8 @@ class TextWindow:
         kept = self.data[self.at :]
         more = self._stream.read(max(_CHUNK_BYTES, len(kept)))
         self.has_ended = not more
+        if self._watch is not None:
+            self._watch(more)
         self.data, self.at = kept + self._decode(more), 0
         return not self.has_ended or len(self.data) > len(kept)
 

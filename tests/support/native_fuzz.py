@@ -4,6 +4,7 @@ Runs in a process of its own under PYTHONMALLOC=malloc, so that one byte beyond 
 Prints how many inputs there were, and how many of them the module took.
 """
 
+import hashlib
 import importlib.util
 import itertools
 import os
@@ -11,6 +12,7 @@ import random
 import shutil
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +85,23 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
             taken += module.describe_lines(lines, start, output)[0]
             start = lines.find(b"\n", start) + 1 or len(lines)
     return taken
+
+
+def fuzz_near(module: Any, inputs: int, random_: random.Random) -> int:
+    """Lines and texts, folded by a table that knows some characters only, into buffers that are often too small."""
+    table = array("I", [0xFFFFFFFF]) * 0x110000
+    for code in (*range(128), *map(ord, "中文字é😀“Ａß\u3000")):
+        table[code] = random_.choice((0, code, code, code, 0x80000000 | code))
+    taken = 0
+    for _ in range(inputs // 4):
+        rows = [
+            make_record(random_) if random_.random() < 0.8 else (make_text(random_), random_.getrandbits(64))
+            for _ in range(4)
+        ]
+        for start in range(5):
+            output = array("Q", bytes(8 * random_.choice((0, 1, 30, 1_000))))
+            taken += len(module.hash_rows(rows, start, len, table, output))
+    return taken // 4
 
 
 def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
@@ -299,10 +318,37 @@ def fuzz_pieces(module: Any, inputs: int, random_: random.Random) -> int:
     return taken // 2
 
 
+def fuzz_sha256(module: Any, inputs: int, random_: random.Random) -> int:
+    """Two streams at a time, whose pieces end anywhere in a block, against hashlib."""
+    taken = 0
+    for _ in range(inputs // 8 if module.IS_FAST else 0):
+        streams = [(bytearray(module.START), hashlib.sha256()) for _ in range(2)]
+        for _ in range(random_.randrange(4)):
+            sizes = [random_.choice((0, 1, 55, 56, 63, 64, 65, 128, random_.randrange(1_000))) for _ in streams]
+            pieces = [random_.randbytes(size) for size in sizes]
+            (one, first), (other, second) = streams
+            module.update_two(one, pieces[0], other, pieces[1])
+            module.update(one, pieces[1])
+            first.update(pieces[0] + pieces[1])
+            second.update(pieces[1])
+            taken += 2
+        if any(module.digest(state) != known.digest() for state, known in streams):
+            raise AssertionError("another digest than hashlib's")
+        for state in (b"", bytearray(len(module.START) - 1)):
+            try:
+                module.digest(state)
+            except ValueError:
+                continue
+            raise AssertionError("a state of another size was taken")
+    return taken if module.IS_FAST else inputs
+
+
 FUZZ: dict[str, Callable[[Any, int, random.Random], int]] = {
     "_indexer": fuzz_indexer,
     "_kernel": fuzz_kernel,
+    "_near": fuzz_near,
     "_pieces": fuzz_pieces,
+    "_sha256": fuzz_sha256,
 }
 
 

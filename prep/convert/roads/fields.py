@@ -1,6 +1,6 @@
 """Lines of fields (CSV and its kin) → shards: plain lines by the kernel, all else as the reader reads them."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from prep.convert.kernel import Converted, FieldKernel, Job
@@ -15,10 +15,15 @@ _SHARD_ROWS = 500
 _LEAST_WAITING = 1 << 19
 
 
-def convert_fields(plan: ConvertPlan, reader: DelimitedReader, job: Job) -> Generator[ShardResult, None, None]:
-    """Yield the shards of a file of fields in its order; raises InputError when it is broken."""
+def convert_fields(
+    plan: ConvertPlan, reader: DelimitedReader, job: Job, watch: Callable[[bytes], None]
+) -> Generator[ShardResult, None, None]:
+    """Yield the shards of a file of fields in its order; raises InputError when it is broken.
+
+    `watch` gets all bytes of the file as they are read.
+    """
     file, count = reader.file, LineCount()
-    with reader.read_beside(count) as window, closing(reader.read(window, count)) as rows:
+    with reader.read_beside(count, watch) as window, closing(reader.read(window, count)) as rows:
         # The header is read with the first row.
         first = next(rows, None)
         yield convert_rows(plan, [] if first is None else [first], file.name, file.label)

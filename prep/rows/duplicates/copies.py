@@ -2,12 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prep.choices import Dedup
-from prep.rows.duplicates.near import NearIndex, NearText
+from prep.rows.duplicates.near import NearIndex
 from prep.rows.indexing import RowColumns, describe_lines, hash_exactly
 from prep.rows.records import TrainingRow, read_record
 from prep.rows.row_file import RowFile
@@ -16,7 +15,6 @@ from prep.rows.row_file import RowFile
 _KEY: Final = "asked"
 DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
-_BATCH_ROWS = 500
 
 
 class CopyFinder:
@@ -27,10 +25,11 @@ class CopyFinder:
     numbers, units and negations, and share four in five of their pieces of five characters.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, read_line: Callable[[int], bytes] | None = None) -> None:
+        """`read_line` returns the line of a row by its number; without it near copies keep lines in a file."""
         self._firsts: dict[bytes, int] = {}
         self._rows = 0
-        self._near = NearIndex() if kind == Dedup.NEAR else None
+        self._near = NearIndex(read_line) if kind == Dedup.NEAR else None
         self._is_exact = kind == Dedup.EXACT
 
     def find_in_files(
@@ -57,14 +56,9 @@ class CopyFinder:
             return self._find_keys(described.list_keys(_KEY))
         return self._find_keys([hashlib.sha256(line[: line.rfind(_ORIGIN)]).digest() for line in lines])
 
-    def find_in_rows(self, rows: Iterable[TrainingRow]) -> list[int | None]:
-        """Return the same for near copies, which need the rows themselves."""
-        found: list[int | None] = []
-        coming = iter(rows)
-        while self._near is not None and (batch := list(islice(coming, _BATCH_ROWS))):
-            texts = [NearText(f"{row.question}\n{row.answer}", _name_context(row)) for row in batch]
-            found += self._near.find_copies(texts)
-        return found
+    def find_near(self, lines: Iterable[bytes]) -> list[int | None]:
+        """Return the same for near copies, which need the lines themselves."""
+        return [] if self._near is None else self._near.find_copies(lines)
 
     def _find_keys(self, keys: Iterable[bytes]) -> list[int | None]:
         found: list[int | None] = []
@@ -99,7 +93,7 @@ class DuplicateFilter:
         whole = lines.split(b"\n")[:-1]
         described = None
         if self.kind == Dedup.NEAR:
-            copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
+            copied = self._finder.find_near(whole)
         else:
             described = describe_lines(lines)
             copied = self._finder.find_in_lines(whole, described)
@@ -138,11 +132,6 @@ def _read_origin(line: bytes) -> str:
     start = line.rfind(_ORIGIN) + len(_ORIGIN)
     origin = line[start : line.find(b'"', start)]
     return str(orjson.loads(line)["origin"]) if b"\\" in origin else origin.decode()
-
-
-def _name_context(row: TrainingRow) -> str:
-    """Return the context in which a near copy must stand too: "" for an Alpaca row without one."""
-    return row.context if row.formatting == "alpaca" else f"{row.formatting} {row.context}"
 
 
 def count_row(row: TrainingRow) -> Counter[str]:
