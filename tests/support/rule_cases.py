@@ -67,6 +67,15 @@ NUMBERS: list[Case] = [
     )
 ]
 NUMBERS += [
+    Case("numbers_are_in_range", {**STREAMS, "buffer_size": 0}, {"buffer_size": 1}, parser=False),
+    Case(
+        "numbers_are_in_range",
+        {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 0},
+        {"dataloader_prefetch_factor": 2},
+        parser=False,
+    ),
+]
+NUMBERS += [
     Case("numbers_are_in_range", {**EVALUATES, key: 0}, {key: 1}, parser=False)
     for key in ("per_device_eval_batch_size", "eval_accumulation_steps")
 ]
@@ -195,6 +204,19 @@ LATE: list[Case] = [
         ("optimizer_arguments_are_pairs", {"optim_args": "fast"}, {"optim_args": "eps=1e-6"}),
         ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
         ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
+    )
+]
+LATE += [
+    Case(rule, {"dataset": name}, {"dataset": "mini"}, parser=False)
+    for rule, name in (
+        ("rows_are_of_one_type", "late_number"),
+        ("rows_are_of_one_type", "late_item"),
+        ("turns_have_their_tags", "untagged"),
+        ("tools_are_json", "odd_tools"),
+        ("media_can_be_shown", "pictures"),
+        ("entries_say_how_much_is_read", "other_split"),
+        ("entries_say_how_much_is_read", "no_samples"),
+        ("entries_say_how_much_is_read", "text_samples"),
     )
 ]
 LATE += [
@@ -675,6 +697,8 @@ def write_odd_sets(folder: Path) -> None:
     asked = {"instruction": "q", "input": ""}
     question = {"columns": {"prompt": "question", "response": "output"}}
     good, texts = {**asked, "output": "a"}, {"text": "a line"}
+    chat = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    roles = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     # name → what its entry says besides, and the files with their rows; a text stands for itself.
     sets: dict[str, tuple[dict[str, Any], dict[str, list[dict[str, Any]] | str]]] = {
         "odd_formatting": ({"formatting": "messages"}, {"odd_formatting.jsonl": [good]}),
@@ -690,6 +714,23 @@ def write_odd_sets(folder: Path) -> None:
         "table": ({}, {"table.csv": "question,answer\nq,a\n"}),
         "unmarked": ({}, {"unmarked.jsonl": [{**asked, "output": "<think>\nt\n</think>\n\na"}] * ROWS}),
         "texts": ({"columns": {"prompt": "text"}}, {"texts.jsonl": [texts] * ROWS}),
+        "late_number": ({}, {"late_number.jsonl": [good] * ROWS + [{**good, "output": 5}]}),
+        "late_item": ({"formatting": "sharegpt"}, {"late_item.jsonl": [chat] * ROWS + [{"conversations": ["x"]}]}),
+        "untagged": (
+            {"formatting": "openai", "columns": {"messages": "turns"}},
+            {"untagged.jsonl": [{"turns": roles}]},
+        ),
+        "odd_tools": (
+            {"formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}},
+            {"odd_tools.jsonl": [{**chat, "tools": "[{"}] * ROWS},
+        ),
+        "pictures": (
+            {"columns": {"prompt": "instruction", "response": "output", "images": "images"}},
+            {"pictures.jsonl": [{**good, "images": ["a.jpg"]}] * ROWS},
+        ),
+        "other_split": ({"split": "test"}, {"other_split.jsonl": [good] * ROWS}),
+        "no_samples": ({"num_samples": 0}, {"no_samples.jsonl": [good] * ROWS}),
+        "text_samples": ({"num_samples": "5"}, {"text_samples.jsonl": [good] * ROWS}),
     }
     registry = folder / "dataset_info.json"
     entries = json.loads(registry.read_text(encoding="utf-8"))

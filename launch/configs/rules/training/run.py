@@ -7,19 +7,14 @@ from pathlib import Path
 
 from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
 from launch.configs.rules.data.rows import count_batch, count_steps
+from launch.configs.weights import WEIGHT_FILES, holds_weights
 from prep.quality.findings import Finding, Severity, at_key
 from prep.storage.os_errors import describe_os_error
 from prep.wording import count_of
 
 _FEWEST_STEPS = 10
-# LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
-_FINISHED_RUN = (
-    *("adapter_model.bin", "adapter_model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"),
-    *("model.safetensors", "model.safetensors.index.json"),
-)
-
 # What a checkpoint holds that can be resumed: transformers 5.6, trainer.py, _load_from_checkpoint.
-_RESUMABLE = (*_FINISHED_RUN, "trainer_state.json", "pytorch_model_fsdp_0", "latest")
+_RESUMABLE = (*WEIGHT_FILES, "trainer_state.json", "pytorch_model_fsdp_0", "latest")
 
 
 @train_rule
@@ -182,7 +177,7 @@ def output_dir_can_be_written(setting: Setting) -> Iterator[Finding]:
             continue
         folder = local_path(setting[key])
         existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
-        if key == "tokenized_path" and existing == folder:
+        if key == "tokenized_path" and existing == folder and folder.is_dir():
             # It is only read.
             continue
         try:
@@ -216,7 +211,7 @@ def output_dir_is_free(setting: Setting) -> Iterator[Finding]:
             "another output_dir, or resume_from_checkpoint to say that it is meant",
             severity=Severity.WARNING,
         )
-    elif any((folder / name).is_file() for name in _FINISHED_RUN):
+    elif holds_weights(folder):
         yield at_key(
             "output_dir", f"{folder} holds a finished run", "another output_dir, or overwrite_output_dir: true"
         )
