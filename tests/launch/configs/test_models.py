@@ -77,7 +77,7 @@ CHANGES: dict[str, Callable[[Path, Family], bool]] = {
     ),
     "no chat template": lambda folder, _: not change_json(folder, "tokenizer_config.json", chat_template=None),
     # Its marks are all that can be read.
-    "a broken chat template": lambda folder, family: not edit(folder, family.write() + "{% endif %}"),
+    "a broken chat template": lambda folder, family: edit(folder, family.write() + "{% endif %}"),
     "answers end otherwise": end_answers_otherwise,
     "answers begin otherwise": begin_answers_otherwise,
 }
