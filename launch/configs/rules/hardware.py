@@ -54,6 +54,16 @@ def unsloth_checkpoints_by_itself(setting: Setting) -> Iterator[Finding]:
         )
 
 
+@train_rule
+def a_backend_has_processes(setting: Setting) -> Iterator[Finding]:
+    """Parser: accelerate asks a group for its size that torchrun alone makes: `Default process group has not …`."""
+    machine = setting.machine
+    is_alone = machine.gpus is not None and not machine.starts_torchrun and not machine.uses_ray
+    if setting["ddp_backend"] is not None and is_alone and "LOCAL_RANK" not in machine.env:
+        message = f"is {setting['ddp_backend']}, and one process has no others to speak with"
+        yield at_key("ddp_backend", message, drop("ddp_backend"))
+
+
 @any_rule
 def unsloth_goes_without_oft(setting: Setting) -> Iterator[Finding]:
     """Source: model/adapter.py, `Unsloth is currently not supported for OFT`."""
