@@ -116,7 +116,10 @@ class RowColumns:
         for name in mine:
             mine[name].extend(others[name])
         codes = array("i", (self._code(name) for name in other.datasets))
-        self.codes.extend(codes[code] for code in other.codes)
+        if len(codes) == 1:
+            self.codes.extend(codes * len(other))
+        else:
+            self.codes.extend(array("i", (codes[code] for code in other.codes)))
 
     def select(self, stays: Sequence[bool]) -> "RowColumns":
         """Return the rows for which that is said."""

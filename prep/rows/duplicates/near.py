@@ -4,7 +4,6 @@ A batch of rows is folded and hashed as one array of characters. MinHash says wh
 compared piece by piece, so that no row goes by a guess.
 """
 
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -47,12 +46,15 @@ class NearIndex:
     """
 
     def __init__(self) -> None:
+        import tempfile
+
         self._sketcher = _Sketcher()
         self._bands = _SortedRuns()
         self._sketches: list[Any] = []
         self._sketched = array("Q", [0])
         self._keys: dict[int, bytes] = {}
         # Closed, and with that deleted, when the index goes.
+        self._folder = Path(tempfile.gettempdir())
         self._texts = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._starts = array("Q", [0])
 
@@ -128,7 +130,7 @@ class NearIndex:
             content = f"{row.context}\0{row.text}".encode("utf-8", "surrogatepass")
             self._starts.append(self._starts[-1] + len(content))
             written.append(content)
-        with explain_os_error(Path(tempfile.gettempdir())):
+        with explain_os_error(self._folder):
             self._texts.seek(0, 2)
             self._texts.write(b"".join(written))
 
