@@ -207,7 +207,7 @@ class _Run:
             notes=opened.notes,
         )
 
-    def _write(self, path: Path, lines: bytes) -> None:
+    def _write(self, path: Path, lines: bytes | bytearray) -> None:
         described = None
         for name, (gone_path, row_filter) in self._filters.items() if lines else ():
             lines, described, gone, lost = row_filter.filter_lines(lines)
