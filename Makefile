@@ -16,7 +16,7 @@ AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
 
 # What the package is built from, besides Python.
-BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/tokens/*.c)
+BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/rows/*/*.c prep/tokens/*.c)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench docs release facts clean
@@ -41,6 +41,8 @@ format: $(VENV)/.dev ## Sort imports and format the code
 
 bench: $(VENV)/.dev ## Run every benchmark on this machine; figures to benchmarks/results (ARGS=NAME: one)
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -r benchmarks/requirements.txt
+	test -d build/peers || $(UV) venv --quiet --python $(BIN)/python build/peers
+	$(UV) pip install --quiet --python build/peers -r benchmarks/requirements-near.txt
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.dev ## Build the documentation into site/; broken links fail

@@ -51,6 +51,15 @@ PIECES = Extension(
     optional=True,
 )
 
+NEAR = Extension(
+    "prep.rows.duplicates._near",
+    [str(Path("prep", "rows", "duplicates", "_near.c"))],
+    define_macros=KERNEL.define_macros,
+    extra_compile_args=KERNEL.extra_compile_args,
+    py_limited_api=HAS_LIMITED_API,
+    optional=True,
+)
+
 SHA256 = Extension(
     "prep.storage._sha256",
     [str(Path("prep", "storage", "_sha256.c"))],
@@ -61,7 +70,7 @@ SHA256 = Extension(
 )
 
 setup(
-    ext_modules=[KERNEL, INDEXER, PIECES, SHA256],
+    ext_modules=[KERNEL, INDEXER, PIECES, NEAR, SHA256],
     cmdclass={"build_py": BuildWithConstraints},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from tests.support.huggingface_server import HuggingFace, serve_huggingface
 from tests.support.modelscope_server import Hub, serve_hub
 from tests.support.qwen3 import build_tokenizer_folder
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests start, though a shell that starts the tests with `&` shuts it out."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ from launch.cli.show import print_dry_run, show_prediction
 from launch.runs.folder import choose_run_folder
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import echo, print_json, print_table
-from prep.errors import OutputError
+from prep.errors import OutputError, UserError
 
 if TYPE_CHECKING:
-    pass
+    from launch.serving.servers import Server
 
 
 @click.command("predict")
@@ -86,6 +87,10 @@ def export(
     as_json: bool,
 ) -> None:
     """Merge an adapter into its model and write the whole to export_dir, as one run.
+
+    Its Modelfile is written anew with the prompts of the training, tools and the switch for thinking included, and
+    compared with them in every kind of conversation. The command lines of Ollama and vLLM are printed, and stand on
+    the report page.
 
     \b
     Example:
@@ -208,13 +213,36 @@ def launch_action(
     with show_prediction(action, folder / "log.txt") as on_poll:
         seconds = run_llamafactory(cli, theirs, config, folder, on_poll, env)
     made = str(config.values.get("export_dir") or config.values.get("output_dir"))
+    servers = tell_serving(folder) if action == "export" else []
     if as_json:
-        print_json({"run": folder.as_posix(), "made": made, "seconds": seconds})
+        served = {"served": [asdict(server) for server in servers]} if action == "export" else {}
+        print_json({"run": folder.as_posix(), "made": made, "seconds": seconds, **served})
     else:
         print_table(
             [("made", made), ("whole log", str(folder / "log.txt")), ("seconds", f"{seconds:.0f}")],
             title=f"{config_path} done",
         )
+        print_serving(servers)
+
+
+def tell_serving(folder: Path) -> "list[Server]":
+    """Note how an exported model is served, and return it; what hinders that is told and hurts nothing."""
+    from launch.serving.exports import note_serving
+
+    try:
+        return note_serving(folder)
+    except (UserError, OSError) as error:
+        echo(f"Note: how it is served cannot be told: {error}", err=True)
+        return []
+
+
+def print_serving(servers: "list[Server]") -> None:
+    """Print the command lines that serve a model, each with what is known of its prompts."""
+    for server in servers:
+        echo()
+        echo(f"{server.name}: {server.prompts}")
+        for command in server.commands:
+            echo(f"  {command}")
 
 
 def run_in_terminal(

@@ -82,19 +82,11 @@ def publish(
 def find_run_of(folder: Path) -> "RunSummary | None":
     """Return what is known of the training that wrote a folder, None when no run here did."""
     from launch.results.summary import summarise_runs
-    from launch.runs.folder import RunState, list_runs
+    from launch.runs.folder import list_runs
+    from launch.serving.exports import find_training
 
-    real = folder.resolve()
-    made = [
-        run
-        for run in list_runs()
-        if run.action == "train"
-        and run.state is RunState.FINISHED
-        and run.values.get("output_dir")
-        and not run.values.get("do_predict")
-        and run.place.resolve() == real
-    ]
-    return summarise_runs([max(made, key=lambda run: run.started_at or "")])[0] if made else None
+    run = find_training(folder, list_runs())
+    return summarise_runs([run])[0] if run else None
 
 
 def show(

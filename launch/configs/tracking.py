@@ -192,11 +192,17 @@ def _read_swanlab(path: Path) -> dict[str, str]:
     return {key: str(value)[:_MAX_LINK] for key, value in entry.items() if isinstance(value, str) and value}
 
 
+def list_tracking(entries: object) -> list[dict[str, str]]:
+    """Return a result's trackers: `tool`, `id`, `url`, `folder`; what is not of their shape is left out."""
+    names = ("tool", "id", "url", "folder")
+    dicts = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return [{name: str(entry[name])[:_MAX_LINK] for name in names if entry.get(name)} for entry in dicts]
+
+
 def format_tracking(entries: object) -> list[str]:
-    """Return a result's trackers as lines: `SwanLab abcd1234 https://…`; what is not of their shape is left out."""
+    """Return a result's trackers as lines: `SwanLab abcd1234 https://…`."""
     lines = []
-    for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict):
-            parts = [entry.get("tool"), entry.get("id"), entry.get("url") or entry.get("folder")]
-            lines.append(" ".join(str(part) for part in parts if part))
+    for entry in list_tracking(entries):
+        parts = (entry.get("tool"), entry.get("id"), entry.get("url") or entry.get("folder"))
+        lines.append(" ".join(filter(None, parts)))
     return lines

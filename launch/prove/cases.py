@@ -107,7 +107,18 @@ def write_chat(
 
     Raises: InputError when a call or its tools are no JSON.
     """
-    writer = _ChatWriter(template, next(filter(chat.mentions, _THOUGHT_FIELDS), ""), arguments_as_text)
+    field = next(filter(chat.mentions, _THOUGHT_FIELDS), "")
+    return write_messages(case, template, field, arguments_as_text=arguments_as_text)
+
+
+def write_messages(
+    case: Case, template: Template, thought_field: str, *, arguments_as_text: bool = False
+) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    """Return a case as messages and tools, a thought in a field of its own; "" leaves it in the text.
+
+    Raises: InputError when a call or its tools are no JSON.
+    """
+    writer = _ChatWriter(template, thought_field, arguments_as_text)
     conversation = case.conversation
     messages = [{"role": "system", "content": conversation.system}] if conversation.system else []
     messages += [writer.write(role, content) for role, content in conversation.messages]

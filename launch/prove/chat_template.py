@@ -54,7 +54,7 @@ def read_chat_template(folder: Path) -> ChatTemplate:
     Raises: InputError when the folder has none, or a file of it is too large or broken.
     """
     config = _read_json(folder / "tokenizer_config.json")
-    tokens = {name: text for name in _TOKENS if (text := _read_token(config.get(name)))}
+    tokens = _read_tokens(config)
     templates = _read_files(folder) or _read_named(config.get("chat_template"))
     if not templates:
         templates = _read_named(_read_json(folder / "chat_template.json").get("chat_template"))
@@ -107,6 +107,19 @@ def render_chats(chat: ChatTemplate, requests: Sequence[Request]) -> list[Render
 
 
 _HINT_OF_A_BAD_TEMPLATE = "take the model's files anew from where it was published"
+
+
+def read_special_tokens(folder: Path) -> tuple[dict[str, str], bool]:
+    """Return a model's special tokens by name, and whether nobody but a template writes its bos_token.
+
+    Raises: InputError when its tokenizer_config.json is too large or broken.
+    """
+    config = _read_json(folder / "tokenizer_config.json")
+    return _read_tokens(config), config.get("add_bos_token") is False
+
+
+def _read_tokens(config: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text for name in _TOKENS if (text := _read_token(config.get(name)))}
 
 
 def _read_files(folder: Path) -> dict[str, str]:

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 from launch.prove.cases import Case, write_chat
 from launch.prove.chat_template import ChatTemplate, Request, render_chats
+from launch.prove.go_template import fill_go_template
+from launch.prove.modelfile import read_request, write_ollama_template
 from launch.prove.proof import MODES, TextWriter, describe_mode
 from prep.errors import UserError
 from prep.rows.conversation import Conversation, Message
-from prep.tokens.templates import Slots, Special, Template
 from prep.tokens.turns import TemplateOptions
 
 _QUESTION = "2+2?"
 _ANSWER = "Four."
 _SHOWN = 60
-OLLAMA = "Ollama, by the Modelfile of LLaMA-Factory's export"
+OLLAMA = "Ollama, by the Modelfile of lfc launch export"
+_ASKED = Case("", Conversation("", [(Message.USER, _QUESTION), (Message.ASSISTANT, _ANSWER)]))
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Served:
 
 
 def list_served(chat: ChatTemplate, options: TemplateOptions) -> list[Served]:
-    """Return how a question is asked in each mode of the chat template, and from Ollama's Modelfile."""
+    """Return how a question is asked in each mode of the chat template, and from Ollama's Modelfile of our own."""
     template = options.rules
-    asked = Case("", Conversation("", [(Message.USER, _QUESTION)]))
-    messages, _ = write_chat(asked, template, chat)
+    messages, _ = write_chat(_ASKED, template, chat)
+    messages = messages[:-1]
     modes = MODES if chat.mentions("enable_thinking") else (None,)
     answers = render_chats(chat, [Request(messages, prompts=True, options=describe_mode(mode)) for mode in modes])
     served = [
@@ -44,11 +46,7 @@ def list_served(chat: ChatTemplate, options: TemplateOptions) -> list[Served]:
         else _judge(name_mode(mode), answer.text, options, chat.tokens)
         for mode, answer in zip(modes, answers, strict=True)
     ]
-    try:
-        served.append(_judge(OLLAMA, write_ollama_prompt(template, chat.tokens, _QUESTION), options, chat.tokens))
-    except ValueError as error:
-        served.append(Served(OLLAMA, "", "", "", error=str(error)))
-    return served
+    return served + _list_ollama(options, chat.tokens)
 
 
 def name_mode(mode: bool | None) -> str:
@@ -56,32 +54,16 @@ def name_mode(mode: bool | None) -> str:
     return "enable_thinking not given" if mode is None else f"enable_thinking {str(mode).lower()}"
 
 
-def write_ollama_prompt(template: Template, tokens: Mapping[str, str], question: str, system: str = "") -> str:
-    """Return the prompt that Ollama makes of a question by the Modelfile that LLaMA-Factory's export writes.
-
-    Raises: ValueError where LLaMA-Factory writes no Modelfile for a template.
-    Source: LLaMA-Factory, data/template.py, _get_ollama_template.
-    """
-    system = system or template.default_system
-    slots: tuple[Slots, ...] = (template.prefix, *((template.system,) if system else ()), template.user)
-    texts = [_write_ollama_slots(each, template, tokens) for each in slots]
-    contents = ["", *((system,) if system else ()), question]
-    return "".join(text.replace("{{ }}", content) for text, content in zip(texts, contents, strict=True))
-
-
-def _write_ollama_slots(slots: Slots, template: Template, tokens: Mapping[str, str]) -> str:
-    written = []
-    for slot in slots:
-        if isinstance(slot, str):
-            pieces = slot.split("{{content}}")
-            # LLaMA-Factory takes two pieces alone, and leaves {{idx}} as the user slot fills it of nothing.
-            written.append("{{ }}".join(pieces[:2]))
-        elif isinstance(slot, Special):
-            eos = template.stop_words[0] if template.replace_eos else tokens.get("eos_token", "")
-            written.append(eos if slot is Special.EOS else tokens.get("bos_token", ""))
-        else:
-            raise ValueError(f"LLaMA-Factory writes no Modelfile for template {template.name}: a token has a slot")
-    return "".join(written)
+def _list_ollama(options: TemplateOptions, tokens: Mapping[str, str]) -> list[Served]:
+    """Return how Ollama asks, by the Modelfile that `lfc launch export` writes."""
+    modes = MODES if options.rules.thinks and options.enable_thinking is not False else (None,)
+    try:
+        template = write_ollama_template(options, tokens)
+        prompts = [fill_go_template(template, read_request(_ASKED, options, think=mode)) for mode in modes]
+    except ValueError as error:
+        return [Served(OLLAMA, "", "", "", error=f"no Modelfile can be written: {error}")]
+    ways = [OLLAMA if mode is None else f"{OLLAMA}, think {str(mode).lower()}" for mode in modes]
+    return [_judge(way, prompt, options, tokens) for way, prompt in zip(ways, prompts, strict=True)]
 
 
 def _judge(way: str, prompt: str, options: TemplateOptions, tokens: Mapping[str, str]) -> Served:

@@ -125,6 +125,7 @@ def _convert(recipe: Mapping[str, Any], label: str, path: Path, work: Path, *, w
     from prep.choices import ThinkPolicy
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
+    from prep.inputs.reader import ReadOptions
 
     source = recipe["sources"][label]
     conditions = source.get("where") or []
@@ -140,6 +141,7 @@ def _convert(recipe: Mapping[str, Any], label: str, path: Path, work: Path, *, w
         sample=source.get("sample_rows") if whole else None,
         dedup=source.get("dedup"),
         max_rejects=source.get("max_rejects", 0),
+        reading=ReadOptions(split=source.get("split", "")),
     )
     result = convert_files([path], work / "data" / f"{label}.jsonl", options)
     wanted, other = (result.tools_output, result.output) if source.get("tools") else (result.output, True)

@@ -22,7 +22,7 @@ from prep.errors import ConfigError, InputError
 from prep.rows.kinds import Kind
 
 # Options of `lfc prep convert` that a source may set, in the recipe's spelling.
-_CONVERT_OPTIONS = ("format", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
+_CONVERT_OPTIONS = ("format", "split", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
 # What turns the quickstart's sample into the real sets that it was modelled on.
 FROM_HUB = (
     "sources.reasoning.download=medical-cot",
@@ -258,7 +258,7 @@ def _override(recipe: dict[str, Any], pair: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"'{dotted}': `{key}` holds a value, not keys")
     if parents[:1] == ["sources"] and len(parents) == 2 and last in SOURCE_PLACES:
-        for place in (*SOURCE_PLACES, "files", "revision"):
+        for place in (*SOURCE_PLACES, "files", "revision", "split"):
             inner.pop(place, None)
     try:
         inner[last] = parse_value(text)

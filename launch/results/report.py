@@ -14,6 +14,7 @@ from typing import Any
 from launch.batches.batch import read_queue
 from launch.configs.document import format_value
 from launch.configs.proofs import find_proof
+from launch.configs.tracking import list_tracking
 from launch.results.changed_rows import CHANGED_ROWS_TO_READ, read_changed_rows
 from launch.results.chart import Curve, draw_chart
 from launch.results.comparison import Side
@@ -32,6 +33,7 @@ from launch.results.summary import (
 )
 from launch.runs.batch_plan import PLAN_FILE, read_batch
 from launch.runs.folder import RUNS, Run, RunState, find_run, list_runs
+from launch.serving.section import build_serving
 from prep.errors import InputError
 from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
@@ -82,9 +84,11 @@ def build_run_page(summary: RunSummary) -> str:
         _build_flags(summary.flags),
         _build_end(summary),
         _build_losses(summary),
+        _build_tracking(summary),
         _build_scores(summary.score),
         _build_config(summary),
         _build_proof(summary),
+        _build_serving(summary),
         _build_data(summary.data),
         _build_examples(summary.score),
         _build_repeat(summary),
@@ -262,6 +266,24 @@ def _build_config(summary: RunSummary) -> Html:
 def _build_proof(summary: RunSummary) -> Html:
     proof = find_proof(summary.run.values)
     return _section("What is trained is what is served", tag("p", proof.describe())) if proof else Html()
+
+
+def _build_serving(summary: RunSummary) -> Html:
+    parts = build_serving(summary.run)
+    return _section("How it is served", *parts) if parts else Html()
+
+
+def _build_tracking(summary: RunSummary) -> Html:
+    rows = [_show_tracking(entry) for entry in list_tracking(summary.run.result.get("tracking"))]
+    return _section("Followed at", _table(("tracker", "id", "where"), rows)) if rows else Html()
+
+
+def _show_tracking(entry: Mapping[str, str]) -> tuple[str, str, Html]:
+    url = mask_text(entry.get("url", ""))
+    place = (
+        tag("a", url, href=url) if url.startswith(("https://", "http://")) else tag("code", entry.get("folder", ""))
+    )
+    return entry.get("tool", ""), entry.get("id", ""), place
 
 
 def _show_value(value: Any) -> Html:

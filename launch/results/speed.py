@@ -1,4 +1,4 @@
-"""How fast a training ran and what it took: real tokens, the time to its first step, memory, GPU hours."""
+"""How fast a training ran and what it took: its weights, real tokens, time to the first step, memory, GPU hours."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ from launch.tune.model_shape import read_model_shape
 _HEAD_BYTES = 8 << 20
 # What transformers logs before the first step, in the machine's own time.
 _BEGIN = re.compile(rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ >> \*+ Running training")
+# What LLaMA-Factory logs once it has its model.
+_WEIGHTS = re.compile(rb"trainable params: ([\d,]{1,30}) \|\| all params: ([\d,]{1,30}) ")
 # Dense bf16 of each card, in TFLOP/s, as its maker's data sheet says; fp16 where it has no bf16.
 _PEAK_TFLOPS = {
     "B200": 2_250, "H200": 989, "H100": 989, "H800": 989, "H20": 148, "A100": 312, "A800": 312, "L40S": 362,
@@ -28,6 +30,7 @@ class Speed:
 
     Shape: `tokens_per_s` are real tokens, or with padding where `counts_padding`; `first_step_s` lasts from the
     process's start to the beginning of the first step; `peak_share` is the share of the card's peak, from 0 to 1.
+    `trained_weights` of `all_weights` were trained; a 4-bit model counts its packed weights as LLaMA-Factory does.
     """
 
     tokens_per_s: float | None = None
@@ -36,6 +39,8 @@ class Speed:
     peak_gib: float | None = None
     peak_share: float | None = None
     gpu_hours: float | None = None
+    trained_weights: int | None = None
+    all_weights: int | None = None
 
     def list_figures(self) -> list[tuple[str, str]]:
         """Return (name, value) of each figure that is there, for a table or a page."""
@@ -47,7 +52,11 @@ class Speed:
             ("peak memory", self.peak_gib, "{:.1f} GiB"),
             ("GPU hours", self.gpu_hours, "{:.2f}"),
         ]
-        return [(label, form.format(value)) for label, value, form in figures if value is not None]
+        told = [(label, form.format(value)) for label, value, form in figures if value is not None]
+        if self.trained_weights is None or not self.all_weights:
+            return told
+        share = f"{self.trained_weights:,} of {self.all_weights:,} ({self.trained_weights / self.all_weights:.2%})"
+        return [("trained weights", share), *told]
 
 
 NO_SPEED = Speed()
@@ -61,13 +70,15 @@ def read_speed(run: Run, entries: Iterable[Mapping[str, Any]]) -> Speed:
     counts_padding = run.values.get("include_num_input_tokens_seen") != "non_padding"
     rate = float(rates[-1]) if rates and rates[-1] > 0 else None
     cards = _list_cards(run) if peaks else []
+    head = _read_head(run)
     return Speed(
         rate,
         counts_padding and rate is not None,
-        _read_first_step(run),
+        _read_first_step(run, head),
         max(peaks, default=None),
         _find_share(run, rate, cards) if not counts_padding else None,
         round(run.seconds * len(cards) / 3600, 4) if run.seconds and cards else None,
+        *_read_weights(head),
     )
 
 
@@ -95,16 +106,30 @@ def _find_share(run: Run, rate: float | None, cards: list[str]) -> float | None:
     return round(rate * each * weights / (peak * 1e12), 4)
 
 
-def _read_first_step(run: Run) -> float | None:
-    note = read_json_file(run.folder.process)
+def _read_head(run: Run) -> bytes:
     try:
-        started = datetime.fromisoformat(note["started_at"])
         with run.folder.log.open("rb") as stream:
-            found = _BEGIN.search(stream.read(_HEAD_BYTES))
+            return stream.read(_HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _read_weights(head: bytes) -> tuple[int | None, int | None]:
+    """Return how many weights were trained, and of how many."""
+    found = _WEIGHTS.search(head)
+    trained, everything = (int(text.replace(b",", b"") or 0) for text in found.groups()) if found else (0, 0)
+    return (trained, everything) if 0 < trained <= everything else (None, None)
+
+
+def _read_first_step(run: Run, head: bytes) -> float | None:
+    note = read_json_file(run.folder.process)
+    found = _BEGIN.search(head)
+    try:
         if found is None:
             return None
+        started = datetime.fromisoformat(note["started_at"])
         began = datetime.strptime(found[1].decode(), "%Y-%m-%d %H:%M:%S").astimezone()
         seconds = (began - started).total_seconds()
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     return seconds if 0 <= seconds < 7 * 86_400 else None

@@ -7,7 +7,6 @@ import click
 
 from prep.choices import (
     DEFAULT_TEMPLATE,
-    Engine,
     MissingMedia,
     OnLong,
     StdinFormat,
@@ -21,9 +20,12 @@ from prep.cli.options import (
     FOLDER,
     INPUT_FILE,
     OUTPUT_FILE,
+    address_option,
     choice_of,
+    choose_cluster,
     decontaminate_option,
     dedup_option,
+    engine_option,
     force_option,
     json_option,
     parse_pairs,
@@ -173,15 +175,8 @@ def _parse_roles(pairs: tuple[str, ...]) -> dict[str, str]:
     help="The most bytes of one row; it bounds the memory that an input can take.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes for a large JSONL; by default one a CPU.")
-@click.option(
-    "--engine",
-    type=choice_of(Engine),
-    default=Engine.LOCAL.value,
-    show_default=True,
-    help="ray: a Ray cluster converts JSONL files, to the same bytes; inputs and output lie on storage that all of "
-    "its machines share.",
-)
-@click.option("--address", metavar="HOST:PORT", help="The head of the Ray cluster; the one here if not given.")
+@engine_option
+@address_option
 @click.option(
     "--encoding",
     default="",
@@ -261,8 +256,9 @@ def convert(
     stand beside them.
 
     INPUTS are parquet, JSONL, JSON, CSV, TSV, Excel, Arrow and .txt files (also packed as .gz or .zst), folders of
-    them, globs, or - for JSONL on stdin. How a file is really written is found out from it, and said. Rows that
-    cannot be used are counted and written to OUTPUT.rejects.jsonl with file, row and reason.
+    them, globs, addresses (s3://, oss://, hf://, https:// …, by fsspec), or - for JSONL on stdin. How a file is
+    really written is found out from it, and said. Rows that cannot be used are counted and written to
+    OUTPUT.rejects.jsonl with file, row and reason.
     Rows that call tools go, in the ShareGPT form that LLaMA-Factory trains on, into OUTPUT's name with _tools.
 
     \b
@@ -272,6 +268,7 @@ def convert(
       lfc prep convert raw/finetome -o data/best.jsonl --where "score>=4.5" --dedup question
       lfc prep convert raw/finetome -o data/short.jsonl --max-tokens 4096 --model models/Qwen3-4B --on-long drop
       lfc prep convert raw/finetome -o data/clean.jsonl --decontaminate raw/gsm8k_test.parquet
+      lfc prep convert s3://bucket/rows/*.jsonl -o data/rows.jsonl
       lfc prep convert company.csv -o data/company.jsonl --map question=问题 --map answer=回答
       lfc prep convert quiz.jsonl -o data/quiz.jsonl --map question="{question}\\n{options}"
       lfc prep convert tickets.json -o data/tickets.jsonl --role caller=user --fix-turns join,drop-tail,greeting
@@ -283,8 +280,6 @@ def convert(
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
-    if address is not None and engine != Engine.RAY:
-        raise click.UsageError("--address goes with --engine ray")
     if template is None and model is not None:
         from prep.tokens.models import choose_template
 
@@ -318,7 +313,7 @@ def convert(
         model=model,
         max_rejects=max_rejects,
         workers=workers,
-        cluster=(address or "") if engine == Engine.RAY else None,
+        cluster=choose_cluster(engine, address),
         force=force,
     )
     with show_progress("converting", "rows") as on_rows:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from prep.choices import Dedup
+from prep.choices import Dedup, Engine
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -54,6 +54,25 @@ dedup_option = click.option(
     "tools, history and images. near: four in five of their pieces of five characters are equal, in the same "
     "context and with the same numbers, units and negations.",
 )
+
+engine_option = click.option(
+    "--engine",
+    type=choice_of(Engine),
+    default=Engine.LOCAL.value,
+    show_default=True,
+    help="ray: a Ray cluster works on JSONL files, to the same bytes; inputs and output lie on storage that all of "
+    "its machines share.",
+)
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="The head of the Ray cluster; the one here if not given."
+)
+
+
+def choose_cluster(engine: str, address: str | None) -> str | None:
+    """Return the address of the cluster to work on, "" for the one of this machine, None for none."""
+    if address is not None and engine != Engine.RAY:
+        raise click.UsageError("--address goes with --engine ray")
+    return (address or "") if engine == Engine.RAY else None
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[str, str]:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.cli.options import FOLDER, INPUT_FILE, force_option, json_option
+from prep.cli.options import (
+    FOLDER,
+    INPUT_FILE,
+    address_option,
+    choose_cluster,
+    engine_option,
+    force_option,
+    json_option,
+)
 from prep.cli.output import print_json, print_table, show_progress
 from prep.wording import count_of
 
@@ -22,9 +30,19 @@ if TYPE_CHECKING:
     type=FOLDER,
     help="The folder to write; the config's tokenized_path, else one that all configs of the same tokens share.",
 )
+@engine_option
+@address_option
 @force_option
 @json_option
-def tokenize(name: str | None, config_path: Path, output: Path | None, force: bool, as_json: bool) -> None:
+def tokenize(
+    name: str | None,
+    config_path: Path,
+    output: Path | None,
+    engine: str,
+    address: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Make the tokens of a training config once, as LLaMA-Factory itself would make them for each run.
 
     The folder is LLaMA-Factory's own tokenized_path: ids, attention masks and labels of every row, packed where
@@ -37,17 +55,19 @@ def tokenize(name: str | None, config_path: Path, output: Path | None, force: bo
     Examples:
       lfc prep tokenize --config configs/medical.yaml
       lfc prep tokenize medical_train --config configs/medical.yaml -o data/medical_tokens
+      lfc prep tokenize --config configs/medical.yaml --engine ray --address 10.0.0.1:6379
     """
     from prep.storage.bounded_yaml import load_config
     from prep.tokenized.make import make_tokens
     from prep.tokenized.settings import read_settings
 
+    cluster = choose_cluster(engine, address)
     values = load_config(config_path)
     settings = read_settings(values, name)
     given = values.get("tokenized_path")
     target = output or (Path(str(given)) if given else None)
     with show_progress("tokenizing", "rows") as on_rows:
-        made = make_tokens(settings, target, force=force, on_rows=on_rows)
+        made = make_tokens(settings, target, force=force, cluster=cluster, on_rows=on_rows)
     if as_json:
         print_json(made.as_dict())
         return

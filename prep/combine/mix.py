@@ -2,10 +2,11 @@
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from prep.rows.duplicates.copies import CONTAMINATED_SUFFIX, DUPLICATES_SUFFIX, 
 from prep.rows.indexing import RowWriter, count_kinds
 from prep.rows.kinds import Form
 from prep.rows.origins import explain_broken_way
+from prep.rows.records import TrainingRow
 from prep.rows.row_file import RowFile
 from prep.storage.fingerprints import hash_file
 from prep.storage.manifests import Manifest, read_manifest
@@ -256,32 +258,41 @@ def _drop_duplicates(
 ) -> None:
     """Take the copies of earlier rows, in this part or one before it, out of `indices`, and tell of them."""
     kind = options.dedup or ""
-    finder = CopyFinder(kind)
     wanted = {name: measured[name].indices for name in files}
+    looked_at = _LookedAt([(file, wanted[name]) for name, file in files.items()])
+    finder = CopyFinder(kind, looked_at.read_line)
     if kind == Dedup.NEAR:
-        found = [finder.find_in_rows(file.read_rows(wanted[name])) for name, file in files.items()]
+        found = [finder.find_near(file.stream_lines(wanted[name])) for name, file in files.items()]
     else:
         found = finder.find_in_files(files, wanted)
-    # The place of each row that was looked at, over all parts.
-    looked_at = array("Q")
-    start = 0
     for (name, file), copied in zip(files.items(), found, strict=True):
-        places = wanted[name]
-        looked_at.extend(start + place for place in places)
-        copies = {place: first for place, first in zip(places, copied, strict=True) if first is not None}
-        measured[name].indices = array("Q", (place for place in places if place not in copies))
+        copies = {place: first for place, first in zip(wanted[name], copied, strict=True) if first is not None}
+        measured[name].indices = array("Q", (place for place in wanted[name] if place not in copies))
         for row, first in zip(file.read_rows(copies), copies.values(), strict=True):
-            tell(describe_copy(row, _read_origin(files, looked_at[first]), kind))
-        start += len(file)
+            tell(describe_copy(row, looked_at.read_row(first).origin, kind))
 
 
-def _read_origin(files: Mapping[str, RowFile], place: int) -> str:
-    """Return the origin of a row that is counted over all parts."""
-    for file in files.values():
-        if place < len(file):
-            return file.read_row(place).origin
-        place -= len(file)
-    raise IndexError(place)
+class _LookedAt:
+    """The rows that are compared, counted from 0 over all parts."""
+
+    def __init__(self, parts: Sequence[tuple[RowFile, Sequence[int]]]) -> None:
+        self._parts = parts
+        self._starts = [0, *accumulate(len(places) for _, places in parts)]
+
+    def read_line(self, number: int) -> bytes:
+        """Return a row's line."""
+        file, place = self._find(number)
+        return file.read_lines([place])[0]
+
+    def read_row(self, number: int) -> TrainingRow:
+        """Return a row."""
+        file, place = self._find(number)
+        return file.read_row(place)
+
+    def _find(self, number: int) -> tuple[RowFile, int]:
+        part = bisect_right(self._starts, number) - 1
+        file, places = self._parts[part]
+        return file, places[number - self._starts[part]]
 
 
 def _choose_rows(measured: Mapping[str, _Measured], options: MixOptions) -> tuple[Draw, "array[int]"]:

@@ -19,6 +19,7 @@ from prep.convert.inputs import (
     recognise_inputs,
 )
 from prep.convert.media import MediaFolders
+from prep.convert.objects import refuse_addresses
 from prep.convert.options import ConvertOptions, ConvertResult
 from prep.convert.probe import settle_plan
 from prep.convert.shard import COUNTED, MANY_COLUMNS, MAX_COLUMNS, ConvertPlan, ShardResult
@@ -49,13 +50,15 @@ def convert_files(
 ) -> ConvertResult:
     """Convert source files of one shape into an Alpaca JSONL with its manifest.
 
-    Inputs are files, folders, globs, or `-` for JSONL on stdin. `on_rows` is called with the number of
-    source rows read since its last call.
+    Inputs are files, folders, globs, addresses in object stores, or `-` for JSONL on stdin. `on_rows`
+    is called with the number of source rows read since its last call.
     Raises: InputError, OutputError, and RejectsError when more rows than `max_rejects` cannot be used.
     """
     keep_memory()
     mapped = tuple(itertools.chain.from_iterable(options.column_map.items()))
     check_texts({"--system": (options.system,), "--where": options.where, "--map": mapped, "--drop": options.drop})
+    if options.cluster is not None:
+        refuse_addresses(inputs)
     with ExitStack() as stack:
         opened = open_inputs(inputs, options.reading, stack)
         files = [reader.file for reader in opened.readers]

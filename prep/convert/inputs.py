@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prep.choices import StdinFormat
+from prep.convert.objects import fetch_input, name_last, read_address
 from prep.errors import InputError, UserError
 from prep.formats import SOURCES, Source, UnknownFormatError, check_column_map, list_columns, recognise_source
 from prep.formats.columns import suggest_map, write_map
@@ -51,11 +52,43 @@ class OpenedInputs(NamedTuple):
 
 
 def open_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) -> OpenedInputs:
-    """Return what reads the files to convert; the stack keeps a copy of stdin."""
+    """Return what reads the files to convert; the stack keeps a copy of stdin and of what lies in object stores."""
     if STDIN in inputs and len(inputs) > 1:
         raise UserError("'-' reads stdin, and cannot stand beside other inputs")
-    found = FoundInputs([_keep_stdin(options, stack)]) if STDIN in inputs else find_inputs(inputs, options)
+    reads_stdin = STDIN in inputs
+    found = FoundInputs([_keep_stdin(options, stack)]) if reads_stdin else _find_inputs(inputs, options, stack)
     return OpenedInputs([open_reader(file, options) for file in found.files], found.left_out, found.notes)
+
+
+def _find_inputs(inputs: Sequence[Path], options: ReadOptions, stack: ExitStack) -> FoundInputs:
+    """Return the input files; the stack keeps the copies of those that lie in object stores."""
+    addresses = {path: address for path in inputs if (address := read_address(path))}
+    if not addresses:
+        return find_inputs(inputs, options)
+    import tempfile
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lfc-")))
+    fetched = {}
+    for number, (path, address) in enumerate(addresses.items()):
+        room = folder / str(number) / name_last(address)
+        room.mkdir(parents=True)
+        fetched[path] = fetch_input(address, room)
+    copies = [fetched[path].path if path in fetched else path for path in inputs]
+    names = {local: name for each in fetched.values() for local, name in each.names.items()}
+
+    def rename(text: str) -> str:
+        for each in fetched.values():
+            text = each.rename(text)
+        return text
+
+    try:
+        found = find_inputs(copies, options)
+    except UserError as error:
+        raise InputError(rename(str(error)), hint=error.hint) from error
+    found.files = [file._replace(name=names.get(file.path, file.name)) for file in found.files]
+    found.left_out = [Path(names.get(path, path)) for path in found.left_out]
+    found.notes = [*(each.note for each in fetched.values()), *map(rename, found.notes)]
+    return found
 
 
 def _keep_stdin(options: ReadOptions, stack: ExitStack) -> InputFile:

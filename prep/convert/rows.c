@@ -113,6 +113,14 @@ static int part_answer(Text *answer, Text *thought) {
     return 1;
 }
 
+/* Whether a question may be a chat as text, up to the mark of who is to answer: read_open_chat takes it apart. */
+static int may_be_chat(Piece question) {
+    if (!question.size) return 0;
+    const byte *last = question.at + question.size - 1;
+    int ends_open = *last == ':' || (question.size > 2 && !memcmp(last - 2, "\xEF\xBC\x9A", 3));
+    return *question.at == '<' || *question.at == '[' || (ends_open && (*question.at > 'z' || !!strchr("#ABHTU", *question.at)));
+}
+
 /* Write a turn, of which something must be left; 0 when it is not plain. */
 static int put_turn(Row *row, size_t place, Writer *out) {
     Piece *written = &row->written[place];
@@ -122,6 +130,7 @@ static int put_turn(Row *row, size_t place, Writer *out) {
     }
     Piece now;
     if (!put_text(out, row->texts[place], place % 2 != 0, &now) || (!now.size && !out->full)) return 0;
+    if (place % 2 == 0 && may_be_chat(now)) return 0;
     if (!out->full) *written = now;
     return 1;
 }

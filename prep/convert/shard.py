@@ -63,7 +63,13 @@ class ConvertPlan:
         """How the formats read a row."""
         fields = {ours: theirs for ours, theirs in self.column_map.items() if ours in TURN_FIELDS}
         return Reading(
-            self.turns, frozenset(self.fixes), dict(self.roles), self.may_lack_open, fields, self.dropped
+            self.turns,
+            frozenset(self.fixes),
+            dict(self.roles),
+            self.may_lack_open,
+            fields,
+            self.dropped,
+            is_label_named="kto_tag" in self.column_map,
         )
 
     def find_lost(self, columns: Collection[str]) -> tuple[str, ...]:

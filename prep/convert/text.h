@@ -148,7 +148,8 @@ static inline int may_begin_thought(const byte *at, const byte *end) {
     if (at == end) return 0;
     if (*at == '<' || *at == '&') return 1;
     if (starts_with(at, end, "\xEF\xBC\x9C") || starts_with(at, end, "\xE2\x97\x81")) return 1;
-    if (*at == '[') return end - at > 1 && (at[1] | 0x20) == 't';
+    if (starts_with(at, end, "\xE3\x80\x90")) return 1;
+    if (*at == '[') return end - at > 1 && ((at[1] | 0x20) == 't' || (at[1] | 0x20) == 'r' || at[1] == ' ' || at[1] == 0xE6);
     if (*at != '#' && *at != '*') return 0;
     while (at < end && (*at == '#' || *at == '*' || *at == ' ' || *at == '\t' || *at == '\\')) at++;
     return at < end && ((*at | 0x20) == 't' || (*at | 0x20) == 'r' || *at == 0xE6);

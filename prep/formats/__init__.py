@@ -33,7 +33,7 @@ from prep.rows.records import Exchange, TextPiece, ToolExchange
 
 Row = Mapping[str, Any]
 Exchanges = Sequence[Exchange | ToolExchange | TextPiece]
-_SHOWN_COLUMNS, _SHOWN_CHARACTERS = 50, 80
+_SHOWN_COLUMNS, _SHOWN_CHARACTERS, _SHOWN_WAYS = 50, 80, 3
 
 
 class UnknownFormatError(InputError):
@@ -229,9 +229,10 @@ def _find_column(source: Source, name: str, columns: Collection[str], column_map
     names = {simplify_name(known) for known in (name, *synonyms)}
     found = [column for column in open_columns if simplify_name(column) in names]
     if len(found) > 1:
-        drops = " ".join(f"--drop {column}" for column in found[1:])
-        raise InputError(
-            f"'{name}' could be any of the columns {', '.join(found)}",
-            hint=f"--map {name}={found[0]} {drops} takes the first alone",
+        quoted = [quote_column(column) for column in found]
+        ways = (
+            " ".join([f"--map {name}={one}", *(f"--drop {other}" for other in quoted if other != one)])
+            for one in quoted[:_SHOWN_WAYS]
         )
+        raise InputError(f"'{name}' could be any of the columns {', '.join(found)}", hint=", or ".join(ways))
     return found[0] if found else None

@@ -76,6 +76,11 @@ _TELLING = {
         *("question", "query", "prompt", "instruction", "problem", "input", "user", "customer", "ask", "title"),
     ),
 }
+# The same for two answers, of which the first is the better one.
+_TELLING_PAIR = {
+    "chosen": ("chosen", "prefer", "better", "positive", "good", "pos", "win", "优", "好", "正"),
+    "rejected": ("reject", "worse", "negative", "bad", "neg", "lose", "劣", "差", "坏", "负"),
+}
 _MOST_LETTERS = 80
 _NUMBERS = re.compile(r"[\d\s.,:/\-]*")
 _OVERLOOKED = "_-\ufeff\u200b"
@@ -108,11 +113,28 @@ def refuse_lost_columns(
     names = ", ".join(f"'{name[:80]}'" for name in held[:_SHOWN]) + (", …" if len(held) > _SHOWN else "")
     drops = " ".join(f"--drop {_quote(name[:80])}" for name in held[:_SHOWN])
     noun, them = ("columns", "them") if len(held) > 1 else ("column", "it")
-    writes = f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, ' if ours else ""
     raise RecordError(
         f"{noun} {names} would be lost: {format_name} rows have no place for {them}",
-        hint=f"{writes}{drops} leaves {them} out",
+        hint=f"{_suggest_place(ours, held, row)}{drops} leaves {them} out",
     )
+
+
+def _suggest_place(ours: str, held: Sequence[str], row: Mapping[str, Any]) -> str:
+    """Return the options that keep what would be lost: as the thought, by its name, else in the question."""
+    if not ours:
+        return ""
+    thought = next((name for name in held if isinstance(row[name], str | list) and _tells_thought(name)), None)
+    if thought is None:
+        return f'--map {ours}="{{{ours}}} {{{held[0][:80]}}}" writes it into the {ours}, '
+    writer = thought.split("_")[0]
+    answers = [name for name in held if name != thought and name.split("_")[0] == writer and "_" in name]
+    answer = f" --map answer={quote_column(answers[0])}" if len(answers) == 1 else ""
+    them = "thought and answer" if answer else "the thought"
+    return f"--map think={quote_column(thought[:80])}{answer} takes {them}, "
+
+
+def _tells_thought(name: str) -> bool:
+    return any(word in simplify_name(name[:_MOST_LETTERS]) for word in _TELLING["think"])
 
 
 def _list_texts(value: object, depth: int = 4) -> Iterator[str]:
@@ -219,12 +241,13 @@ def suggest_map(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> di
     Only columns of text count. Without telling names, two columns of text are question and answer in their order.
     """
     texts = [column for column in columns if _holds_text(column, rows)]
-    found: dict[str, str] = {}
-    for ours, words in _TELLING.items():
-        rest = [column for column in texts if column not in found.values()]
-        named = [(words.index(word), column) for column in rest for word in words if word in simplify_name(column)]
-        if named:
-            found[ours] = min(named, key=lambda pair: pair[0])[1]
+    pair = _find_telling(_TELLING_PAIR, texts)
+    if len(pair) == len(_TELLING_PAIR):
+        asked = _find_telling(
+            {"question": _TELLING["question"]}, [name for name in texts if name not in pair.values()]
+        )
+        return {**asked, **pair}
+    found = _find_telling(_TELLING, texts)
     rest = [column for column in texts if column not in found.values()]
     for ours in ("question", "answer"):
         if ours not in found and len(rest) == 2 - len(found.keys() & {"question", "answer"}):
@@ -232,9 +255,20 @@ def suggest_map(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> di
     return found if {"question", "answer"} <= found.keys() else {}
 
 
+def _find_telling(words_of: Mapping[str, Sequence[str]], columns: Sequence[str]) -> dict[str, str]:
+    """Return {our name: the column whose name says most that it is that}, each column once."""
+    found: dict[str, str] = {}
+    for ours, words in words_of.items():
+        rest = [column for column in columns if column not in found.values()]
+        named = [(words.index(word), column) for column in rest for word in words if word in simplify_name(column)]
+        if named:
+            found[ours] = min(named, key=lambda pair: pair[0])[1]
+    return found
+
+
 def write_map(mapping: Mapping[str, str]) -> str:
     """Return the options that map columns so, as a shell takes them."""
-    ordered = [ours for ours in ("question", "think", "answer") if ours in mapping]
+    ordered = [ours for ours in ("question", "think", "answer", *_TELLING_PAIR) if ours in mapping]
     return " ".join(f"--map {ours}={quote_column(mapping[ours])}" for ours in ordered)
 
 

@@ -26,6 +26,15 @@ SYNONYMS = {
     "audios": ("audio", "audio_path", "audio_paths", "音频"),
 }
 _LABELS = {"true": True, "false": False}
+# Such labels may say anything else as well: they count where the user named the column.
+_NAMED_LABELS = _LABELS | {
+    word: label
+    for words, label in (
+        ("1 1.0 yes y good like liked up thumbs_up positive chosen accepted desirable 好 是 赞 喜欢", True),
+        ("0 0.0 -1 no n bad dislike disliked down thumbs_down negative rejected undesirable 差 否 踩", False),
+    )
+    for word in words.split()
+}
 # The types of a message's parts, OpenAI's and ms-swift's, with the key under which the file's path stands.
 _PARTS = {
     "image": "images",
@@ -63,7 +72,7 @@ def read_with_extras(read: Reader, answer: str, row: Row, reading: Reading) -> S
     if "rejected" in row and "chosen" not in row:
         exchanges = [_pair(read, answer, row, exchange, reading) for exchange in exchanges]
     if "kto_tag" in row:
-        label = _read_label(row["kto_tag"])
+        label = _read_label(row["kto_tag"], _NAMED_LABELS if reading.is_label_named else _LABELS)
         exchanges = [_answered(exchange)._replace(label=label) for exchange in exchanges]
     return (
         [_give_files(_answered(exchange), files, reading.turns) for exchange in exchanges] if files else exchanges
@@ -106,13 +115,16 @@ def _as_turn(last: object, answer: object) -> object:
     return {role: last.get(role), content: answer}
 
 
-def _read_label(label: object) -> bool:
+def _read_label(label: object, words: Mapping[str, bool]) -> bool:
     if isinstance(label, bool):
         return label
-    if isinstance(label, str) and label.strip().casefold() in _LABELS:
-        return _LABELS[label.strip().casefold()]
+    written = str(label).strip().casefold() if isinstance(label, str | int | float) else ""
+    if written in words and (isinstance(label, str) or words is not _LABELS):
+        return words[written]
+    told = f"'{written[:40]}'" if written else describe_type(label)
     raise RecordError(
-        f"its label is {describe_type(label)}, not true or false", hint="--drop a column that is no KTO label"
+        f"its label is {told}, not true or false",
+        hint="--map kto_tag=COLUMN takes 1, yes, good and thumbs_up for true, --drop COLUMN leaves it out",
     )
 
 

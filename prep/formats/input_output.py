@@ -20,7 +20,7 @@ SYNONYMS = {
 METADATA = (("kind",), ("reasoning", "generator", "category"), ("used_in_training",))
 
 
-def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange | ToolExchange]:
     """Return the row's exchanges; raises RecordError as those of a question and an answer do."""
     named = {name: value for name, value in row.items() if name != "input"}
     return medical_cot.read_exchanges({**named, "question": row["input"], "answer": row["output"]}, reading)

@@ -6,6 +6,7 @@ from typing import Any
 from prep.formats import messages
 from prep.formats.alpaca import read_history
 from prep.formats.chats.listed import as_turns, ask_once
+from prep.formats.chats.transcripts import read_open_chat
 from prep.formats.fields import read_optional_text, read_text, read_thought
 from prep.formats.reading import ASSISTANT, USER, Reading, note_markup
 from prep.rows.records import Exchange, ToolExchange
@@ -68,13 +69,17 @@ SYNONYMS = {
 }
 
 
-def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange] | Sequence[ToolExchange]:
+def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchange | ToolExchange]:
     """Return the row's one exchange; without a thought column the answer may carry its own tags.
 
     Question and answer may also be turns, as in TRL's conversational sets; then there is one for each answer.
     Raises: RecordError when a column is neither a string nor turns.
     """
     asked, answered = as_turns(row["question"], USER), as_turns(row["answer"], ASSISTANT)
+    if asked is answered is None and not row.get("history") and not row.get("input"):
+        chat = read_open_chat(read_text(row, "question"))
+        if chat is not None:
+            return messages.answer_chat(chat, read_text(row, "answer"), read_thought(row, "think"), row, reading)
     if asked is not None or answered is not None or row.get("tools"):
         return read_chat(row, asked, answered, reading)
     question, answer = read_text(row, "question"), read_text(row, "answer")
@@ -95,7 +100,7 @@ def read_exchanges(row: Mapping[str, Any], reading: Reading) -> Sequence[Exchang
 
 def read_chat(
     row: Mapping[str, Any], asked: list[Any] | None, answered: list[Any] | None, reading: Reading
-) -> Sequence[Exchange] | Sequence[ToolExchange]:
+) -> Sequence[Exchange | ToolExchange]:
     """Return the exchanges of a row whose question or answer is turns; the other one may be a text.
 
     Raises: RecordError as messages.read_exchanges does.
@@ -113,4 +118,5 @@ def read_chat(
         for pair in read_history(row.get("history"))
         for role, text in zip((USER, ASSISTANT), pair, strict=True)
     ]
-    return messages.read_exchanges({**row, "messages": [*earlier, *asked, *answered]}, reading)
+    named = {"messages": [*earlier, *asked, *answered], "system": row.get("system"), "tools": row.get("tools")}
+    return messages.read_exchanges(named, reading)

@@ -8,7 +8,7 @@ from prep.errors import RecordError
 from prep.formats import alpaca, messages, sharegpt
 from prep.formats.chats.transcripts import read_transcript
 from prep.formats.fields import describe_type, read_optional_text, read_text
-from prep.formats.reading import ASSISTANT, Reading
+from prep.formats.reading import ASSISTANT, TEXT_FIELDS, Reading
 from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("chosen", "rejected")
@@ -16,8 +16,11 @@ OPTIONAL = ("question", "input", "system", "history", "conversations", "messages
 SYNONYMS = {
     "question": ("instruction", "prompt", "query", "问题", "提问", "指令"),
     "input": ("context",),
-    "chosen": ("chosen_response", "response_chosen", "chosen_messages", "好回答", "优选回答"),
-    "rejected": ("rejected_response", "response_rejected", "rejected_messages", "坏回答", "拒绝回答"),
+    "chosen": ("chosen_response", "response_chosen", "chosen_messages", "好回答", "好的回答", "优选回答"),
+    "rejected": (
+        *("rejected_response", "response_rejected", "rejected_messages"),
+        *("坏回答", "差的回答", "差回答", "拒绝回答"),
+    ),
     "system": ("system_prompt", "系统提示"),
 }
 METADATA = (("score_chosen",), ("score_rejected",), ("chosen_avg_rating",), ("rejected_avg_rating",))
@@ -48,7 +51,7 @@ def _read_with(row: Mapping[str, Any], answer: object, reading: Reading) -> Answ
     """Read the row as if this were its one answer."""
     for column, module in (("conversations", sharegpt), ("messages", messages)):
         if row.get(column):
-            completed = answer_turns(row[column], answer, column)
+            completed = answer_turns(row, column, answer)
             read: Sequence[Answered] = module.read_exchanges({**row, column: completed}, reading)
             return read[-1]
     if isinstance(answer, str):
@@ -79,15 +82,39 @@ def _take_apart(row: Mapping[str, Any], answer: str) -> str | list[Any]:
     return [*(asked[:-1] if asked[-1] == {"role": ASSISTANT, "content": ""} else asked), said]
 
 
-def answer_turns(turns: object, answer: object, column: str) -> list[Any]:
-    """Return the turns with one more that answers, given as a text, as a turn, or as turns."""
+def answer_turns(row: Mapping[str, Any], column: str, answer: object) -> list[Any]:
+    """Return a column's turns with one more that answers, given as a text, as a turn, or as turns.
+
+    An answer may hold the turns before it once more, and the column may end in the answer that is preferred.
+    Raises: RecordError when the column is neither, but the answer's question stands in it.
+    """
+    turns, chosen = row[column], row["chosen"]
     if not isinstance(turns, list):
         raise RecordError(f"column '{column}' is {describe_type(turns)}, not a list of turns")
+    if isinstance(answer, list):
+        before, said, preferred = _list_said(turns), _list_said(answer), _list_said(chosen)
+        if said[: len(before)] == before or (preferred[: len(before)] == before and len(said) > 1):
+            return answer
+        if len(said) > 1 and said[0] in before:
+            raise RecordError(f"column '{column}' is neither what stands before both answers nor the chosen one")
+        return [*turns, *answer]
+    texts = _list_said(turns)
+    if texts and texts[-1] and texts[-1] == _list_said([chosen])[0]:
+        turns = turns[:-1]
     if isinstance(answer, str):
         has_role = any(isinstance(turn, dict) and "role" in turn for turn in turns)
-        said = {"role": "assistant", "content": answer} if has_role else {"from": "gpt", "value": answer}
-        return [*turns, said]
-    return [*turns, *answer] if isinstance(answer, list) else [*turns, answer]
+        said_by = {"role": "assistant", "content": answer} if has_role else {"from": "gpt", "value": answer}
+        return [*turns, said_by]
+    return [*turns, answer]
+
+
+def _list_said(turns: object) -> list[str | None]:
+    """Return what is said in each turn, None where that is no text."""
+    texts = [
+        next((turn[name] for name in TEXT_FIELDS if name in turn), None) if isinstance(turn, dict) else turn
+        for turn in (turns if isinstance(turns, list) else [])
+    ]
+    return [text.strip() if isinstance(text, str) else None for text in texts]
 
 
 def _read_asked(row: Mapping[str, Any], answer: list[Any]) -> list[Any]:

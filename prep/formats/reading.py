@@ -39,6 +39,7 @@ class Reading:
     Shape: `turns` is one of Turns, `fixes` are words of TURN_FIXES, `roles` {the file's name: one of ROLES}.
     `may_lack_open` takes what stands before a closing tag alone for the thought. `fields` is {one of TURN_FIELDS:
     the file's name}, `dropped` are fields of turns that are left out although they may carry meaning.
+    `is_label_named`: the user named the column that says which answers are good; its words and numbers count.
     """
 
     turns: str = Turns.EXPAND
@@ -47,6 +48,7 @@ class Reading:
     may_lack_open: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
+    is_label_named: bool = False
 
     def of_turns(self, turns: str) -> "Reading":
         """Return this reading with another choice of turns."""

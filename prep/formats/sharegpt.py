@@ -9,7 +9,7 @@ from prep.rows.records import Exchange, ToolExchange
 
 REQUIRED = ("conversations",)
 OPTIONAL = messages.OPTIONAL
-PLAIN = {"conversations": "turns", "system": "system", "tools": "nothing"}
+PLAIN = {"conversations": "turns"} | {name: word for name, word in messages.PLAIN.items() if name != "messages"}
 SYNONYMS = {
     **messages.SYNONYMS,
     "conversations": (

@@ -120,15 +120,19 @@ def is_seldom_data(path: Path) -> bool:
     return find_suffix(path) in _SELDOM_DATA
 
 
-def require_format(path: Path) -> None:
-    """Raise InputError when a file is missing, or of a type that cannot be read, with what makes it readable."""
-    suffix = find_suffix(path)
-    if suffix is None:
+def require_suffix(path: Path) -> None:
+    """Raise InputError when a name is of a type that cannot be read, with what makes it readable."""
+    if find_suffix(path) is None:
         allowed = ", ".join(FORMATS)
         raise InputError(
             f"{path}: files of type '{path.suffix}' cannot be read; allowed are {allowed}, and .gz or .zst of them",
             hint=_HINTS.get(path.suffix.lower()),
         )
+
+
+def require_format(path: Path) -> None:
+    """Raise InputError when a file is missing, or of a type that cannot be read, with what makes it readable."""
+    require_suffix(path)
     with explain_read_error(path):
         is_file = path.is_file()
     if not is_file:

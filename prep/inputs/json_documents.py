@@ -70,6 +70,8 @@ def _open_object(file: InputFile, outline: Outline, options: ReadOptions) -> Rea
     parts = {part.key: part for part in outline.parts}
     if {"columns", "data"} <= set(parts) and parts["data"].first == "[":
         return TableReader(file, parts["columns"], parts["data"])
+    if {"features", "rows"} <= set(parts) and {"row_idx", "row"} <= set(parts["rows"].names):
+        return ViewerReader(file, parts["rows"])
     if wrapped := [part for part in outline.parts if _holds_rows(part)]:
         return _open_wrapped(file, wrapped, options)
     openers = {part.opener for part in outline.parts}
@@ -215,6 +217,28 @@ class TableReader(DocumentReader):
             for element in elements.read_array():
                 is_row = isinstance(element.value, list) and len(element.value) == len(names)
                 yield element._replace(value=dict(zip(names, element.value, strict=True))) if is_row else element
+
+
+class ViewerReader(DocumentReader):
+    """What the Hugging Face viewer answers: {"features": […], "rows": [{"row_idx": 0, "row": {…}, …}, …]}."""
+
+    def __init__(self, file: InputFile, rows: Part) -> None:
+        super().__init__(file)
+        self._rows = rows
+        self.notes.append("the rows of a viewer's page are read")
+
+    def read_rows(self) -> Iterator[SourceRow | BadRow]:
+        """Yield the rows; one whose cells the viewer has cut is none to train on."""
+        for row in super().read_rows():
+            cut = row.values.get("truncated_cells") if isinstance(row, SourceRow) else None
+            if isinstance(row, BadRow) or not cut:
+                yield row if isinstance(row, BadRow) else as_row(row.number, row.values.get("row"), row.place)
+            else:
+                yield BadRow(row.number, f"the viewer has cut its cells {cut}: download the file itself", row.place)
+
+    def _read_elements(self) -> Iterator[Element]:
+        with self._open(self._rows.start, self._rows.line) as elements:
+            yield from elements.read_array()
 
 
 def _zip_equal(

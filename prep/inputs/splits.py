@@ -62,9 +62,7 @@ def name_split(path: str, wanted: str = "") -> str:
     >>> name_split("data/train_sft-00000-of-00002.parquet"), name_split("data/x/hard.jsonl", "hard")
     ('train', 'hard')
     """
-    if wanted and _begins_with(PurePath(path), wanted.casefold()):
-        return wanted
-    return find_place(PurePath(path)).split
+    return find_place(PurePath(path), wanted).split
 
 
 def _begins_with(path: PurePath, wanted: str) -> bool:
@@ -78,7 +76,7 @@ def choose_split(where: str, splits: Sequence[str], wanted: str) -> str:
     listed = ", ".join(sorted(split for split in splits if split))
     if wanted:
         if wanted not in splits:
-            raise InputError(f"{where} has no split '{wanted}'; it has {listed}", hint=_SPLIT_HINT)
+            raise InputError(f"{where} has no split '{wanted}'; it has {listed or 'none'}", hint=_SPLIT_HINT)
         return wanted
     if _TRAIN in splits:
         return _TRAIN
@@ -102,7 +100,7 @@ def choose_files(
     What the folder's card says of its files goes before their names, and a file that it does not name is left out.
     Raises: InputError when there is none such, or several subsets of which none is asked for.
     """
-    places, notes = _find_places(where, paths, card or {})
+    places, notes = _find_places(where, paths, card or {}, split)
     default = None if subset else _find_default(places, card or {})
     if default is not None:
         left = sorted({place.subset for place in places.values()} - {default})
@@ -111,9 +109,12 @@ def choose_files(
         places = {path: place for path, place in places.items() if place.subset == default}
     splits = list(dict.fromkeys(place.split for place in places.values()))
     has_splits = any(splits)
+    if split in splits and split and not subset:
+        # What the other splits lie in is no choice to make.
+        places = {path: place for path, place in places.items() if place.split == split}
     if (subset and subset != ALL) or (has_splits and subset != ALL):
         places = _keep_subset(where, places, subset)
-        splits = list(dict.fromkeys(place.split for place in places.values()))
+        splits = list(dict.fromkeys(place.split for place in places.values())) if subset else splits
     chosen = list(places)
     if (split and split != ALL) or (len(splits) > 1 and split != ALL):
         taken = choose_split(where, splits, split)
@@ -126,11 +127,11 @@ def choose_files(
 
 
 def _find_places(
-    where: str, paths: Sequence[PurePath], card: Mapping[PurePath, CardPlace]
+    where: str, paths: Sequence[PurePath], card: Mapping[PurePath, CardPlace], split: str
 ) -> tuple[dict[PurePath, Place], list[str]]:
     named = {path: Place(card[path].subset, card[path].split) for path in paths if path in card}
     if not named:
-        return {path: find_place(path) for path in paths}, []
+        return {path: find_place(path, split) for path in paths}, []
     return named, [f"{where}: its README.md says which files are of which split"]
 
 
@@ -141,10 +142,12 @@ def _find_default(places: Mapping[PurePath, Place], card: Mapping[PurePath, Card
     return defaults.pop() if len(subsets) > 1 and len(defaults) == 1 else None
 
 
-def find_place(path: PurePath) -> Place:
-    """Return what a file's path in its folder says."""
-    split = find_split(path.name)
+def find_place(path: PurePath, wanted: str = "") -> Place:
+    """Return what a file's path in its folder says; `wanted` is a split that may be known by its own name alone."""
     folders = [part for part in path.parts[:-1] if part.casefold() not in _NEUTRAL]
+    if wanted and _begins_with(path, wanted.casefold()):
+        return Place("/".join(part for part in folders if part.casefold() != wanted.casefold()), wanted)
+    split = find_split(path.name)
     if not split and folders and (split := _whole_split(folders[-1])):
         folders.pop()
     return Place("/".join(folders), split)

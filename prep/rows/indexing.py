@@ -53,7 +53,7 @@ class RowFacts(NamedTuple):
 def describe_row(row: TrainingRow) -> RowFacts:
     """Return what the index says of a row."""
     question = hash_text(normalise_question(row.question))
-    context = _write_context(row)
+    context = write_context(row)
     origin = Origin.parse(row.origin)
     return RowFacts(
         question,
@@ -194,7 +194,7 @@ def _load_indexer() -> "Callable[[bytes | bytearray, int, bytearray], tuple[int,
     return _indexer.describe_lines
 
 
-def _write_context(row: TrainingRow) -> bytes:
+def write_context(row: TrainingRow) -> bytes:
     """Return what makes the same question another one, as it stands in a line; b"" without any."""
     import orjson
 

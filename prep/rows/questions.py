@@ -97,9 +97,10 @@ def list_facts(text: str) -> list[str]:
     return ["".join(fact.split()) for fact in _FACT.findall(_fold(text))]
 
 
-def hash_text(text: str) -> bytes:
+def hash_text(text: str | bytes) -> bytes:
     """Return 16 bytes of a text's hash: short enough to keep millions of them."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _fold(text: str) -> str:

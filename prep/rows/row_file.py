@@ -78,7 +78,8 @@ class RowFile:
         """Return rows' lines without their line ends; places count from 0."""
         starts, sizes = self.index.column("start")[places].tolist(), self.index.column("size")[places].tolist()
         with explain_read_error(self.path):
-            lines = [self._read(start, size) for start, size in zip(starts, sizes, strict=True)]
+            lines = self._read_run(starts, sizes)
+            lines = lines or [self._read(start, size) for start, size in zip(starts, sizes, strict=True)]
         for line, size in zip(lines, sizes, strict=True):
             if len(line) != size or (self._is_mapped and line[:1] + line[-1:] != b"{}"):
                 raise InputError(
@@ -92,14 +93,34 @@ class RowFile:
 
     def read_rows(self, places: Iterable[int] | None = None) -> Iterator[TrainingRow]:
         """Yield rows, all in the file's order when no places are given."""
-        wanted = iter(range(len(self)) if places is None else places)
-        while batch := list(islice(wanted, _COPIED_ROWS)):
+        for batch in self._cut_batches(places):
             for place, line in zip(batch, self.read_lines(batch), strict=True):
                 yield parse_row(self.path, place, line, was_judged=self._is_mapped)
+
+    def stream_lines(self, places: Iterable[int] | None = None) -> Iterator[bytes]:
+        """Yield rows' lines as `read_lines` returns them, all in the file's order when no places are given."""
+        for batch in self._cut_batches(places):
+            yield from self.read_lines(batch)
+
+    def _cut_batches(self, places: Iterable[int] | None) -> Iterator[list[int]]:
+        wanted = iter(range(len(self)) if places is None else places)
+        while batch := list(islice(wanted, _COPIED_ROWS)):
+            yield batch
 
     def check_unchanged(self) -> None:
         """Raise InputError when the file is no longer the one that was opened."""
         self._seen.check(self.path)
+
+    def _read_run(self, starts: list[int], sizes: list[int]) -> list[bytes]:
+        """Return lines that follow each other, read at once; none when they do not."""
+        if len(starts) < 2 or starts[-1] + sizes[-1] - starts[0] != sum(sizes) + len(sizes) - 1:
+            return []
+        if any(start + size + 1 != later for start, size, later in zip(starts, sizes, starts[1:], strict=False)):
+            return []
+        run = self._read(starts[0], starts[-1] + sizes[-1] - starts[0])
+        return [
+            run[start - starts[0] : start - starts[0] + size] for start, size in zip(starts, sizes, strict=True)
+        ]
 
     def _read(self, start: int, size: int) -> bytes:
         if hasattr(os, "pread"):

@@ -97,6 +97,16 @@ def _mark_headings(name: str, shown: str, before: str, after: str) -> Markup:
     return Markup(name, shown, "#*", _compile(opening), _compile(closing), _compile(closing), is_heading=True)
 
 
+def _mark_brackets(name: str, shown: str, before: str, after: str) -> Markup:
+    """Return markup of two headings in 【】 or [] at the beginning of a line, the text behind them or below."""
+    opening, closing = (
+        rf"{start}(?:【{_SPACE}(?:{heads}){_SPACE}】|\[{_SPACE}(?:{heads}){_SPACE}\])[:：]?"
+        for start, heads in (("", before), (r"(?:(?<=\n)|\A)", after))
+    )
+    pattern = _compile(closing)
+    return Markup(name, shown, "【[", _compile(opening), pattern, pattern, is_heading=True)
+
+
 _FIRST_CHARACTERS = "<＜&[◁"
 _LONGEST_MARK = 80
 _ANSWER_NAMES = "answer|final_answer|final answer|solution|response|output|回答|答案"
@@ -123,6 +133,7 @@ MARKUPS = (
     _mark_pair("square_brackets", "[THINK]", r"\[think(?:ing)?\]", r"\[/think(?:ing)?\]"),
     _mark_pair("triangles", "◁think▷", "◁think▷", "◁/think▷"),
     _mark_headings("headings", "## Thinking", _THOUGHT_HEADS, _ANSWER_HEADS),
+    _mark_brackets("bracketed_headings", "【思考】", _THOUGHT_HEADS, _ANSWER_HEADS),
 )
 _TAG_NAMES = "think|thinking|reasoning|thoughts?"
 _UNOPENED = _compile(f"<{_SPACE}/{_SPACE}(?:{_TAG_NAMES}){_SPACE}>")
@@ -351,7 +362,7 @@ def find_output_fault(output: str) -> str | None:
 
 def may_hold_markup(text: str) -> bool:
     """Whether a text could begin with markup of a thought, or close what it never opened: a cheap first look."""
-    return text.lstrip()[:1] in ("#", "*", *_FIRST_CHARACTERS) or "</" in text or "< /" in text
+    return text.lstrip()[:1] in ("#", "*", "【", *_FIRST_CHARACTERS) or "</" in text or "< /" in text
 
 
 def refuse_chat_markup(text: str, where: str) -> None:

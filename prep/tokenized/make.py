@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from prep import __version__
@@ -72,10 +73,16 @@ def find_shared_folder(settings: TokenSettings, fingerprint: str) -> Path:
 
 
 def make_tokens(
-    settings: TokenSettings, output: Path | None = None, *, force: bool = False, on_rows: Progress = SILENT
+    settings: TokenSettings,
+    output: Path | None = None,
+    *,
+    force: bool = False,
+    cluster: str | None = None,
+    on_rows: Progress = SILENT,
 ) -> MadeTokens:
     """Make the tokens of a config once: in `output`, or in the folder that configs of the same origin share.
 
+    `cluster` is the address of a Ray cluster that does the work, "" for the one of this machine.
     What stands there already and fits is taken as it is; of several that want it, one makes it.
     Raises: UnsupportedError when LLaMA-Factory must make them itself; OutputError when something else stands in
     `output` and `force` is not given; InputError at a row that cannot be read.
@@ -93,7 +100,8 @@ def make_tokens(
         # The shared folder is named by what it must hold: one that does not was torn.
         refuse_other_folder(target, force=force or output is None)
         partial = _open_partial(working_folder(target) / f"{target.name}.partial", fingerprint)
-        splits = _make_splits(settings, (sources, held_out), partial, fingerprint, on_rows)
+        maker = _Maker(settings, sources, held_out, partial, fingerprint, cluster)
+        splits = _make_splits(maker, partial, on_rows)
         # The rows may have been written anew while they were read.
         if find_fingerprint(describe_origin(settings)[0]) != fingerprint:
             raise InputError("the rows changed while they were read", hint="run again when nothing writes to them")
@@ -103,15 +111,9 @@ def make_tokens(
     return MadeTokens(target, note, was_there=False)
 
 
-def _make_splits(
-    settings: TokenSettings,
-    sources: tuple[Sequence[TokenSource], Sequence[TokenSource]],
-    partial: Path,
-    fingerprint: str,
-    on_rows: Progress,
-) -> dict[str, dict[str, Any]]:
+def _make_splits(maker: "_Maker", partial: Path, on_rows: Progress) -> dict[str, dict[str, Any]]:
     try:
-        return _Maker(settings, *sources, partial, fingerprint).make(on_rows)
+        return maker.make(on_rows)
     except OutputError:
         # A full disk: what was made so far takes what the training needs.
         shutil.rmtree(partial, ignore_errors=True)
@@ -160,6 +162,9 @@ def _publish(partial: Path, target: Path) -> None:
         for name in (_PLAN_FILE, _DONE_FILE):
             (partial / name).unlink(missing_ok=True)
         shutil.rmtree(partial / "rows", ignore_errors=True)
+        # What a worker that was killed had begun.
+        for begun in partial.glob("*/.*.partial"):
+            begun.unlink(missing_ok=True)
         old = partial.with_name(f"{target.name}.old")
         if old.is_dir():
             shutil.rmtree(old)
@@ -177,8 +182,10 @@ class _Maker:
         held_out: Sequence[TokenSource],
         partial: Path,
         fingerprint: str,
+        cluster: str | None,
     ) -> None:
         self._settings = settings
+        self._cluster = cluster
         self._partial = partial
         self._fingerprint = fingerprint
         self._files: list[RowFile] = []
@@ -239,12 +246,22 @@ class _Maker:
         return [Shard(folder / name_data_file(place, len(groups)), group) for place, group in enumerate(groups)]
 
     def _write(self, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+        if self._cluster is not None and shards:
+            yield from self._write_far(self._cluster, shards)
+            return
         size = sum(int(batch.sizes.sum()) for shard in shards for batch in shard.batches)
         workers = min(count_workers(), len(shards)) if size >= _PARALLEL_BYTES else 1
         if workers <= 1:
             yield from map(make_shard_writer(self._settings, self._files), shards)
             return
         with WorkerPool[Shard, ShardResult](workers, make_shard_writer, self._settings, self._files) as pool:
+            yield from pool.map(shards)
+
+    def _write_far(self, address: str, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+        from prep.parallel.cluster import ClusterPool
+
+        room = self._partial.with_name(f"{self._partial.name}.{token_hex(4)}.room")
+        with ClusterPool[Shard, ShardResult](address, room, make_shard_writer, self._settings, self._files) as pool:
             yield from pool.map(shards)
 
     def _finish(self, name: str, results: Sequence[ShardResult]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prep.errors import InputError, RecordError
@@ -101,7 +102,8 @@ class _ShardWriter:
         import pyarrow as pa
 
         rows = tokens = 0
-        partial = shard.path.with_name(f".{shard.path.name}.partial")
+        # A cluster that lost sight of a machine does its task again while that one may still write.
+        partial = shard.path.with_name(f".{shard.path.name}.{token_hex(4)}.partial")
         with explain_os_error(shard.path), partial.open("wb") as stream:
             writer = pa.ipc.new_stream(stream, self._schema)
             for batch in shard.batches:

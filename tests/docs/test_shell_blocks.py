@@ -26,7 +26,7 @@ PAGES = (
     "agents",
     *sorted(f"howto/{path.stem}" for path in (DOCS / "howto").glob("*[!zh].md")),
 )
-TRANSLATED = [page for page in PAGES if page not in ("agents", "tutorials")]
+TRANSLATED = [page for page in PAGES if page != "agents"]
 _BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE
 )

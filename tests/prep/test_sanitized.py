@@ -23,6 +23,7 @@ SANITIZE = (
 MODULES = {
     "_kernel": tuple(f"prep/convert/{name}.c" for name in ("_kernelmodule", "rows", "json", "csv", "arrow")),
     "_indexer": ("prep/rows/_indexer.c",),
+    "_near": ("prep/rows/duplicates/_near.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
     "_sha256": ("prep/storage/_sha256.c",),
 }

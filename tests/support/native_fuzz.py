@@ -12,6 +12,7 @@ import random
 import shutil
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -85,6 +86,23 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
             module.list_origins(lines[start:])
             start = lines.find(b"\n", start) + 1 or len(lines)
     return taken
+
+
+def fuzz_near(module: Any, inputs: int, random_: random.Random) -> int:
+    """Lines and texts, folded by a table that knows some characters only, into buffers that are often too small."""
+    table = array("I", [0xFFFFFFFF]) * 0x110000
+    for code in (*range(128), *map(ord, "中文字é😀“Ａß\u3000")):
+        table[code] = random_.choice((0, code, code, code, 0x80000000 | code))
+    taken = 0
+    for _ in range(inputs // 4):
+        rows = [
+            make_record(random_) if random_.random() < 0.8 else (make_text(random_), random_.getrandbits(64))
+            for _ in range(4)
+        ]
+        for start in range(5):
+            output = array("Q", bytes(8 * random_.choice((0, 1, 30, 1_000))))
+            taken += len(module.hash_rows(rows, start, len, table, output))
+    return taken // 4
 
 
 def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
@@ -329,6 +347,7 @@ def fuzz_sha256(module: Any, inputs: int, random_: random.Random) -> int:
 FUZZ: dict[str, Callable[[Any, int, random.Random], int]] = {
     "_indexer": fuzz_indexer,
     "_kernel": fuzz_kernel,
+    "_near": fuzz_near,
     "_pieces": fuzz_pieces,
     "_sha256": fuzz_sha256,
 }

@@ -563,6 +563,51 @@ SHAPES: dict[str, PublicShape] = {
         },
         "calls",
     ),
+    "belle, several turns": PublicShape(
+        "alpaca",
+        lambda i: {
+            "instruction": f"Human:Hello\nAssistant:Yes?\nHuman:{q(i)}\nAssistant:",
+            "input": "",
+            "output": a(i),
+        },
+    ),
+    "history as turns": PublicShape(
+        "alpaca",
+        lambda i: {"instruction": q(i), "output": a(i), "history": chat(("user", "Hello"), ("assistant", "Yes?"))},
+    ),
+    "history as JSON text": PublicShape(
+        "medical-cot", lambda i: {"prompt": q(i), "response": a(i), "history": json.dumps([["Hello", "Yes?"]])}
+    ),
+    "headings in brackets": PublicShape(
+        "alpaca", lambda i: {"instruction": q(i), "output": f"【思考】\n{t(i)}\n【回答】\n{a(i)}"}, "thought"
+    ),
+    "prompts that are chats": PublicShape(
+        "medical-cot",
+        lambda i: {"prompt": f"用户：你好\n助手：您好\n用户：{q(i)}\n助手：", "completion": a(i)},
+    ),
+    "dolphin-r1": PublicShape(
+        "messages",
+        lambda i: {"messages": chat(("user", q(i))), "reasoning": t(i), "answer": a(i), "model": "r1"},
+        "thought",
+    ),
+    "a thought beside messages": PublicShape(
+        "messages",
+        lambda i: {"messages": chat(("user", q(i)), ("assistant", a(i))), "reasoning": t(i), "response": a(i)},
+        "thought",
+    ),
+    "results that the user says": PublicShape(
+        "messages",
+        lambda i: {
+            "tools": TOOLS,
+            "messages": chat(
+                ("user", q(i)),
+                ("assistant", tag_call(i)),
+                ("user", f"<tool_response>\n{i + 1}\n</tool_response>"),
+                ("assistant", a(i)),
+            ),
+        },
+        "calls",
+    ),
     "xlam": PublicShape(
         "xlam", lambda i: {"id": i, "query": q(i), "answers": json.dumps([call(i)]), "tools": TOOLS}, "calls"
     ),

@@ -149,12 +149,14 @@ def write_calls(before: str, calls: list[dict[str, Any]]) -> str:
     return f"{before}\n{CALL_WORDS[0]}{written}{CALL_WORDS[1]}" if before else written
 
 
+def is_result(text: str) -> bool:
+    """Whether a text is a tool's answer in the `<tool_response>` tags of Qwen's template, whoever says it."""
+    return text.lstrip().startswith(RESULT_WORDS[0]) and text.rstrip().endswith(RESULT_WORDS[1])
+
+
 def unwrap_result(text: str) -> str:
     """Return a tool's answer without the `<tool_response>` tags that the template writes itself."""
-    inner = text.strip()
-    if inner.startswith(RESULT_WORDS[0]) and inner.endswith(RESULT_WORDS[1]):
-        return inner[len(RESULT_WORDS[0]) : -len(RESULT_WORDS[1])].strip()
-    return text
+    return text.strip()[len(RESULT_WORDS[0]) : -len(RESULT_WORDS[1])].strip() if is_result(text) else text
 
 
 def check_calls(calls: list[dict[str, Any]], tools: str, what: str) -> tuple[list[dict[str, Any]], bool]:

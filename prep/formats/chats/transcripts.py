@@ -85,6 +85,11 @@ STYLES = (
     ),
     _style("human_and_assistant", rf"(?:\A{_SPACE}|\n\n)WHO: ?", ("Human", "Assistant")),
     _style(
+        "lines",
+        rf"(?:\A{_SPACE}|\n)WHO ?[:：] ?",
+        ("Human User 用户 客户 患者", "Assistant 助手 客服 医生"),
+    ),
+    _style(
         "user_and_assistant",
         rf"(?:\A{_SPACE}|\s)WHO: ?",
         ("USER", "ASSISTANT"),
@@ -113,6 +118,14 @@ def read_transcript(text: str) -> list[dict[str, str]] | None:
         if any(turn["role"] == ASSISTANT for turn in turns) and any(turn["role"] == USER for turn in turns):
             return turns
     return None
+
+
+def read_open_chat(text: str) -> list[dict[str, str]] | None:
+    """Return the turns of a chat that ends in the mark of who is to answer, without it; None for any other."""
+    turns = read_transcript(text)
+    if turns is None or turns[-1] != {"role": ASSISTANT, "content": ""} or turns[-2]["role"] != USER:
+        return None
+    return turns[:-1]
 
 
 def _take_apart(text: str, style: TranscriptStyle) -> list[dict[str, str]]:

@@ -162,10 +162,11 @@ def _refuse_lost_fields(
     names = ", ".join(f"'{name}'" for name in shown) + (", …" if len(lost) > _SHOWN else "")
     noun, them = ("fields", "them") if len(lost) > 1 else ("field", "it")
     drops = " ".join(f"--drop {quote_column(name)}" for name in shown)
-    takes = f"--map content={quote_column(shown[0])} takes it for the text, --map thinking=… for the thought"
+    text = next((name for name in lost if isinstance(turn[name], str)), None)
+    takes = f", --map content={quote_column(text or '')} takes it for the text, --map thinking=… for the thought"
     raise RecordError(
         f"{where}: the {noun} {names} would be lost: a turn has no place for {them}",
-        hint=f"{drops} leaves {them} out, {takes}",
+        hint=f"{drops} leaves {them} out{takes if text else ''}",
     )
 
 

@@ -11,6 +11,7 @@ from prep.formats.chats.tool_calls import (
     UNCHECKED,
     check_calls,
     find_calls,
+    is_result,
     parse_calls,
     rewrite_calls,
     unwrap_result,
@@ -89,8 +90,8 @@ def _drop_system(turns: list[Turn], system: str) -> list[Turn]:
 
 def _part_turn(turn: Turn, reading: Reading) -> Turn:
     """Return a turn whose thought is taken out of its text, whose calls are JSON and whose results are bare."""
-    if turn.role == OBSERVATION:
-        return turn._replace(text=unwrap_result(turn.text))
+    if turn.role == OBSERVATION or (turn.role == USER and is_result(turn.text)):
+        return turn._replace(role=OBSERVATION, text=unwrap_result(turn.text))
     if turn.role not in _ANSWERING:
         return turn
     parts = reading.split(turn.text, turn.thought)

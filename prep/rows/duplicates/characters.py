@@ -23,18 +23,19 @@ class CharacterTable:
         import numpy as np
 
         self._tell = tell
-        self._told = np.full(_CODES, _UNKNOWN, dtype=np.uint32)
+        # What it said, by code; 0xFFFFFFFF for a character that it was not asked of.
+        self.table = np.full(_CODES, _UNKNOWN, dtype=np.uint32)
 
     def look_up(self, codes: Any) -> Any:
         """Return what the function says of each of the characters, uint32."""
         import numpy as np
 
-        told = self._told[codes]
+        told = self.table[codes]
         is_new = told == _UNKNOWN
         if is_new.any():
             for code in np.unique(codes[is_new]).tolist():
-                self._told[code] = self._tell(code)
-            told = self._told[codes]
+                self.table[code] = self._tell(code)
+            told = self.table[codes]
         return told
 
 

@@ -3,12 +3,11 @@
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prep.choices import Dedup
-from prep.rows.duplicates.near import NearIndex, NearText
+from prep.rows.duplicates.near import NearIndex
 from prep.rows.indexing import RowColumns, describe_lines, hash_exactly, list_origins
 from prep.rows.records import TrainingRow, read_record
 from prep.rows.row_file import RowFile
@@ -17,7 +16,6 @@ from prep.rows.row_file import RowFile
 _KEY: Final = "asked"
 DUPLICATES_SUFFIX, CONTAMINATED_SUFFIX = ".duplicates.jsonl", ".contaminated.jsonl"
 _ORIGIN = b',"origin":"'
-_BATCH_ROWS = 500
 
 
 class CopyFinder:
@@ -28,10 +26,11 @@ class CopyFinder:
     numbers, units and negations, and share four in five of their pieces of five characters.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, read_line: Callable[[int], bytes] | None = None) -> None:
+        """`read_line` returns the line of a row by its number; without it near copies keep lines in a file."""
         self._firsts: dict[bytes, int] = {}
         self._rows = 0
-        self._near = NearIndex() if kind == Dedup.NEAR else None
+        self._near = NearIndex(read_line) if kind == Dedup.NEAR else None
         self._is_exact = kind == Dedup.EXACT
 
     def find_in_files(
@@ -64,14 +63,9 @@ class CopyFinder:
                 start += size + 1
         return self._find_keys(keys)
 
-    def find_in_rows(self, rows: Iterable[TrainingRow]) -> list[int | None]:
-        """Return the same for near copies, which need the rows themselves."""
-        found: list[int | None] = []
-        coming = iter(rows)
-        while self._near is not None and (batch := list(islice(coming, _BATCH_ROWS))):
-            texts = [NearText(f"{row.question}\n{row.answer}", _name_context(row)) for row in batch]
-            found += self._near.find_copies(texts)
-        return found
+    def find_near(self, lines: Iterable[bytes]) -> list[int | None]:
+        """Return the same for near copies, which need the lines themselves."""
+        return [] if self._near is None else self._near.find_copies(lines)
 
     def _find_keys(self, keys: Sequence[bytes]) -> list[int | None]:
         numbers = range(self._rows, self._rows + len(keys))
@@ -131,8 +125,7 @@ class DuplicateFilter:
 
         described = None
         if self.kind == Dedup.NEAR:
-            whole = bytes(lines).split(b"\n")[:-1]
-            copied = self._finder.find_in_rows(read_record(orjson.loads(line)) for line in whole)
+            copied = self._finder.find_near(bytes(lines).split(b"\n")[:-1])
         else:
             described = describe_lines(lines)
             copied = self._finder.find_in_lines(lines, described)
@@ -163,11 +156,6 @@ def _list_keys(file: RowFile, places: Sequence[int]) -> list[bytes]:
     keys = file.index.column(_KEY)
     listed: list[bytes] = (keys if len(places) == len(file) else keys[list(places)]).tolist()
     return listed
-
-
-def _name_context(row: TrainingRow) -> str:
-    """Return the context in which a near copy must stand too: "" for an Alpaca row without one."""
-    return row.context if row.formatting == "alpaca" else f"{row.formatting} {row.context}"
 
 
 def count_row(row: TrainingRow) -> Counter[str]:

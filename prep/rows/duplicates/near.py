@@ -1,23 +1,23 @@
 """Near copies: which rows share four in five of their pieces of five characters, found without comparing all pairs.
 
-A batch of rows is folded and hashed as one array of characters. MinHash says whom to compare; whom it names is
-compared piece by piece, so that no row goes by a guess.
+The pieces of a batch of rows are hashed as one array. MinHash says whom to compare; whom it names is compared piece
+by piece, so that no row goes by a guess.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from prep.rows.duplicates.characters import BASE, CharacterTable, mix, read_codes
-from prep.rows.questions import fold_character, hash_text, is_fact_character, list_facts, normalise_question
+from prep.rows.duplicates.characters import BASE, mix
+from prep.rows.duplicates.pieces import PieceHasher, cut_pieces, read_near_text
+from prep.rows.questions import hash_text, list_facts, normalise_question
 from prep.storage.os_errors import explain_os_error
 
 # How much of the pieces of both rows together both must have.
 ALIKE = 0.8
-_PIECE_CHARACTERS = 5
 # Of two rows that are just alike enough, 98.5 % share one of the bands; of two that share half, 13 %.
 _BANDS, _BAND_ROWS = 18, 7
 _PERMUTATIONS = 128
@@ -28,55 +28,44 @@ _WORTH_A_LOOK = 0.65
 _MOST_MATCHES, _MOST_COMPARED = 32, 64
 _SEEN_BITS = 24
 _SPOOL_BYTES = 16 << 20
-_BATCH_CHARACTERS = 1 << 18
-_MASK = (1 << 64) - 1
-
-
-class NearText(NamedTuple):
-    """What is compared of a row: its text, and the context in which it must be the same."""
-
-    text: str
-    context: str
+_BATCH_BYTES = 1 << 20
 
 
 class NearIndex:
-    """Tells which rows are near copies of an earlier one that stayed; about 450 bytes a row in memory.
+    """Tells which rows are near copies of an earlier one that stayed; about 450 bytes a row in memory."""
 
-    The texts to compare with lie in a temporary file.
-    """
-
-    def __init__(self) -> None:
-        import tempfile
-
+    def __init__(self, read_line: Callable[[int], bytes] | None = None) -> None:
+        """`read_line` returns the line of a row that was given, by its number; else lines are kept in a file."""
         self._sketcher = _Sketcher()
         self._bands = _SortedRuns()
         self._sketches: list[Any] = []
         self._sketched = array("Q", [0])
         self._keys: dict[int, bytes] = {}
-        # Closed, and with that deleted, when the index goes.
-        self._folder = Path(tempfile.gettempdir())
-        self._texts = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
-        self._starts = array("Q", [0])
+        kept = _KeptLines()
+        self._keep = kept.add if read_line is None else _drop
+        self._read_line = kept.read if read_line is None else read_line
 
-    def find_copies(self, rows: Sequence[NearText]) -> list[int | None]:
+    def find_copies(self, lines: Iterable[bytes]) -> list[int | None]:
         """Return for each row the number of the earlier one that it is like, None when it stays.
 
-        Shape: numbers count from 0 over all rows that were ever given.
+        Shape: lines as convert writes them, without line ends; numbers count from 0 over all that were ever given.
         """
         found: list[int | None] = []
-        start, characters = 0, 0
-        for end, row in enumerate(rows, 1):
-            characters += len(row.text)
-            if characters >= _BATCH_CHARACTERS or end == len(rows):
-                found += self._take(rows[start:end])
-                start, characters = end, 0
-        return found
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            batch.append(line)
+            size += len(line)
+            if size >= _BATCH_BYTES:
+                found += self._take(batch)
+                batch, size = [], 0
+        return found + (self._take(batch) if batch else [])
 
-    def _take(self, rows: Sequence[NearText]) -> list[int | None]:
+    def _take(self, rows: Sequence[bytes]) -> list[int | None]:
         import numpy as np
 
-        first = len(self._starts) - 1
-        self._write(rows)
+        first = self._sketched[-1]
+        self._keep(rows)
         sketches = self._sketcher.sketch(rows)
         self._sketches.append(sketches.astype(np.uint8))
         self._sketched.append(first + len(rows))
@@ -111,8 +100,8 @@ class NearIndex:
         for other in others:
             if self._key_of(other) != self._key_of(number):
                 continue
-            pieces = pieces or cut_pieces(normalise_question(self._read(number).text))
-            theirs = cut_pieces(normalise_question(self._read(other).text))
+            pieces = pieces or cut_pieces(normalise_question(read_near_text(self._read_line(number)).text))
+            theirs = cut_pieces(normalise_question(read_near_text(self._read_line(other)).text))
             if len(pieces & theirs) >= ALIKE * len(pieces | theirs):
                 return other
         return None
@@ -120,59 +109,58 @@ class NearIndex:
     def _key_of(self, number: int) -> bytes:
         """Return what must be equal in near copies: the context, and the facts that the text tells."""
         if number not in self._keys:
-            row = self._read(number)
-            self._keys[number] = hash_text("\0".join([row.context, *list_facts(row.text)]))
+            row = read_near_text(self._read_line(number))
+            self._keys[number] = hash_text(b"\0".join([row.context, *map(str.encode, list_facts(row.text))]))
         return self._keys[number]
 
-    def _write(self, rows: Sequence[NearText]) -> None:
-        written = []
-        for row in rows:
-            content = f"{row.context}\0{row.text}".encode("utf-8", "surrogatepass")
-            self._starts.append(self._starts[-1] + len(content))
-            written.append(content)
+
+def _drop(_lines: Sequence[bytes]) -> None:
+    """Keep nothing: the lines can be read where they came from."""
+
+
+class _KeptLines:
+    """Lines in a temporary file, which is closed, and with that deleted, when this goes."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self._folder = Path(tempfile.gettempdir())
+        self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
+        self._starts = array("Q", [0])
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            self._starts.append(self._starts[-1] + len(line))
         with explain_os_error(self._folder):
-            self._texts.seek(0, 2)
-            self._texts.write(b"".join(written))
+            self._file.seek(0, 2)
+            self._file.write(b"".join(lines))
 
-    def _read(self, number: int) -> NearText:
+    def read(self, number: int) -> bytes:
         start, end = self._starts[number], self._starts[number + 1]
-        self._texts.seek(start)
-        context, _, text = self._texts.read(end - start).decode("utf-8", "surrogatepass").partition("\0")
-        return NearText(text, context)
-
-
-def cut_pieces(text: str) -> set[str]:
-    """Return a normalised text's pieces of five characters; a shorter text is one piece."""
-    return {text[start : start + _PIECE_CHARACTERS] for start in range(max(1, len(text) - _PIECE_CHARACTERS + 1))}
+        self._file.seek(start)
+        return self._file.read(end - start)
 
 
 class _Sketcher:
-    """Makes MinHash sketches of batches of texts."""
+    """Makes MinHash sketches of batches of rows."""
 
     def __init__(self) -> None:
         import numpy as np
         import rensa
 
         self._rensa: Any = rensa.RMinHash
-        self._folded = CharacterTable(fold_character)
-        self._is_fact = CharacterTable(lambda code: is_fact_character(chr(code)))
+        self._hasher = PieceHasher()
         self._factors = np.array([pow(BASE, place + 1, 1 << 64) | 1 for place in range(_BAND_ROWS)], np.uint64)
 
-    def sketch(self, rows: Sequence[NearText]) -> Any:
-        """Return one row of `_PERMUTATIONS` numbers for each text, uint32."""
+    def sketch(self, lines: Sequence[bytes]) -> Any:
+        """Return one row of `_PERMUTATIONS` numbers for each line, uint32."""
         import numpy as np
 
-        codes, ends = read_codes([row.text for row in rows])
-        folded = self._folded.look_up(codes)
-        is_kept = folded != 0
-        kept_before = np.concatenate(([0], np.cumsum(is_kept)))
-        ends = kept_before[ends]
-        folded = folded[is_kept]
-        hashes, offsets = _hash_pieces(folded, ends, self._mark(rows, folded, ends))
+        hashes, offsets = self._hasher.hash_lines(lines)
         matrix = self._rensa.digest_matrix_from_flat_token_hashes(hashes, offsets, _PERMUTATIONS, _SEED)
         numbers = chain.from_iterable(matrix.to_rows())
-        made = np.fromiter(numbers, dtype=np.uint32, count=len(rows) * _PERMUTATIONS)
-        return made.reshape(len(rows), _PERMUTATIONS)
+        made = np.fromiter(numbers, dtype=np.uint32, count=len(lines) * _PERMUTATIONS)
+        return made.reshape(len(lines), _PERMUTATIONS)
 
     def cut_bands(self, sketches: Any) -> Any:
         """Return one hash for each row and band, uint64."""
@@ -181,52 +169,6 @@ class _Sketcher:
         used = sketches[:, : _BANDS * _BAND_ROWS].reshape(len(sketches), _BANDS, _BAND_ROWS).astype(np.uint64)
         mixed = (used * self._factors).sum(axis=2, dtype=np.uint64) + np.arange(_BANDS, dtype=np.uint64)
         return mix(mixed)
-
-    def _mark(self, rows: Sequence[NearText], folded: Any, ends: Any) -> Any:
-        """Return a mark for each row, in which rows of different numbers or contexts differ.
-
-        It becomes part of every piece: such rows, often thousands of one pattern, share none and never meet.
-        """
-        import numpy as np
-
-        contexts = [int.from_bytes(hash_text(row.context)[:8], "little") if row.context else 0 for row in rows]
-        marks = np.array(contexts, dtype=np.uint64)
-        where = np.flatnonzero(self._is_fact.look_up(folded))
-        if len(where):
-            row_of = np.searchsorted(ends, where, side="right")
-            begins = np.searchsorted(row_of, np.arange(len(rows)))
-            ranks = (np.arange(len(where)) - begins[row_of]).astype(np.uint64)
-            signs = mix(folded[where].astype(np.uint64) + (ranks << np.uint64(21)))
-            np.add.at(marks, row_of, signs)
-        return marks
-
-
-def _hash_pieces(folded: Any, ends: Any, marks: Any) -> tuple[Any, Any]:
-    """Return the hashes of all rows' pieces, one row's after the other, and where each row's begin."""
-    import numpy as np
-
-    starts = np.concatenate(([0], ends[:-1]))
-    # A text shorter than a piece is filled up.
-    short = np.maximum(_PIECE_CHARACTERS - (ends - starts), 0)
-    if short.any():
-        folded = np.insert(folded, np.repeat(ends, short), 0)
-        ends = ends + np.cumsum(short)
-        starts = np.concatenate(([0], ends[:-1]))
-    base = np.uint64(BASE)
-    codes = folded.astype(np.uint64)
-    pairs = codes[:-1] * base
-    pairs += codes[1:]
-    hashes = pairs[:-3] * np.uint64(BASE * BASE & _MASK)
-    hashes += pairs[2:-1]
-    hashes *= base
-    hashes += codes[4:]
-    counts = ends - starts - (_PIECE_CHARACTERS - 1)
-    is_inside = np.ones(len(hashes), dtype=bool)
-    for place in range(1, _PIECE_CHARACTERS):
-        is_inside[ends[:-1] - place] = False
-    hashes = hashes[is_inside]
-    hashes ^= np.repeat(mix(marks), counts)
-    return mix(hashes), np.concatenate(([0], np.cumsum(counts))).astype(np.uint64)
 
 
 def _match_within(bands: Any, first: int) -> dict[int, Counter[int]]:

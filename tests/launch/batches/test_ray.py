@@ -119,6 +119,16 @@ def list_converters() -> list[int]:
     return found
 
 
+def kill_converters(running: subprocess.Popen[str]) -> list[int]:
+    """Kill the cluster's workers once there are some, and return them."""
+    wait_until(lambda: bool(list_converters()) or running.poll() is not None, tell)
+    killed = list_converters()
+    for worker in killed:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    return killed
+
+
 def test_a_conversion_on_the_cluster_has_the_bytes_of_one_process_though_a_worker_is_killed(address: str) -> None:
     with Path("rows.jsonl").open("w", encoding="utf-8") as stream:
         for number in range(20_000):
@@ -139,17 +149,50 @@ def test_a_conversion_on_the_cluster_has_the_bytes_of_one_process_though_a_worke
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    wait_until(lambda: bool(list_converters()) or running.poll() is not None, tell)
-    killed = list_converters()
-    for worker in killed:
-        with suppress(ProcessLookupError):
-            os.kill(worker, signal.SIGKILL)
+    killed = kill_converters(running)
     said = running.communicate(timeout=WAIT_S)[1]
-    assert running.returncode == 0, said
-    assert killed
+    assert (running.returncode, bool(killed)) == (0, True), said
     for name in ("rows.jsonl", "rows.jsonl.rejects.jsonl"):
         assert Path("many", name).read_bytes() == Path("one", name).read_bytes()
     assert list(Path("many", ".lfc").glob("*.shards")) == []
+
+
+def test_tokens_of_the_cluster_are_those_of_one_process_though_a_worker_is_killed(
+    address: str, qwen3_folder: Path
+) -> None:
+    Path("data").mkdir()
+    with Path("data/rows.jsonl").open("w", encoding="utf-8") as stream:
+        for number in range(400):
+            row = {
+                "instruction": f"问题 {number}? {'一二三 four ' * 99}",
+                "input": "",
+                "output": f"It is {number}.",
+            }
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    Path("data/dataset_info.json").write_text('{"rows": {"file_name": "rows.jsonl"}}', encoding="utf-8")
+    config = {"model_name_or_path": str(qwen3_folder), "stage": "sft", "do_train": True, "template": "qwen3"}
+    config |= {"dataset": "rows", "dataset_dir": "data", "cutoff_len": 256, "val_size": 0.1, "output_dir": "o"}
+    Path("c.yaml").write_text(json.dumps(config), encoding="utf-8")
+    command = ["prep", "tokenize", "--config", "c.yaml", "-o"]
+    one = CliRunner().invoke(lfc, [*command, "one"])
+    assert one.exit_code == 0, one.output
+    running = subprocess.Popen(
+        [sys.executable, "-m", "launch", *command, "many", "--engine", "ray", "--address", address],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    killed = kill_converters(running)
+    said = running.communicate(timeout=WAIT_S)[1]
+    assert (running.returncode, bool(killed)) == (0, True), said
+    names = sorted(path.relative_to("one").as_posix() for path in Path("one").rglob("*") if path.is_file())
+    assert names == sorted(
+        path.relative_to("many").as_posix() for path in Path("many").rglob("*") if path.is_file()
+    )
+    assert sum(name.endswith(".arrow") for name in names) == 2
+    for name in names:
+        assert Path("many", name).read_bytes() == Path("one", name).read_bytes(), name
+    assert sorted(path.name for path in Path(".lfc").iterdir() if not path.name.endswith(".lock")) == []
 
 
 def test_a_cluster_that_does_not_answer_is_told(unused_tcp_port: int = 1) -> None:

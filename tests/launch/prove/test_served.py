@@ -1,12 +1,9 @@
 """The prompts that are told are those that will be served, and what is said of them is what training made."""
 
-from pathlib import Path
-
 import pytest
 
 from launch.prove.chat_template import ChatTemplate
-from launch.prove.served import OLLAMA, list_served, write_ollama_prompt
-from prep.tokens.templates import find_template, list_templates
+from launch.prove.served import OLLAMA, list_served
 from prep.tokens.turns import TemplateOptions
 from tests.support.chat_templates import DROPS_THOUGHTS, PLAIN
 
@@ -31,10 +28,13 @@ def test_each_way_of_asking_is_judged_by_what_was_trained_there(
         "enable_thinking true": on,
         "enable_thinking false": off,
         "enable_thinking not given": on,
+        f"{OLLAMA}, think true": on,
+        f"{OLLAMA}, think false": off,
         OLLAMA: on,
     }
     assert told["enable_thinking false"].end == (ASKED + "<think>\n\n</think>\n\n")[-60:]
     assert told[OLLAMA].end == ASKED[-60:]
+    assert told[f"{OLLAMA}, think false"].end == told["enable_thinking false"].end
 
 
 def test_a_model_without_the_switch_is_asked_in_one_way() -> None:
@@ -43,30 +43,3 @@ def test_a_model_without_the_switch_is_asked_in_one_way() -> None:
         ("enable_thinking not given", "", FROM_HERE),
         (OLLAMA, "", FROM_HERE),
     ]
-
-
-@pytest.mark.stack
-def test_ollamas_prompt_is_that_of_llamafactorys_modelfile(qwen3_folder: Path) -> None:
-    from llamafactory.data.template import TEMPLATES
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(qwen3_folder), local_files_only=True)
-    compared = 0
-    for name in list_templates("0.9.5"):
-        template = find_template(name, "0.9.5")
-        if template.replace_eos:
-            # LLaMA-Factory has made its stop word the tokenizer's end by then.
-            continue
-        try:
-            theirs = TEMPLATES[name]._get_ollama_template(tokenizer)
-        except ValueError:
-            with pytest.raises(ValueError, match="writes no Modelfile"):
-                write_ollama_prompt(template, EOS, "q", "s")
-            continue
-        begin, _, rest = theirs.partition("{{ if .System }}")
-        system, _, turns = rest.partition("{{ end }}")
-        user = turns.partition('{{ if eq .Role "user" }}')[2].partition('{{ else if eq .Role "assistant" }}')[0]
-        expected = begin + system.replace("{{ .System }}", "s") + user.replace("{{ .Content }}", "q")
-        assert write_ollama_prompt(template, EOS, "q", "s") == expected, name
-        compared += 1
-    assert compared > 70

@@ -1,6 +1,7 @@
 """The page of a run and of a batch, as text and in a real browser."""
 
 import json
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -106,6 +107,22 @@ def test_the_page_needs_nothing_but_itself(page: TextReader, work_folder: Path) 
     assert "@import" not in text
     assert "url(" not in text
     assert """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'\"""" in text
+
+
+def test_where_a_tracker_shows_it_is_a_link_and_nothing_else_becomes_one(work_folder: Path) -> None:
+    tracking = [
+        {"tool": "swanlab", "id": "ab12", "url": "https://swanlab.cn/me/runs/ab12?token=quite-a-secret"},
+        {"tool": "wandb", "id": '"><script>', "url": "javascript:alert(1)", "folder": "wandb/offline-run-1"},
+        {"tool": "wandb", "folder": "wandb/offline-run-2"},
+        "no entry",
+    ]
+    write_run(Path("runs/tracked"), {"output_dir": "saves/t"}, [2.0], tracking=tracking)
+    page = write_report("tracked").read_text(encoding="utf-8")
+    assert re.findall("<a [^>]*>", page) == ['<a href="https://swanlab.cn/me/runs/ab12?token=***">']
+    assert "<script" not in page
+    assert "quite-a-secret" not in page
+    assert "<code>wandb/offline-run-1</code>" in page
+    assert page.count("<code>wandb/offline-run-2</code>") == 1
 
 
 def test_a_batch_has_one_table_and_all_its_curves(work_folder: Path) -> None:

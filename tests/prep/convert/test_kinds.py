@@ -46,6 +46,26 @@ PREFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         PAIR,
     ),
     "texts after messages": ({"messages": [message("user", ASK)], "chosen": GOOD, "rejected": BAD}, PAIR),
+    "texts after messages that end in the better one": (
+        {"messages": [message("user", ASK), message("assistant", GOOD)], "chosen": GOOD, "rejected": BAD},
+        PAIR,
+    ),
+    "UltraFeedback: messages that are the better list": (
+        {
+            "messages": [message("user", ASK), message("assistant", GOOD)],
+            "chosen": [message("user", ASK), message("assistant", GOOD)],
+            "rejected": [message("user", ASK), message("assistant", BAD)],
+        },
+        PAIR,
+    ),
+    "messages that both lists begin with": (
+        {
+            "messages": [message("user", ASK)],
+            "chosen": [message("user", ASK), message("assistant", GOOD)],
+            "rejected": [message("user", ASK), message("assistant", BAD)],
+        },
+        PAIR,
+    ),
     "two message lists": (
         {
             "chosen": [message("user", ASK), message("assistant", GOOD)],
@@ -170,6 +190,18 @@ def test_two_answers_in_any_layout_become_a_preference_row(layout: str, tmp_path
             "rejected": "rejected",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"), [(1, 0), ("1", "0"), ("good", "bad"), ("thumbs_up", "thumbs_down"), ("赞", "踩")]
+)
+def test_labels_of_other_words_count_where_the_user_names_their_column(good: Any, bad: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": ASK, "completion": GOOD, "verdict": label} for label in (good, bad)]
+    written = convert(tmp_path, rows, "--map", "kto_tag=verdict")
+    assert [row["kto_tag"] for row in written] == [True, False]
+    unnamed = [{"prompt": ASK, "completion": GOOD, "label": good}]
+    result = run("convert", write_jsonl(tmp_path / "unnamed.jsonl", unnamed), "-o", tmp_path / "no.jsonl")
+    assert result.exit_code == 1 and "not true or false" in result.stderr and "--map kto_tag=" in result.stderr
 
 
 @pytest.mark.parametrize("column", ["label", "kto_tag"])
@@ -328,7 +360,7 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], str, str]] = {
         '--map question="<image>{question}"',
     ),
     "a picture that is a number": ([{**PICTURE, "images": [3]}], "holds a number, not the path of a file", ""),
-    "a label that is a number": ([{"question": "q", "answer": "a", "label": 3}], "its label is a number", "--drop"),
+    "a label that is a number": ([{"question": "q", "answer": "a", "label": 3}], "its label is '3'", "--drop"),
     "a label of null": ([{"question": "q", "answer": "a", "label": None}], "its label is null", "--drop"),
     "the same answer twice": ([{"prompt": "q", "chosen": "a", "rejected": "a"}], "are the same", ""),
     "two answers and no question": ([{"chosen": "a", "rejected": "b"}], "no question", "--map question=COLUMN"),

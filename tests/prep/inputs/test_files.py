@@ -47,6 +47,15 @@ TWO_SPLITS = (
         (("en/train.jsonl", "zh/train.jsonl", "zh/test.jsonl"), "test", "zh", ["zh/test.jsonl"]),
         (("en/train.jsonl", "zh/train.jsonl"), "", "all", ["en/train.jsonl", "zh/train.jsonl"]),
         (("a/x.jsonl", "b/x.jsonl"), "", "", ["a/x.jsonl", "b/x.jsonl"]),
+        # A split of a hub's own, known by its name where no card says so.
+        (
+            ("data/cot-00000-of-00001.jsonl", "data/tir-00000-of-00001.jsonl"),
+            "cot",
+            "",
+            ["data/cot-00000-of-00001.jsonl"],
+        ),
+        (("data/cot-00000-of-00001.jsonl",), "cot", "", ["data/cot-00000-of-00001.jsonl"]),
+        (("cot/0.jsonl", "tir/0.jsonl", "cotton.jsonl"), "cot", "", ["cot/0.jsonl"]),
         (("readme.txt", "a.jsonl", "labels.xlsx"), "", "", ["a.jsonl"]),
         (("a.txt", "b.txt"), "", "", ["a.txt", "b.txt"]),
     ],
@@ -72,6 +81,7 @@ def test_other_splits_are_named(tmp_path: Path) -> None:
     ("names", "split", "subset", "message"),
     [
         (TWO_SPLITS, "dev", "", "has no split 'dev'; it has test, train"),
+        (("a.jsonl", "b.jsonl"), "dev", "", "has no split 'dev'; it has none"),
         (("dev.jsonl", "test.jsonl"), "", "", "has the splits test, validation, and no train"),
         (("en/train.jsonl", "zh/train.jsonl"), "", "", "has several subsets: en, zh"),
         (("en/train.jsonl", "zh/train.jsonl"), "", "fr", "has no subset 'fr'; it has en, zh"),

@@ -78,6 +78,16 @@ WRAPPERS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "under rows, with more": ("in.json", lambda: dump({"rows": ROWS, "meta": {"a": [1, [2]]}, "n": 3}, indent=1)),
     "under any name": ("in.jsonl", lambda: dump({"问答": ROWS})),
     "under train": ("in.json", lambda: dump({"test": ROWS[:1], "train": ROWS})),
+    "a page of the Hugging Face viewer": (
+        "in.json",
+        lambda: dump(
+            {
+                "features": [{"feature_idx": place, "name": name} for place, name in enumerate(ROWS[0])],
+                "rows": [{"row_idx": at, "row": row, "truncated_cells": []} for at, row in enumerate(ROWS)],
+                "num_rows_total": len(ROWS),
+            }
+        ),
+    ),
     "columns": ("in.json", lambda: dump(COLUMNS)),
     "columns, pretty": ("in.json", lambda: dump(COLUMNS, indent=2)),
     "columns as pandas writes": ("in.json", lambda: pd.DataFrame(ROWS).to_json(force_ascii=False).encode()),
@@ -121,6 +131,17 @@ def open_file(path: Path, **options: Any) -> Reader:
 def write(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def test_a_row_that_a_viewer_has_cut_is_a_bad_one(tmp_path: Path) -> None:
+    cut = {"row_idx": 1, "row": {**ROWS[1], "answer": "…"}, "truncated_cells": ["answer"]}
+    page = {
+        "features": [{"name": "question"}],
+        "rows": [{"row_idx": 0, "row": ROWS[0], "truncated_cells": []}, cut],
+    }
+    first, second = open_file(write(tmp_path / "in.json", dump(page))).read_rows()
+    assert isinstance(first, SourceRow) and first.values == ROWS[0]
+    assert isinstance(second, BadRow) and "has cut its cells ['answer']" in second.reason
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

@@ -1,10 +1,16 @@
 """Near copies against brute force: whom MinHash names is compared, and hardly anybody is missed."""
 
+import json
 import random
+from typing import Any
 
+import numpy as np
+import orjson
 import pytest
 
-from prep.rows.duplicates.near import ALIKE, NearIndex, NearText, cut_pieces
+from prep.rows.duplicates import pieces
+from prep.rows.duplicates.near import ALIKE, NearIndex
+from prep.rows.duplicates.pieces import NearText, PieceHasher, cut_pieces, read_near_text
 from prep.rows.questions import list_facts, normalise_question
 
 LATIN = [
@@ -25,6 +31,12 @@ LATIN = [
 HAN = list("病人每天早上服用这种药物感觉好多医生在旁边看着检查结果显示肝脏情况稳定需要继续观察治疗")
 
 
+def write_row(text: str, system: str = "", **others: Any) -> bytes:
+    """Return the line of a row whose compared text is this one, with two line ends before it."""
+    row = {"instruction": "", "input": "", "output": text, "system": system, "history": [], "origin": "s/f:1"}
+    return orjson.dumps({**row, **others})
+
+
 def write_families(rows: int, seed: int) -> list[NearText]:
     """Return texts of which many are another one with some words changed, from a little to a lot."""
     rng = random.Random(seed)
@@ -40,7 +52,9 @@ def write_families(rows: int, seed: int) -> list[NearText]:
         else:
             text = [rng.choice(words) + rng.choice(["", "", "", "s", "x"]) for _ in range(rng.randint(1, 60))]
         texts.append(text)
-        made.append(NearText((" " if rng.random() < 0.9 else "  ").join(text), rng.choice(["", "", "", "brief"])))
+        made.append(
+            NearText((" " if rng.random() < 0.9 else "  ").join(text), rng.choice([b"", b"", b"", b"brief"]))
+        )
     return made
 
 
@@ -73,10 +87,11 @@ def find_by_brute_force(rows: list[NearText]) -> list[int | None]:
 def find_in_parts(rows: list[NearText], sizes: list[int]) -> list[int | None]:
     index, start = NearIndex(), 0
     found: list[int | None] = []
+    lines = [write_row(row.text, row.context.decode()) for row in rows]
     for size in sizes:
-        found += index.find_copies(rows[start : start + size])
+        found += index.find_copies(lines[start : start + size])
         start += size
-    return found + index.find_copies(rows[start:])
+    return found + index.find_copies(iter(lines[start:]))
 
 
 def test_hardly_a_near_copy_is_missed_and_none_is_made_up() -> None:
@@ -103,10 +118,8 @@ def test_the_first_of_equal_texts_stays_however_short_they_are() -> None:
         "ABCD!",
         "abcde",
         "?!",
-        "\ud800 half of a pair",
-        "\ud800 half of a pair",
     ]
-    assert NearIndex().find_copies([NearText(text, "") for text in texts]) == [
+    assert NearIndex().find_copies(map(write_row, texts)) == [
         None,
         None,
         0,
@@ -116,8 +129,6 @@ def test_the_first_of_equal_texts_stays_however_short_they_are() -> None:
         4,
         None,
         3,
-        None,
-        9,
     ]
 
 
@@ -126,15 +137,120 @@ def test_a_row_is_compared_with_rows_that_stayed_alone() -> None:
     near, far = list(words), list(words)
     near[10] = near[20] = far[10] = far[20] = "other"
     far[2] = far[6] = "more"
-    rows = [NearText(" ".join(text), "") for text in (words, near, far)]
+    rows = [NearText(" ".join(text), b"") for text in (words, near, far)]
     assert are_alike(rows[1], rows[2])
     assert not are_alike(rows[0], rows[2])
-    assert NearIndex().find_copies(rows) == [None, 0, None]
+    assert NearIndex().find_copies([write_row(row.text) for row in rows]) == [None, 0, None]
 
 
 @pytest.mark.parametrize(
     "pattern", ["{} + {} =", "What is {} times {}?", "第{}章第{}节讲了什么内容，请简单地说明一下"]
 )
 def test_thousands_of_rows_of_one_pattern_with_other_numbers_all_stay(pattern: str) -> None:
-    rows = [NearText(pattern.format(number, number % 7), "") for number in range(3_000)]
+    rows = [write_row(pattern.format(number, number % 7)) for number in range(3_000)]
     assert set(NearIndex().find_copies(rows)) == {None}
+
+
+PARTS = [
+    *(
+        "a",
+        "word ",
+        "B",
+        "'",
+        '"',
+        "\\",
+        "/",
+        "\n",
+        "\t",
+        "\b",
+        "\x0c",
+        "\x00",
+        "\x1f",
+        "\x7f",
+        "1",
+        "12",
+        "-",
+        ".",
+        "%",
+        "x²",
+    ),
+    *(
+        "中",
+        "三",
+        "不",
+        "，",
+        "“",
+        "　",
+        "Ａ",
+        "ß",
+        "é",
+        "ǅ",
+        "\u0301",
+        "\u00ad",
+        "\u2028",
+        "\ue001",
+        "😀",
+        "𝟙",
+        "\U0010ffff",
+    ),
+]
+
+
+def write_odd_row(rng: random.Random) -> bytes:
+    """Return a row of any kind, with any characters, seldom with more than five."""
+
+    def write(most: int = 6) -> str:
+        return "".join(rng.choices(PARTS, k=rng.randrange(most)))
+
+    history = [[write(), write()] for _ in range(rng.choice((0, 0, 1, 2)))]
+    row = {"instruction": write(), "input": write(), "output": write(30), "system": write(2), "history": history}
+    turns = [{"from": "human", "value": write()}, {"from": "gpt", "value": write()}]
+    other = rng.choice(
+        (
+            {"chosen": write(), "rejected": write()} | {name: row[name] for name in row if name != "output"},
+            {"conversations": turns, "system": write(2), "tools": write(2)},
+            {"text": write(20)},
+            row | {"images": ["a.png"]},
+            row | {"kto_tag": True},
+        )
+    )
+    made = (row if rng.random() < 0.7 else other) | {"origin": "s/f:1"}
+    # As another program may have spelled it.
+    line = orjson.dumps(made) if rng.random() < 0.8 else json.dumps(made, separators=(",", ":")).encode()
+    return line.replace(b"/f:1", b"\\/f:1") if rng.random() < 0.1 else line
+
+
+@pytest.mark.skipif(pieces._load_compiled() is None, reason="what is in C was not compiled")
+def test_the_compiled_half_hashes_as_numpy_does_whatever_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(5)
+    compiled = PieceHasher()
+    monkeypatch.setattr(pieces, "_load_compiled", lambda: None)
+    plain = PieceHasher()
+    for _ in range(60):
+        lines = [write_odd_row(rng) for _ in range(rng.randrange(1, 30))]
+        for mine, theirs in zip(compiled.hash_lines(lines), plain.hash_lines(lines), strict=True):
+            assert mine.tolist() == theirs.tolist()
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize(
+    "others",
+    [{"system": "be brief"}, {"history": [["a", "b"]]}, {"images": ["a.png"]}, {"output": "the word 2"}],
+)
+def test_rows_of_another_context_or_number_share_no_piece(
+    others: dict[str, Any], is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_compiled:
+        monkeypatch.setattr(pieces, "_load_compiled", lambda: None)
+    lines = [write_row("the word 1"), write_row("the word 1", **others), write_row("the  WORD 1!")]
+    hashes, places = PieceHasher().hash_lines(lines)
+    mine, changed, same = (set(part.tolist()) for part in np.split(hashes, places[1:-1].astype(int)))
+    assert len(mine) == 4
+    assert mine == same
+    assert not mine & changed
+
+
+def test_a_line_is_read_as_its_row() -> None:
+    assert read_near_text(write_row("answer", "brief", instruction="q", input="i")) == NearText(
+        "q\ni\nanswer", b'"system":"brief","history":[]'
+    )

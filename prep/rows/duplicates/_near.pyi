@@ -1,0 +1,15 @@
+"""The compiled half of pieces.py: `_near.c`."""
+
+from collections.abc import Callable
+
+from typing_extensions import Buffer
+
+def hash_rows(
+    rows: list[bytes | tuple[str, int]],
+    start: int,
+    marker: Callable[[bytes], int],
+    table: Buffer,
+    output: Buffer,
+    /,
+) -> list[int]:
+    """Hash the pieces of rows from one on; return how many each has. A row is a line, or a text with its mark."""
