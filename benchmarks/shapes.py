@@ -15,15 +15,17 @@ import csv
 import json
 import os
 import random
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.combining import lfc, run_once, write_with_metrics
-from benchmarks.conversion import PEERS, Way, measure_peak
+from benchmarks.combining import lfc, write_with_metrics
+from benchmarks.conversion import PEERS, ROOT, Way, make_env, measure_peak
 from benchmarks.generate import Prose, make_finetome_rows
 from benchmarks.machine import describe_machine
 
@@ -146,9 +148,10 @@ class Taken(NamedTuple):
 def time_once(way: Way) -> Taken:
     """Run a way, and return what it took; what an earlier run left to be written is written before."""
     os.sync()
-    start = time.perf_counter()
-    cpu_s = run_once(way)
-    return Taken(cpu_s, time.perf_counter() - start)
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(way.command, capture_output=True, check=True, cwd=ROOT, env=make_env())
+    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Taken(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s)
 
 
 def measure(name: str, folder: Path, rounds: int) -> dict[str, float]:
