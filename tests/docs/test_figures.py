@@ -49,3 +49,22 @@ def test_the_figures_of_combining_are_those_that_were_kept(page: str) -> None:
 def test_every_result_names_its_machine() -> None:
     for name in ("tokenize", "combining", "near_copies", "growth"):
         assert {"cpu", "cores", "memory_mib"} <= read(name)["machine"].keys()
+
+
+@pytest.mark.parametrize("page", ["figures.md", "figures.zh.md"])
+def test_the_figures_of_conversion_are_those_that_were_kept(page: str) -> None:
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    kept = read("shapes")
+    assert f"--rows {kept['rows']} --rounds {kept['rounds']}" in "\n".join(lines)
+    for name, figures in kept["figures"].items():
+        assert f"| {name} | {' | '.join(map(str, figures.values()))} |" in lines
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
+def test_the_readme_shows_some_of_them(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    figures = read("shapes")["figures"]
+    for name in ("ShareGPT JSONL", "messages JSONL", "medical JSONL with metrics", "FineTome parquet"):
+        own = figures[name]
+        shown = f"| {own['cpu_s']:.2f} | {own['compared_cpu_s']:.2f} | {own['ratio']:.2f} | {own['peak_mib']} |"
+        assert shown in text

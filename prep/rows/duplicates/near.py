@@ -4,7 +4,6 @@ The pieces of a batch of rows are hashed as one array. MinHash says whom to comp
 by piece, so that no row goes by a guess.
 """
 
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -140,13 +139,16 @@ class _KeptLines:
     """Lines in a temporary file, which is closed, and with that deleted, when this goes."""
 
     def __init__(self) -> None:
+        import tempfile
+
+        self._folder = Path(tempfile.gettempdir())
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._starts = array("Q", [0])
 
     def add(self, lines: Sequence[bytes]) -> None:
         for line in lines:
             self._starts.append(self._starts[-1] + len(line))
-        with explain_os_error(Path(tempfile.gettempdir())):
+        with explain_os_error(self._folder):
             self._file.seek(0, 2)
             self._file.write(b"".join(lines))
 

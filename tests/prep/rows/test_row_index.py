@@ -75,6 +75,12 @@ def test_a_line_is_described_as_its_row_is(rows: list[dict[str, Any]]) -> None:
     assert list_columns(describe_lines(b"".join(line + b"\n" for line in lines))) == list_columns(expected)
 
 
+@given(st.lists(records(), max_size=4))
+def test_origins_are_listed_as_they_are_written(rows: list[dict[str, Any]]) -> None:
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    assert indexing.list_origins(lines) == b"".join(orjson.dumps(row["origin"])[1:-1] + b"\n" for row in rows)
+
+
 def list_columns(rows: RowColumns) -> dict[str, list[Any]]:
     names = list(rows.datasets)
     columns = {name: list(column) for name, column in rows.columns.items()}
