@@ -11,15 +11,16 @@ BIN := $(VENV)/bin
 endif
 # uv installs the stack in a fraction of pip's time, and makes a venv where Debian's python3-venv is missing.
 UV := $(VENV)-uv/bin/uv
-# Two processes; the files in order, of which the first take longest, each with its fixtures in one process.
-AT_ONCE = --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three processes, for many tests wait; the files in order, of which the first take longest, each with its fixtures
+# in one process.
+AT_ONCE = --numprocesses 3 --dist loadfile --no-loadscope-reorder
 INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/python -c constraints.txt
 
 # What the package is built from, besides Python.
-BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/convert/*.[ch] prep/rows/*.c prep/rows/*/*.c prep/tokens/*.c)
+BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/*/*.[ch] prep/*/*/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs release facts clean
+.PHONY: help demo test coverage lint format bench docs release facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,7 +28,10 @@ help: ## List the targets
 demo: $(VENV)/.train ## Set everything up and train, compare and show a tiny Qwen3 on the CPU
 	$(BIN)/lfc quickstart $(ARGS)
 
-test: $(VENV)/.dev lint ## Set everything up and run ruff, mypy and the tests with coverage
+test: $(VENV)/.dev lint ## Set everything up and run ruff, mypy and the tests
+	$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
+
+coverage: $(VENV)/.dev ## Run the tests with coverage, which takes half as long again, and list what no test runs
 	$(BIN)/python -m pytest --cov --cov-report=term $(AT_ONCE) $(ARGS)
 
 lint: $(VENV)/.dev ## Run ruff and mypy

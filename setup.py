@@ -33,44 +33,31 @@ KERNEL = Extension(
     optional=True,
 )
 
-INDEXER = Extension(
-    "prep.rows._indexer",
-    [str(Path("prep", "rows", "_indexer.c"))],
-    define_macros=KERNEL.define_macros,
-    extra_compile_args=KERNEL.extra_compile_args,
-    py_limited_api=HAS_LIMITED_API,
-    optional=True,
-)
 
-PIECES = Extension(
-    "prep.tokens._pieces",
-    [str(Path("prep", "tokens", "_pieces.c"))],
-    define_macros=KERNEL.define_macros,
-    extra_compile_args=KERNEL.extra_compile_args,
-    py_limited_api=HAS_LIMITED_API,
-    optional=True,
-)
+def describe(name: str, *headers: str) -> Extension:
+    """Return an extension of one source, which stands where its module will."""
+    source = Path(*name.split(".")).with_suffix(".c")
+    return Extension(
+        name,
+        [str(source)],
+        depends=[str(Path(*header.split("/"))) for header in headers],
+        define_macros=KERNEL.define_macros,
+        extra_compile_args=KERNEL.extra_compile_args,
+        py_limited_api=HAS_LIMITED_API,
+        optional=True,
+    )
 
-NEAR = Extension(
-    "prep.rows.duplicates._near",
-    [str(Path("prep", "rows", "duplicates", "_near.c"))],
-    define_macros=KERNEL.define_macros,
-    extra_compile_args=KERNEL.extra_compile_args,
-    py_limited_api=HAS_LIMITED_API,
-    optional=True,
-)
 
-SHA256 = Extension(
-    "prep.storage._sha256",
-    [str(Path("prep", "storage", "_sha256.c"))],
-    define_macros=KERNEL.define_macros,
-    extra_compile_args=KERNEL.extra_compile_args,
-    py_limited_api=HAS_LIMITED_API,
-    optional=True,
-)
+OTHERS = [
+    describe("prep.rows._indexer"),
+    describe("prep.tokens._pieces"),
+    describe("prep.rows.duplicates._near", "prep/rows/lines.h"),
+    describe("prep.quality._sound", "prep/rows/lines.h"),
+    describe("prep.storage._sha256"),
+]
 
 setup(
-    ext_modules=[KERNEL, INDEXER, PIECES, NEAR, SHA256],
+    ext_modules=[KERNEL, *OTHERS],
     cmdclass={"build_py": BuildWithConstraints},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
 )

@@ -50,7 +50,8 @@ def write_rows(path: Path, texts: Sequence[str]) -> None:
     with path.open("w", encoding="utf-8") as stream:
         for number, text in enumerate(texts):
             row = {"instruction": "Write.", "input": "", "output": text, "system": "", "history": []}
-            stream.write(json.dumps({**row, "origin": f"bench:{number}"}) + "\n")
+            line = json.dumps({**row, "origin": f"bench/rows.jsonl:{number + 1}"}, separators=(",", ":"))
+            stream.write(line + "\n")
 
 
 def find_by_force(texts: Sequence[str]) -> set[int]:

@@ -5,22 +5,27 @@
 
 The inputs have the columns of the real files: `metrics` as an object, `source`, `score`. Every way is a whole
 process; the two of a pair run one after the other, and the first changes from round to round. Times are CPU
-seconds, user and system, and medians; ratios are medians of the pairs' own; memory is the highest of one run.
+seconds, user and system, and of the wall, and medians; ratios are medians of the pairs' own; memory is the highest
+of one run.
 polars writes the first exchange of a conversation, `lfc` every one, with checks, hashes, index and manifest.
 """
 
 import argparse
 import csv
 import json
+import os
 import random
+import resource
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.combining import lfc, run_once, write_with_metrics
-from benchmarks.conversion import PEERS, Way, measure_peak
+from benchmarks.combining import lfc, write_with_metrics
+from benchmarks.conversion import PEERS, ROOT, Way, make_env, measure_peak
 from benchmarks.generate import Prose, make_finetome_rows
 from benchmarks.machine import describe_machine
 
@@ -133,18 +138,38 @@ def make_pair(name: str, folder: Path) -> tuple[Way, Way]:
     return Way(name, own, output), Way(f"{name}, compared with", other, output)
 
 
+class Taken(NamedTuple):
+    """What one run took, in seconds."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def time_once(way: Way) -> Taken:
+    """Run a way, and return what it took; what an earlier run left to be written is written before."""
+    os.sync()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(way.command, capture_output=True, check=True, cwd=ROOT, env=make_env())
+    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Taken(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall_s)
+
+
 def measure(name: str, folder: Path, rounds: int) -> dict[str, float]:
-    """Return the CPU seconds of both ways, their ratio, and our memory."""
+    """Return the CPU and wall seconds of both ways, their ratios, and our memory."""
     pair = make_pair(name, folder)
-    times: list[tuple[float, float]] = []
+    runs: list[tuple[Taken, Taken]] = []
     for place in range(rounds):
         order = random.Random(place).sample((0, 1), 2)
-        taken = {side: run_once(pair[side]) for side in order}
-        times.append((taken[0], taken[1]))
+        taken = {side: time_once(pair[side]) for side in order}
+        runs.append((taken[0], taken[1]))
+    cpu, wall = ([(own[kind], other[kind]) for own, other in runs] for kind in (0, 1))
     return {
-        "cpu_s": round(statistics.median(own for own, _ in times), 2),
-        "compared_cpu_s": round(statistics.median(other for _, other in times), 2),
-        "ratio": round(statistics.median(own / other for own, other in times), 2),
+        "cpu_s": round(statistics.median(own for own, _ in cpu), 2),
+        "compared_cpu_s": round(statistics.median(other for _, other in cpu), 2),
+        "ratio": round(statistics.median(own / other for own, other in cpu), 2),
+        "wall_s": round(statistics.median(own for own, _ in wall), 2),
+        "compared_wall_s": round(statistics.median(other for _, other in wall), 2),
+        "wall_ratio": round(statistics.median(own / other for own, other in wall), 2),
         "peak_mib": round(measure_peak(pair[0])),
     }
 
@@ -162,7 +187,8 @@ def main() -> None:
     machine = describe_machine()
     prepare(folder, arguments.rows)
     figures: dict[str, dict[str, float]] = {}
-    print("| work | CPU s | compared with | ratio | peak MiB |\n| --- | --- | --- | --- | --- |")
+    print("| work | CPU s | compared with | ratio | wall s | compared with | ratio | peak MiB |")
+    print(f"|{' --- |' * 8}")
     for name in PAIRS:
         found = figures[name] = measure(name, folder, arguments.rounds)
         print("|", name, "|", " | ".join(map(str, found.values())), "|", flush=True)

@@ -52,6 +52,17 @@ class Language(StrEnum):
             Language.JA: "引数を読み込む",
         }[self]
 
+    @property
+    def load_model_button(self) -> str:
+        """What the Chat tab's button is called that loads the model."""
+        return {
+            Language.EN: "Load model",
+            Language.ZH: "加载模型",
+            Language.RU: "Загрузить модель",
+            Language.KO: "모델 불러오기",
+            Language.JA: "モデルを読み込む",
+        }[self]
+
 
 class BackendName(StrEnum):
     """Where a batch's runs go."""

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+# The template of Qwen3, which the presets train.
+DEFAULT_TEMPLATE = "qwen3"
+
 
 class ThinkPolicy(StrEnum):
     """How thoughts are written into rows; it fixes `enable_thinking` of the YAML too."""

@@ -18,24 +18,34 @@ import prep
 # glibc's malloc.h: what is larger has pages of its own; what is free beyond the second is given back.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 _KEPT_BYTES = 32 << 20
-_NEEDLESS = ("numpy", "pyarrow._s3fs", "pyarrow._gcsfs", "pyarrow._azurefs", "pyarrow._hdfs")
+_NEEDLESS = (
+    "numpy",
+    "asyncio",
+    "cloudpickle",
+    "pyarrow._s3fs",
+    "pyarrow._gcsfs",
+    "pyarrow._azurefs",
+    "pyarrow._hdfs",
+)
 
 
 @contextmanager
 def without_needless() -> Iterator[None]:
-    """Let pyarrow load without numpy and its cloud file systems: no arrays are handed over, and no cloud is read.
+    """Let pyarrow load without numpy, asyncio, cloudpickle and its cloud file systems.
 
+    No arrays are handed over, nothing is pickled or awaited, and no cloud is read.
     Gain: CPU x 0.77 of 50 rows, 0.90 of 60,000, 0.88 of Parquet, and 11 to 15 MiB less memory.
     """
     if not prep.is_own_process or "numpy" in sys.modules or "pyarrow" in sys.modules:
         yield
         return
+    left_out = [name for name in _NEEDLESS if name not in sys.modules]
     # What is None here cannot be imported, which pyarrow allows for.
-    sys.modules.update(dict.fromkeys(_NEEDLESS, cast(ModuleType, None)))
+    sys.modules.update(dict.fromkeys(left_out, cast(ModuleType, None)))
     try:
         yield
     finally:
-        for name in _NEEDLESS:
+        for name in left_out:
             del sys.modules[name]
 
 

@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import unquote
+
+from prep.patterns import LazyPattern
 
 MASK = "***"
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_WORD = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+")
+_CAMEL = LazyPattern(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = LazyPattern(r"[a-z0-9]+|[^\x00-\x7f]+")
 # What a name may end in, after what it holds: `webhook_url`, `api_key_2`, `token_value`.
 _ENDINGS = {"url", "uri", "value", "text", "string", "str", "header"}
 _ALWAYS = {
@@ -51,24 +52,24 @@ _PLAIN_BEFORE = {
     "pass": {"forward", "backward", "single", "first", "second", "by", "multi", "one", "two", "per"},
 }
 _SECRET_BEFORE = {"api", "access", "auth", "secret", "private", "hub", "refresh", "session", "bearer", "signing"}
-_SHAPES = re.compile(
+_SHAPES = LazyPattern(
     r"(?<![A-Za-z0-9_-])(?:hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}"
     r"|github_pat_\w{30,}|glpat-[\w-]{16,}|AKIA[0-9A-Z]{16}|xox[abeprs]-[\w-]{10,}|AIza[\w-]{30,}"
     r"|ms-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{20,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,})"
 )
-_BEARER = re.compile(
+_BEARER = LazyPattern(
     r"(?P<before>(?i:\bauthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:bearer|basic|token)\s)|\bBearer\s)"
     r"(?P<secret>[A-Za-z0-9._~+/=-]{6,})"
 )
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)")
-_URL_USER = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?P<secret>[^/\s'\"<>?#]+)@")
-_URL_QUERY = re.compile(r"(?P<before>[?&#;](?P<name>[\w.-]{1,60})=)(?P<secret>[^&\s'\"#;<>]+)")
-_URL_HOOK = re.compile(
+_PRIVATE_KEY = LazyPattern(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.)*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)")
+_URL_USER = LazyPattern(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?P<secret>[^/\s'\"<>?#]+)@")
+_URL_QUERY = LazyPattern(r"(?P<before>[?&#;](?P<name>[\w.-]{1,60})=)(?P<secret>[^&\s'\"#;<>]+)")
+_URL_HOOK = LazyPattern(
     r"(?P<before>https?://(?:hooks\.slack\.com/services|[^\s'\"<>?#]{0,300}/(?:web)?hooks?)/)(?P<secret>[^\s'\"<>?#]+)"
 )
-_ASSIGNED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{3,60})[\"']?\s{0,4}[:=]\s{0,4}")
-_ASSIGNED_VALUE = re.compile(r"\"[^\"\n]+\"|'[^'\n]+'|[^\s\"',;&}\])]+")
-_BRACKET = re.compile(r"[{}\[\]]")
+_ASSIGNED = LazyPattern(r"(?<![\w.-])(?P<name>[\w.-]{3,60})[\"']?\s{0,4}[:=]\s{0,4}")
+_ASSIGNED_VALUE = LazyPattern(r"\"[^\"\n]+\"|'[^'\n]+'|[^\s\"',;&}\])]+")
+_BRACKET = LazyPattern(r"[{}\[\]]")
 _MOST_DEPTH = 50
 _NO_SECRET = {"true", "false", "null", "none", "~", MASK}
 _QUERY_NAMES = {"key", "sig", "sign", "signature", "pwd", "pass", "code"}
@@ -102,7 +103,10 @@ def mask_urls(text: str) -> str:
     text = _URL_USER.sub(rf"\g<before>{MASK}@", text)
     if "hook" in text:
         text = _URL_HOOK.sub(rf"\g<before>{MASK}", text)
-    return _URL_QUERY.sub(lambda match: _mask_match(match) if _is_query_secret(match["name"]) else match[0], text)
+    masked: str = _URL_QUERY.sub(
+        lambda match: _mask_match(match) if _is_query_secret(match["name"]) else match[0], text
+    )
+    return masked
 
 
 def mask_values(value: Any, name: str = "") -> Any:
@@ -139,6 +143,8 @@ def list_secrets(value: Any, name: str = "") -> Iterator[str]:
 
     Texts of fewer than six characters are left out: masking them would mask ordinary words too.
     """
+    from urllib.parse import unquote
+
     for text in _list_all(value, is_known=bool(name) and is_secret(name)):
         for form in {text, text.strip(), unquote(text)}:
             if len(form) >= _LEAST_SECRET:

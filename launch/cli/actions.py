@@ -240,9 +240,9 @@ def print_serving(servers: "list[Server]") -> None:
     """Print the command lines that serve a model, each with what is known of its prompts."""
     for server in servers:
         echo()
-        echo(f"{server.name}: {server.prompts}")
-        for command in server.commands:
-            echo(f"  {command}")
+        echo(server.name)
+        for line in (*server.commands, server.prompts):
+            echo(f"  {line}")
 
 
 def run_in_terminal(

@@ -24,7 +24,7 @@ from launch.cli.options import (
     refuse_faults,
     rehearse_option,
 )
-from launch.cli.placement import place_slots, placement_options, read_placement, wants_gpu
+from launch.cli.placement import SilenceTeller, place_slots, placement_options, read_placement, wants_gpu
 from launch.cli.tokens import tell_tokens, tokenize_option
 from launch.cli.track import add_tracking_values
 from launch.runs.folder import RunState
@@ -141,7 +141,8 @@ def batch(
 
     if bool(go_on) == bool(paths):
         raise click.UsageError("name a sweep or configs, or --continue NAME")
-    asked = {"partition": partition, "gres": gres, "time": time_limit, "address": address}
+    # With --continue it is where a batch on Ray goes on.
+    asked = {"partition": partition, "gres": gres, "time": time_limit, "address": None if go_on else address}
     placement = read_placement(backend, {**asked, "gpus": gpus_each, "cpus": cpus_each}, more)
     if go_on and (name or gpus or boost or placement.is_cluster):
         raise click.UsageError(
@@ -152,7 +153,7 @@ def batch(
     notifier = open_notifier(addresses)
     cli = find_cli(given_cli)
     if go_on:
-        plan = continue_batch(go_on, dry_run=dry_run, shared=no_check)
+        plan = continue_batch(go_on, address, dry_run=dry_run, shared=no_check)
     else:
         name = name or make_name(paths[0].stem)
         configs = read_sweep(paths, name)
@@ -188,14 +189,16 @@ def batch(
         ctx.exit(1)
 
 
-def continue_batch(name: str, *, dry_run: bool, shared: bool) -> "BatchPlan":
+def continue_batch(name: str, address: str | None, *, dry_run: bool, shared: bool) -> "BatchPlan":
     """Return the plan of a batch that was begun, its stopped runs taken up; raises OutputError as `take_up`."""
-    from launch.batches.batch import read_queue, refuse_taken, take_up
+    from launch.batches.batch import move_to_cluster, read_queue, refuse_taken, take_up
     from launch.runs.batch_plan import read_batch
     from launch.runs.claims import starting
 
     plan = read_batch(name)
     with contextlib.nullcontext() if dry_run else starting():
+        if address and not dry_run:
+            plan = move_to_cluster(plan, address)
         refuse_taken(plan, shared=shared)
         plan = take_up(plan, dry_run=dry_run)
     broken = [run.last for run in read_queue(plan) if run.last and run.last.state is RunState.BROKEN]
@@ -224,7 +227,7 @@ def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None
     from launch.batches.batch import read_queue, run_batch, stop_batch
     from launch.runs.process import stop_signals_raise
 
-    stall = StallTeller(notifier)
+    stall, silence = StallTeller(notifier), SilenceTeller(plan)
 
     def describe() -> tuple[str, str]:
         return describe_batch_end(plan.folder.name, describe_queue(read_queue(plan)))
@@ -237,6 +240,7 @@ def watch_batch(plan: "BatchPlan", cli: Path, notifier: "Notifier | None" = None
                     def on_poll(queue: "list[QueuedRun]", show: "Show" = show) -> None:
                         show(queue)
                         stall.look_at_queue(plan.folder.name, queue)
+                        silence.look(queue)
 
                     return run_batch(plan, cli, on_poll)
             except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from prep.cli.options import FOLDER, json_option
 from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
+from prep.storage.os_errors import is_file
 
 if TYPE_CHECKING:
     from launch.results.endpoint_sides import Asking
@@ -337,4 +338,4 @@ def choose_adapters(adapters: "Sequence[Path]", configs: "Mapping[str, Mapping[s
 
 def is_setting(word: str) -> bool:
     """Tell a KEY=VALUE from a config's path."""
-    return word.partition("=")[0].isidentifier() and "=" in word and not Path(word).is_file()
+    return word.partition("=")[0].isidentifier() and "=" in word and not is_file(word)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prep.cli.output import echo
+from prep.errors import UserError
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
@@ -79,7 +80,12 @@ def tell_end(notifier: "Notifier | None", describe: Callable[[], tuple[str, str]
         yield
     finally:
         if notifier is not None:
-            send(notifier, *describe())
+            try:
+                told = describe()
+            except (UserError, OSError) as error:
+                # How the run itself ended must not be lost by it.
+                told = ("a run has ended", f"how it ended cannot be told: {error}")
+            send(notifier, *told)
 
 
 def describe_run_end(folder: Path) -> tuple[str, str]:

@@ -1,16 +1,20 @@
 """Where a batch's runs go: the options that name a cluster and what each run asks for there."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from launch.choices import BackendName
 from prep.cli.options import choice_of
+from prep.cli.output import echo
 from prep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from launch.batches.batch import QueuedRun
     from launch.runs.backends.job import Placement
+    from launch.runs.batch_plan import BatchPlan
 
 
 def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,6 +24,12 @@ def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+# How long a cluster may be silent before that is told.
+SILENT_S = 15.0
+_SILENT_HINTS = {
+    "slurm": "squeue, on this machine",
+    "ray": "ray status; once it runs elsewhere: Ctrl-C, then lfc launch batch --continue {} --address HOST:PORT",
+}
 _OPTIONS_OF = {
     "slurm": ("partition", "gres", "time", "gpus", "cpus"),
     "ray": ("address", "gpus", "cpus"),
@@ -35,7 +45,11 @@ _OPTIONS = (
     ),
     click.option("--gpus-each", type=click.IntRange(0), help="On a cluster: GPUs of each run."),
     click.option("--cpus-each", type=click.IntRange(1), help="On a cluster: CPU cores of each run."),
-    click.option("--address", metavar="HOST:PORT", help="Ray: its head; the one on this machine if not given."),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Ray: its head; the one on this machine if not given. With --continue, a new one.",
+    ),
     click.option("--partition", metavar="NAME", help="Slurm: the partition."),
     click.option("--gres", metavar="gpu:1", help="Slurm: what each run gets of the machine."),
     click.option("--time", "time_limit", metavar="D-HH:MM:SS", help="Slurm: the time of one start of a run."),
@@ -85,3 +99,30 @@ def place_slots(placement: "Placement", at_a_time: int | None) -> "tuple[tuple[s
         return (placement.backend,), placement
     limited = replace(placement, options={**placement.options, LIMIT: str(at_a_time)})
     return (placement.backend,) * at_a_time, limited
+
+
+class SilenceTeller:
+    """Says on stderr, once for each time, that a batch's cluster cannot be asked: nothing is begun until it can."""
+
+    def __init__(self, plan: "BatchPlan") -> None:
+        self._plan = plan
+        self._since: float | None = None
+        self._is_told = False
+
+    def look(self, queue: "Sequence[QueuedRun]") -> None:
+        """Look once at what the cluster says of the runs that are not done."""
+        from launch.runs.backends.job import JobState
+        from launch.runs.folder import find_job_state
+
+        if not self._plan.placement.is_cluster:
+            return
+        waiting = next((run.last for run in queue if run.last is not None and not run.is_done), None)
+        if waiting is None or find_job_state(waiting.folder) is not JobState.UNKNOWN:
+            self._since, self._is_told = None, False
+            return
+        self._since = self._since or time.monotonic()
+        if not self._is_told and time.monotonic() - self._since >= SILENT_S:
+            self._is_told = True
+            backend = self._plan.placement.backend
+            echo(f"Warning: {backend} does not answer: nothing of the batch is begun until it does", err=True)
+            echo(f"  Try: {_SILENT_HINTS[backend].format(self._plan.folder.name)}", err=True)

@@ -80,12 +80,12 @@ def publish(
 
 
 def find_run_of(folder: Path) -> "RunSummary | None":
-    """Return what is known of the training that wrote a folder, None when no run here did."""
+    """Return what is known of the training of a folder, or of what was merged into it; None when none here is."""
     from launch.results.summary import summarise_runs
     from launch.runs.folder import list_runs
-    from launch.serving.exports import find_training
+    from launch.serving.exports import find_origin
 
-    run = find_training(folder, list_runs())
+    run = find_origin(folder, list_runs())
     return summarise_runs([run])[0] if run else None
 
 

@@ -45,6 +45,8 @@ LAUNCH_COMMANDS = {
     "tiny-model": CommandEntry("launch.cli.recipe:tiny_model", "Make a tiny model, to try things on a CPU."),
 }
 _INTERRUPTED = 130
+_NO_OUTPUT = "the output cannot be written"
+_SHOWN_PATH = 80
 # What a shell sets when it asks what could follow.
 _COMPLETE = "_LFC_COMPLETE"
 
@@ -80,12 +82,14 @@ class RootGroup(LazyGroup):
         except click.Abort:
             code = tell_interrupted()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            if not is_of_the_system(error):
                 raise
             from prep.storage.os_errors import describe_os_error
 
-            # Stdout is on a full disk; a file of ours would have been named by the command.
-            echo_error(f"Error: the output cannot be written: {describe_os_error(error)}")
+            # Without a name it is stdout that is full: a file of ours would have been named by the command.
+            name = str(error.filename or "")
+            what = f"{name[:_SHOWN_PATH]}{'…' * (len(name) > _SHOWN_PATH)} cannot be used" if name else _NO_OUTPUT
+            echo_error(f"Error: {what}: {describe_os_error(error)}")
             code = 1
         # Commands return nothing: a number is what `ctx.exit` was given.
         code = code if isinstance(code, int) else 0
@@ -119,6 +123,14 @@ class RootGroup(LazyGroup):
         except EOFError as error:
             # click takes it for Ctrl-D; none of our questions lets it through, so that it is a bug.
             raise RuntimeError("something that was read ended early") from error
+
+
+def is_of_the_system(error: OSError) -> bool:
+    """Whether it is no fault of ours: a full or failing disk, or a path that this system or user cannot have."""
+    named = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or (
+        error.filename is not None and error.errno in named
+    )
 
 
 def check_surroundings(arguments: Sequence[str]) -> None:

@@ -160,15 +160,17 @@ def print_detached(run: RunFolder, *, as_json: bool) -> None:
 
 def print_trained(run: Run, *, as_json: bool) -> None:
     """Print what a finished training run made, and what its own log says of the loss."""
+    from launch.configs.weights import holds_weights
     from launch.results.summary import summarise_runs
 
     summary = summarise_runs([run])[0]
+    has_weights = holds_weights(run.place)
     losses = [loss for _, loss in summary.losses]
     first, last = (losses[0], losses[-1]) if losses else (None, None)
     rows = [
         ("loss", f"{first:.3f} → {last:.3f}, {len(losses)} log steps" if losses else "none was logged"),
         ("read from", str(run.trainer_log)),
-        ("trained", str(run.output_dir)),
+        ("trained", f"{run.output_dir}{'' if has_weights else ', into which no weights were written'}"),
         ("whole log", str(run.folder.log)),
         ("seconds", f"{run.seconds or 0:.0f}"),
         *summary.speed.list_figures(),
@@ -178,6 +180,7 @@ def print_trained(run: Run, *, as_json: bool) -> None:
         "run": run.path.as_posix(),
         "state": run.state.value,
         "output_dir": run.output_dir.as_posix(),
+        "has_weights": has_weights,
         "seconds": run.seconds,
         "first_loss": first,
         "last_loss": last,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--lang", type=choice_of(Language), help="The locale's if not given.")
 @click.option("--name", help="The saved settings' name in llamaboard_config/; the config's if not given.")
+@click.option("--chat", is_flag=True, help="Fill in the Chat tab with what CONFIG trained, and no training.")
 @click.option("--no-browser", is_flag=True, help="Print the address, and open nothing.")
 @click.option("--scrub", is_flag=True, help="Empty API keys and tokens in saved settings first.")
 @force_option
@@ -56,6 +57,7 @@ def webui(
     share: bool,
     lang: str | None,
     name: str | None,
+    chat: bool,
     no_browser: bool,
     scrub: bool,
     force: bool,
@@ -64,19 +66,22 @@ def webui(
 ) -> None:
     """Open LLaMA-Factory's WebUI with everything of CONFIG filled in.
 
-    CONFIG is the YAML that `lfc launch train` takes, or settings saved in the WebUI. The Chat tab has the thinking
-    of the training and Qwen3's sampling for it; choose the adapter as checkpoint there. Without a CONFIG the page
-    opens as it is, with --dataset-dir as its folder of datasets. Datasets, model, ports and
-    proxies are checked first. Ctrl-C asks a running training to save and stop, and then ends the page.
+    CONFIG is the YAML that `lfc launch train` takes, settings saved in the WebUI, or a chat config. With a chat
+    config, or with --chat after a training, the Chat tab has its model, adapter, template, thinking and sampling:
+    press the button that loads the model. Without a CONFIG the page opens as it is, with --dataset-dir as its
+    folder of datasets. Datasets, model, ports and proxies are checked first. Ctrl-C asks a running training to
+    save and stop, and then ends the page.
 
     \b
     Examples:
       lfc launch webui configs/medical.yaml
       lfc launch webui configs/medical.yaml lora_rank=32 --lang zh --port 8000
+      lfc launch webui configs/medical.yaml --chat
       lfc launch webui configs/medical.yaml --dry-run
       lfc launch webui --dataset-dir data --lang zh --port 8000
     """
     from launch.llamaboard.files import find_secrets, scrub_secrets
+    from launch.webui.chat import make_chat_values
     from launch.webui.serve import serve_webui
     from launch.webui.start import Address, Request, plan_webui, read_request, write_plan
 
@@ -85,7 +90,11 @@ def webui(
             scrub_secrets(path)
             echo(f"{path}: {', '.join(keys)} emptied", err=True)
     values = read_request(config_path, pairs, dataset_dir)
-    request = Request(config_path, values, name, lang, force)
+    if chat:
+        if config_path is None:
+            raise click.UsageError("--chat needs the CONFIG of what was trained")
+        values = make_chat_values(values)
+    request = Request(config_path, values, name, lang, force, chat)
     address = Address(host, port, share)
     plan = plan_webui(request, address, find_cli(given_cli), os.environ)
     for note in plan.notes:
@@ -126,6 +135,9 @@ def show_page(opened: "Opened", plan: "Plan", *, browser: bool) -> None:
     elif plan.settings is not None:
         button = Language(plan.language).load_button
         echo(f"Choose {plan.settings.name} as its config path and press [{button}]: {opened.reason}.")
+    if plan.chat:
+        told = f"is filled in: press [{Language(plan.language).load_model_button}]"
+        echo(f"The Chat tab {told if opened.is_filled else f'could not be filled in: {opened.reason}'}.")
     echo("Ctrl-C ends it; a running training saves first.", err=True)
     if browser and can_open_browser(os.environ):
         webbrowser.open(opened.url)

@@ -19,12 +19,14 @@ from prep.errors import InputError, UserError
 from prep.frames import make_frame
 from prep.llamafactory import find_version_facts, list_shipped
 from prep.registry.dataset import find_dataset
+from prep.storage.os_errors import is_folder
 from prep.tokens.turns import TemplateOptions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _PLAIN = "question and answer"
+_SHOWN_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,12 @@ def find_folder(model: str) -> Path:
     Raises: InputError when it is at neither.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     cached = find_cached_model(model, os.environ)
     if cached is None:
         raise InputError(
-            f"{model} is no folder, and no cache on this machine holds a model of that name",
+            f"{model[:_SHOWN_NAME]} is no folder, and no cache on this machine holds a model of that name",
             hint=f"lfc prep download --model {model}, then name its folder",
         )
     return cached

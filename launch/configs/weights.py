@@ -12,7 +12,17 @@ Shapes = dict[str, tuple[int, ...]]
 _MAX_HEADER_BYTES = 32 << 20
 _MAX_JSON_BYTES = 32 << 20
 _INDEX = "model.safetensors.index.json"
+# LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
+WEIGHT_FILES = (
+    *("adapter_model.bin", "adapter_model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    *("model.safetensors", "model.safetensors.index.json"),
+)
 _ADAPTER_PREFIX = "base_model.model."
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a training left its result in a folder."""
+    return any((folder / name).is_file() for name in WEIGHT_FILES)
 
 
 def read_shapes(path: Path) -> Shapes:

@@ -141,9 +141,9 @@ def _fill_special(wanted: Mapping[str, Any], page: Mapping[str, Any]) -> dict[st
     if wanted["enable_thinking"] is None:
         filled["train.enable_thinking"] = True
     if wanted.get("adapter_name_or_path") and wanted["finetuning_type"] in PEFT:
-        filled[CHECKPOINTS] = _name_saves(wanted["adapter_name_or_path"], page)
+        filled[CHECKPOINTS] = name_saves(wanted["adapter_name_or_path"], page)
     if wanted.get("reward_model") and wanted["stage"] == "ppo":
-        filled["train.reward_model"] = _name_saves(wanted["reward_model"], page)
+        filled["train.reward_model"] = name_saves(wanted["reward_model"], page)
     bits = str(wanted["quantization_bit"])
     if wanted["quantization_method"] in QUANTIZERS:
         filled[QUANTIZER] = wanted["quantization_method"]
@@ -167,7 +167,7 @@ def _validates_as_the_page_does(wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def _name_saves(paths: Any, page: Mapping[str, Any]) -> list[str]:
+def name_saves(paths: Any, page: Mapping[str, Any]) -> list[str]:
     """Return the names under which the page knows folders of runs; a folder elsewhere keeps its path."""
     names = []
     for path in paths.split(",") if isinstance(paths, str) else paths:

@@ -137,7 +137,7 @@ def build_llamafactory_command(
         # CUDA's own order is by speed, the driver's by bus.
         env |= {"CUDA_VISIBLE_DEVICES": str(emptiest), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     if not gpus and "OMP_WAIT_POLICY" not in environ:
-        # Threads that spin while they wait make two runs on one processor several times slower than one.
+        # Threads that spin while they wait make two runs on one CPU several times slower than one.
         env["OMP_WAIT_POLICY"] = "PASSIVE"
     if gpus and action == "train":
         # Lets the live view show the memory in use.

@@ -16,7 +16,7 @@ def find_gpus(
     """Return the GPUs that an action on a config works on when it starts with these variables.
 
     Shape: `gpus` are all of the machine; the answer holds their numbers, and as text what none of them is called.
-    Nothing for an action that stays on the processor, or whose workers Ray places.
+    Nothing for an action that stays on the CPU, or whose workers Ray places.
     """
     if is_enabled("USE_RAY", environ) or _stays_on_cpu(action, values):
         return ()
@@ -45,7 +45,7 @@ def number_visible(visible: str, gpus: Sequence[Gpu]) -> tuple[str, ...]:
 
 def _stays_on_cpu(action: str, values: Mapping[str, Any]) -> bool:
     if action == "export":
-        # LLaMA-Factory merges on the processor unless it is told to choose.
+        # LLaMA-Factory merges on the CPU unless it is told to choose.
         return bool(values.get("export_device", "cpu") == "cpu")
     if action == HARNESS:
         return bool(values.get("device") == "cpu")

@@ -1,5 +1,6 @@
 """Messages to mail, DingTalk, Lark, WeCom, Slack and others, by apprise; an address is a secret and never shown."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from prep.errors import ConfigError, StackError
 from prep.terminal import neutralise
 
 _MOST_CHARACTERS = 4_000
+# The longest that a message may take, all addresses together.
+PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,22 @@ class Notifier:
         if len(text) > _MOST_CHARACTERS:
             text = text[:_MOST_CHARACTERS] + "\n…"
         kinds = ", ".join(self.kinds)
-        try:
-            is_sent = self.service.notify(title=neutralise(title), body=text)
-        except Exception as error:  # noqa: BLE001 - each service raises its own; a training must not end by it
-            return f"{kinds} could not be told: {type(error).__name__}"
-        return None if is_sent else f"{kinds} did not take the message; its network or key may be wrong"
+        ended: list[str | None] = []
+
+        def send() -> None:
+            try:
+                is_sent = self.service.notify(title=neutralise(title), body=text)
+            except Exception as error:  # noqa: BLE001 - each service raises its own; a training must not end by it
+                ended.append(f"{kinds} could not be told: {type(error).__name__}")
+            else:
+                fault = f"{kinds} did not take the message; its network or key may be wrong"
+                ended.append(None if is_sent else fault)
+
+        # A service that answers a letter at a time would hold up the run; nobody waits for the thread at the end.
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        sender.join(PATIENCE_S)
+        return ended[0] if ended else f"{kinds} did not answer within {PATIENCE_S:.0f} seconds"
 
 
 def open_notifier(addresses: Sequence[str]) -> Notifier | None:

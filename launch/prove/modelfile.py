@@ -57,10 +57,10 @@ class Checked:
 
     def describe(self) -> str:
         """Return it in one sentence."""
-        told = f"its prompts are those of training in {self.equal} of {self.cases} kinds of conversation"
+        told = f"Its prompts are those of training in {self.equal} of {self.cases} kinds of conversation"
         if self.alike:
             told += f", and but for blanks inside the JSON of tools in {self.alike} more"
-        return f"{told}; not for: {', '.join(self.different)}" if self.different else told
+        return f"{told}; not for: {', '.join(self.different)}." if self.different else f"{told}."
 
 
 def write_ollama_template(options: TemplateOptions, tokens: Mapping[str, str], *, begins: bool = False) -> str:

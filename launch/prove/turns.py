@@ -16,10 +16,11 @@ _OPENINGS = ("<think>",)
 
 
 def asks_alike(folder: Path, template: str, version: str = "") -> bool | None:
-    """Whether both write the second question of a chat, and the beginning of its answer, in the same letters.
+    """Whether both write an answer's end, the second question, and the beginning of its answer in the same letters.
 
     Shape: None where that is not known: the folder's chat template writes no question, or the template is not in
-    the table. What stands before the first question, and a thought that is begun, may differ.
+    the table. What stands before the first question, a thought that is begun, and white space behind an answer
+    may differ.
     """
     if template not in list_templates(version):
         return None
@@ -30,7 +31,7 @@ def asks_alike(folder: Path, template: str, version: str = "") -> bool | None:
         (rendered,) = render_chats(chat, [Request(messages, prompts=True)])
         told = [(Message.USER, _ASKED), (Message.ASSISTANT, _ANSWERED), (Message.USER, _ASKED_AGAIN)]
         case = Case("", Conversation("", [*told, (Message.ASSISTANT, _ANSWERED)]))
-        asked = "".join(TextWriter(options, chat.tokens).write_turns(case)[1][0]).rstrip()
+        (_, answered), (prompt, _) = TextWriter(options, chat.tokens).write_turns(case)
     except UserError:
         return None
     if rendered.error or _ASKED_AGAIN not in rendered.text:
@@ -39,4 +40,6 @@ def asks_alike(folder: Path, template: str, version: str = "") -> bool | None:
     openings = (*_OPENINGS, options.rules.thought_marks[0].strip(), options.rules.empty_thought.strip())
     if options.rules.thinks:
         text = next((text.removesuffix(each).rstrip() for each in openings if each and text.endswith(each)), text)
-    return text.endswith(asked)
+    asked, end = "".join(prompt).rstrip(), "".join(answered).rpartition(_ANSWERED)[2].strip()
+    # An end that is the tokenizer's own, and not named beside it, is not known.
+    return text.endswith(asked) and text.removesuffix(asked).rstrip().endswith(end)

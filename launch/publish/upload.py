@@ -179,16 +179,16 @@ def _is_same(file: PublishedFile, remote: RemoteFile | None) -> bool:
         return False
     if remote.sha256:
         return remote.sha256 == file.sha256
-    return remote.git_sha1 is None or remote.git_sha1 == _name_in_git(file)
+    sha256, git_sha1 = _hash_as_git_does(file)
+    # It may have changed since it was planned; then what was sent is not what was told.
+    return sha256 == file.sha256 and remote.git_sha1 in (None, git_sha1)
 
 
-def _name_in_git(file: PublishedFile) -> str:
-    """Return the name that git gives a file's bytes, which is what Hugging Face tells of a small one."""
-    digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
-    if file.path is None:
-        digest.update(file.content or b"")
-    else:
-        with file.path.open("rb") as stream:
-            while block := stream.read(1 << 20):
+def _hash_as_git_does(file: PublishedFile) -> tuple[str, str]:
+    """Return the sha256 of a file's bytes now, and the name that git gives them: Hugging Face's of a small one."""
+    digests = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    with io.BytesIO(file.content or b"") if file.path is None else file.path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            for digest in digests:
                 digest.update(block)
-    return digest.hexdigest()
+    return digests[0].hexdigest(), digests[1].hexdigest()

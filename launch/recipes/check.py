@@ -13,7 +13,7 @@ from launch.configs.schema import find_schema_faults, read_schema
 from prep.errors import ConfigError, InputError, UserError
 from prep.names import check_dataset_name, check_name, find_name_fault, fold_name, make_name
 from prep.quality.findings import Finding
-from prep.storage.os_errors import describe_os_error
+from prep.storage.os_errors import describe_os_error, is_folder
 
 SOURCE_PLACES = ("sample", "download", "path")
 TINY = "tiny"
@@ -84,7 +84,7 @@ def check_model(model: str, where: str) -> None:
     """Raise when a model is neither `tiny`, nor a folder, nor OWNER/NAME."""
     from prep.hub.catalog import resolve_names
 
-    if model == TINY or Path(model).is_dir():
+    if model == TINY or is_folder(model):
         return
     try:
         check_name(resolve_names([model], "model")[0].folder_name, "model")

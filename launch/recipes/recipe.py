@@ -20,6 +20,7 @@ from launch.recipes.made_files import TRAINED_FILES, WEIGHTS
 from launch.recipes.steps import SCRIPT_FILE, STATE_FILE, Step
 from prep.errors import ConfigError, InputError
 from prep.rows.kinds import Kind
+from prep.storage.os_errors import is_file
 
 # Options of `lfc prep convert` that a source may set, in the recipe's spelling.
 _CONVERT_OPTIONS = ("format", "split", "limit", "sample_rows", "where", "system", "turns", "dedup", "max_rejects")
@@ -48,7 +49,7 @@ def read_recipe(name: str, pairs: Iterable[str] = ()) -> dict[str, Any]:
     if name in shipped:
         document = parse_document(shipped[name], f"recipe {name}")
     elif Path(name).suffix in (".yaml", ".yml"):
-        if not Path(name).is_file():
+        if not is_file(name):
             raise InputError(f"{name} does not exist or is not a file", hint=f"lfc run {next(iter(shipped))}")
         document = load_document(Path(name))
     else:

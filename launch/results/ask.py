@@ -1,6 +1,7 @@
 """The same questions to a base model and to what was trained of it, side by side, without reference answers."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from prep.errors import InputError, OutputError, RecordError
 from prep.html import Html, build_page, join, tag
 from prep.rows.thinking import split_thought
 from prep.storage.atomic import write_json, write_text
+from prep.storage.bounded import read_bounded
 from prep.storage.os_errors import explain_os_error
 from prep.terminal import escape_json
 
@@ -57,7 +59,8 @@ def read_questions(path: Path) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}", hint=f"iconv -f GB18030 -t UTF-8 {path}") from error
-    questions = list(filter(None, map(str.strip, text.splitlines())))
+    # Not splitlines: a form feed or U+2028 ends no line of a text file.
+    questions = list(filter(None, map(str.strip, re.split(r"\r\n?|\n", text))))
     if not questions:
         raise InputError(f"{path} holds no question", hint="one question a line")
     if len(questions) > _MOST_QUESTIONS:
@@ -137,13 +140,21 @@ def _write_questions(folder: Path, questions: Sequence[str], entrants: Sequence[
     plan = json.loads(json.dumps({"questions": questions, "sides": sides}, default=str))
     noted = folder / "ask.json"
     if noted.exists():
-        if json.loads(noted.read_text(encoding="utf-8")) != plan:
+        if _read_noted(noted) != plan:
             raise OutputError(f"{folder} holds other questions or other sides", hint="--name ANOTHER_NAME")
         return
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} exists already", hint="--name ANOTHER_NAME")
     write_dataset(folder, questions)
     write_json(noted, plan)
+
+
+def _read_noted(path: Path) -> Any:
+    """Return what a folder was made for, None where its note is broken: that fits nothing."""
+    try:
+        return json.loads(read_bounded(path))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def write_dataset(folder: Path, questions: Sequence[str]) -> None:

@@ -55,8 +55,8 @@ class Speed:
         told = [(label, form.format(value)) for label, value, form in figures if value is not None]
         if self.trained_weights is None or not self.all_weights:
             return told
-        share = f"{self.trained_weights:,} of {self.all_weights:,} ({self.trained_weights / self.all_weights:.2%})"
-        return [("trained weights", share), *told]
+        share = f"{self.trained_weights:,} ({self.trained_weights / self.all_weights:.2%})"
+        return [(f"trained of {self.all_weights:,} weights", share), *told]
 
 
 NO_SPEED = Speed()

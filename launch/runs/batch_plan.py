@@ -118,6 +118,14 @@ def is_batch(name: str, root: Path = RUNS) -> bool:
     return os.path.isfile(root / name / PLAN_FILE)  # noqa: PTH113 - pathlib may raise
 
 
+def write_placement(plan: BatchPlan, placement: Placement) -> BatchPlan:
+    """Write down where the runs of a batch go from now on, and return its plan."""
+    path = plan.folder / PLAN_FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {**content, "backend": placement.backend, "backend_options": dict(placement.options)})
+    return replace(plan, placement=placement)
+
+
 def read_batch(name: str, root: Path = RUNS) -> BatchPlan:
     """Return the plan of a batch that was begun; raises InputError when there is none, or it is broken."""
     path = root / name / PLAN_FILE

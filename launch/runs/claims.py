@@ -103,7 +103,7 @@ def find_command_gpus(action: str, values: Mapping[str, Any], command: Command) 
 
 
 def list_slot_gpus(slot: str) -> tuple[str, ...]:
-    """Return the GPU of this machine that is a batch's slot, none for a share of the processor, or on a cluster."""
+    """Return the GPU of this machine that is a batch's slot, none for a share of the CPU, or on a cluster."""
     return (slot,) if slot.isdecimal() else ()
 
 

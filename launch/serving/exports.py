@@ -54,6 +54,23 @@ def find_training(folder: Path, runs: list[Run]) -> Run | None:
     return max(made, key=lambda run: run.started_at or "", default=None)
 
 
+def find_origin(folder: Path, runs: list[Run]) -> Run | None:
+    """Return the training of which a folder is the output, or the merged model; None where none of it is here."""
+    trained = find_training(folder, runs)
+    if trained is not None:
+        return trained
+    exports = [
+        run
+        for run in runs
+        if run.action == "export"
+        and run.state is RunState.FINISHED
+        and Path(str(run.values.get("export_dir") or "")).resolve() == folder.resolve()
+    ]
+    newest = max(exports, key=lambda run: run.started_at or "", default=None)
+    weights = reversed(_list_weights(newest)) if newest else ()
+    return next(filter(None, (find_training(path, runs) for path in weights)), None)
+
+
 def _made(run: Run, folder: Path) -> bool:
     real = folder.resolve()
     return run.place.resolve() in (real, real.parent if real.name.startswith("checkpoint-") else real)

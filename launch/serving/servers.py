@@ -119,7 +119,7 @@ def _serve_vllm(model: Path, name: str, options: TemplateOptions, context: int) 
         if equal < len(proof.cases):
             prompts += f" Where not: {shlex.join(['lfc', 'launch', 'prove', model.as_posix()])}"
     except UserError as error:
-        prompts = f"not proved: {error}"
+        prompts = f"Its prompts are not proved: {error}"
     return Server("vLLM", _spell([command]), prompts)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from launch.choices import Language
+from launch.choices import Kind, Language
 from launch.llamaboard.convert import SECRET_VARIABLES, describe_filled, drop_secrets, import_settings
 from launch.llamaboard.fields import CACHE_DIR, CONFIG_DIR, LANGUAGE, MODEL_PATH
 from launch.llamaboard.files import (
@@ -35,6 +35,7 @@ from launch.machine.network import (
     is_local_model,
     is_public,
 )
+from launch.webui.chat import choose_sampling, describe_chat, wants_chat
 from prep.errors import ConfigError
 from prep.quality.findings import format_finding
 from prep.storage.paths import find_free_path
@@ -54,20 +55,21 @@ class Address:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for: a training YAML's values, or a saved page, or neither."""
+    """What the user asks for: a training YAML's values, or a saved page, or neither; `chat` to talk to a model."""
 
     config: Path | None
     values: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     language: str | None = None
     force: bool = False
+    chat: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """A checked start: what will be written, what will be run, and what the user should know.
 
-    Shape: `page` is {} when nothing is to be filled in; `settings` is then None.
+    Shape: `page` is {} when no training is to be filled in; `settings` is then None.
     """
 
     command: Command
@@ -79,6 +81,7 @@ class Plan:
     force: bool
     user_config: dict[str, Any]
     notes: list[str]
+    chat: bool = False
 
 
 def read_request(config: Path | None, pairs: tuple[str, ...], dataset_dir: Path | None) -> dict[str, Any]:
@@ -111,20 +114,25 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
     page: dict[str, Any] = {}
     settings = None
     env: dict[str, str] = {}
-    if request.config is not None:
+    model: str | None = None
+    talks = request.config is not None and (request.chat or wants_chat(request.values))
+    if talks:
+        model = _check_chat(request.values, request.config, env)
+    elif request.config is not None:
         from launch.webui.datasets import check_datasets
 
         notes += check_datasets(request.values)
         page, env = _plan_page(request, language, notes)
         settings = _name_settings(request.config, request.name)
+        model = page[MODEL_PATH]
     notes += _describe_saved_faults(settings)
     if is_public(address.host):
         notes.append(f"--host {address.host}: everybody who reaches this machine can use the page and its files")
     if address.share:
         notes.append("--share: everybody who has the public link can use the page and its files, without any key")
-    env |= fix_proxies(address.host, page.get(MODEL_PATH), environ, find_stack_python(cli), notes)
+    env |= fix_proxies(address.host, model, environ, find_stack_python(cli), notes)
     port = choose_port(address.host, address.port)
-    shown = describe_shown(request)
+    shown = describe_chat(request.values) if talks else describe_shown(request)
     command = _build_command(cli, settings, shown, request.values, environ)
     command = Command(command.argv, {**command.env, **_describe_server(address, port), **env})
     return Plan(
@@ -137,6 +145,7 @@ def plan_webui(request: Request, address: Address, cli: Path, environ: Mapping[s
         force=request.force,
         user_config=plan_user_config(CACHE_DIR, language, page),
         notes=notes,
+        chat=talks,
     )
 
 
@@ -171,11 +180,23 @@ def _plan_page(request: Request, language: str, notes: list[str]) -> tuple[dict[
     _check_values(values, request.config)
     filled = fill_page(values)
     notes += describe_filled(filled)
-    if is_local_model(filled.page[MODEL_PATH]):
+    _reach_model(filled.page[MODEL_PATH], env)
+    return {LANGUAGE: language, **filled.page}, env
+
+
+def _check_chat(values: Mapping[str, Any], config: Path | None, env: dict[str, str]) -> str:
+    """Return the model that is talked to, once all is known to be right."""
+    _check_values(values, config, "infer")
+    model = str(values["model_name_or_path"])
+    _reach_model(model, env)
+    return model
+
+
+def _reach_model(model: str, env: dict[str, str]) -> None:
+    if is_local_model(model):
         env.setdefault("HF_HUB_OFFLINE", os.environ.get("HF_HUB_OFFLINE", "1"))
     else:
-        check_model_is_reachable(filled.page[MODEL_PATH], os.environ)
-    return {LANGUAGE: language, **filled.page}, env
+        check_model_is_reachable(model, os.environ)
 
 
 def _name_settings(config: Path, name: str | None) -> Path:
@@ -201,15 +222,17 @@ def _holds_a_run(folder: Path) -> bool:
     return folder.is_dir() and any(path.name != "llamaboard_config.yaml" for path in folder.iterdir())
 
 
-def _check_values(values: Mapping[str, Any], path: Path | None) -> None:
-    """Raise ConfigError with every fault that would stop the training on this machine."""
+def _check_values(values: Mapping[str, Any], path: Path | None, kind: Kind = "train") -> None:
+    """Raise ConfigError with every fault that would stop the training, or the model, on this machine."""
     from launch.configs.config import check_values
     from launch.configs.rules import read_machine
 
-    faults = [fault for fault in check_values(values, "train", read_machine()) if fault.is_error]
+    faults = [fault for fault in check_values(values, kind, read_machine()) if fault.is_error]
     if faults:
         told = [indent(format_finding(fault), "  ") for fault in faults]
-        raise ConfigError("\n".join([f"{path} cannot be trained here:", *told]))
+        raise ConfigError(
+            "\n".join([f"{path} cannot be {'trained' if kind == 'train' else 'loaded'} here:", *told])
+        )
 
 
 def _describe_saved_faults(ours: Path | None) -> list[str]:
@@ -235,12 +258,7 @@ def describe_shown(request: Request) -> dict[str, Any]:
     if request.config is None:
         folder = request.values.get("dataset_dir")
         return {f"{tab}.dataset_dir": folder for tab in ("train", "eval")} if folder else {}
-    thinks = request.values.get("enable_thinking") is not False
-    sampling = (0.6, 0.95, 8_192) if thinks else (0.7, 0.8, 2_048)
-    names = ("temperature", "top_p", "max_new_tokens")
-    return {f"infer.{name}": value for name, value in zip(names, sampling, strict=True)} | {
-        "infer.enable_thinking": thinks
-    }
+    return choose_sampling(request.values)
 
 
 def _build_command(

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import MissingMedia, OnLong, StdinFormat, TextRow, ThinkOpen, ThinkPolicy, Turns
+from prep.choices import (
+    DEFAULT_TEMPLATE,
+    MissingMedia,
+    OnLong,
+    StdinFormat,
+    TextRow,
+    ThinkOpen,
+    ThinkPolicy,
+    Turns,
+)
 from prep.cli.completion import complete_format, complete_template
 from prep.cli.options import (
     FOLDER,
@@ -268,12 +277,12 @@ def convert(
     from prep.convert.convert import convert_files
     from prep.convert.options import ConvertOptions
     from prep.inputs.reader import ReadOptions
-    from prep.tokens.models import choose_template
-    from prep.tokens.templates import DEFAULT_TEMPLATE
 
     if max_tokens is None and (model or on_long or template):
         raise click.UsageError("--model, --template and --on-long go with --max-tokens")
     if template is None and model is not None:
+        from prep.tokens.models import choose_template
+
         template = choose_template(model, ThinkPolicy(think_policy))
     options = ConvertOptions(
         format=format_name,

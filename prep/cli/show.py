@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import Thinking
+from prep.choices import DEFAULT_TEMPLATE, Thinking
 from prep.cli.options import INPUT_FILE, choice_of, dataset_dir_option, seed_option
 from prep.cli.output import format_json, print_json, print_pages
 
@@ -74,7 +74,6 @@ def show(
     from prep.quality.shown_rows import RowChoice, ShowOptions, parse_ranges, show_rows
     from prep.registry.dataset import find_dataset
     from prep.tokens.masks import NO_CUTOFF
-    from prep.tokens.templates import DEFAULT_TEMPLATE
     from prep.tokens.turns import TemplateOptions
 
     if rows and by_chance:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prep.choices import Thinking
+from prep.choices import DEFAULT_TEMPLATE, Thinking
 from prep.cli.completion import complete_dataset_or_file, complete_template
 from prep.cli.options import INPUT_FILE, OUTPUT_FILE, choice_of, dataset_dir_option, force_option, json_option
 from prep.cli.output import echo, print_json, print_table, show_progress
@@ -69,7 +69,6 @@ def stats(
     from prep.storage.atomic import write_text
     from prep.storage.os_errors import explain_os_error
     from prep.tokens.models import choose_template
-    from prep.tokens.templates import DEFAULT_TEMPLATE
     from prep.tokens.turns import TemplateOptions
 
     dataset = find_dataset(target, dataset_dir)

@@ -1,8 +1,9 @@
 """The compiled half of conversion: rows.c, json.c, csv.c and arrow.c, by way of `_kernelmodule.c`.
 
-Every function stops at the first row that is not plain and when the output is full, and returns what it made:
-lines, bytes read, rows, records, those with a thought, with a system prompt and with a history, rows that a
-condition sorted out, a bit for each form of objects that a written row had, and the line ends in lines of fields.
+Every function stops at the first row that is not plain and when its output, of `room` bytes, is full. It returns
+lines, which are the caller's own, bytes read, rows, records, those with a thought, with a system prompt and with
+a history, rows that a condition sorted out, a bit for each form of objects that a written row had, and the line
+ends in lines of fields.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ MAX_FORMS: int
 
 _Job = tuple[tuple[bytes, ...], int, int, tuple[tuple[bytes, int], ...], tuple[bytes, ...], tuple[bytes, ...]]
 _Column = tuple[int, int, int, Buffer | None, Buffer, Buffer | None]
-_Made = tuple[bytes, int, int, int, int, int, int, int, int, int]
+_Made = tuple[bytearray, int, int, int, int, int, int, int, int, int]
 
 def convert_objects(
     job: _Job,
@@ -47,7 +48,7 @@ def convert_objects(
     data: Buffer,
     start: int,
     row: int,
-    output: Buffer,
+    room: int,
     /,
 ) -> _Made:
     """Convert objects from a place in `data` on, the first of them with the number `row`."""
@@ -62,7 +63,7 @@ def convert_fields(
     data: Buffer,
     start: int,
     row: int,
-    output: Buffer,
+    room: int,
     /,
 ) -> _Made:
     """Convert lines of fields from a place in `data` on, the first of them with the number `row`."""
@@ -76,7 +77,7 @@ def convert_table(
     first: int,
     last: int,
     number: int,
-    output: Buffer,
+    room: int,
     /,
 ) -> _Made:
     """Convert rows `first` to `last`, without it, of Arrow's columns, whose row 0 has the number `number`."""

@@ -39,11 +39,16 @@ static int read_pieces(PyObject *tuple, Piece *pieces, Py_ssize_t most, uint64_t
     return 1;
 }
 
-static PyObject *describe(const Done *done, const Py_buffer *output) {
-    /* Of no bytes a buffer may be nowhere, which would become None. */
-    const char *lines = output->buf ? output->buf : "";
-    return Py_BuildValue("(y#KKKKKKKKK)", lines, (Py_ssize_t)done->bytes_written,
-                         (unsigned long long)done->bytes_read, (unsigned long long)done->rows,
+/* Make room for the lines of a call, which nobody copies any more; NULL and an exception when there is none. */
+static PyObject *open_output(Py_ssize_t room) {
+    if (room < 0) return refuse("room is out of range"), NULL;
+    return PyByteArray_FromStringAndSize(NULL, room);
+}
+
+/* Return what a call made, with its output cut to what was written. */
+static PyObject *describe(const Done *done, PyObject *output) {
+    if (PyByteArray_Resize(output, (Py_ssize_t)done->bytes_written)) return NULL;
+    return Py_BuildValue("(OKKKKKKKKK)", output, (unsigned long long)done->bytes_read, (unsigned long long)done->rows,
                          (unsigned long long)done->records, (unsigned long long)done->reasoning,
                          (unsigned long long)done->with_system, (unsigned long long)done->with_history,
                          (unsigned long long)done->filtered, (unsigned long long)done->forms,
@@ -173,12 +178,12 @@ static int read_judged(PyObject *tuple, uint64_t *judged, uint64_t *judged_count
 
 static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *job, *names, *forms, *judged, *call, *result = NULL;
-    Py_ssize_t start, row;
+    PyObject *job, *names, *forms, *judged, *call, *output = NULL, *result = NULL;
+    Py_ssize_t start, row, room;
     int is_array;
-    Py_buffer data, output;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Opy*nnw*:convert_objects", &PyTuple_Type, &job, &PyTuple_Type, &names,
-                          &PyTuple_Type, &forms, &PyTuple_Type, &judged, &call, &is_array, &data, &start, &row, &output))
+    Py_buffer data;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Opy*nnn:convert_objects", &PyTuple_Type, &job, &PyTuple_Type, &names,
+                          &PyTuple_Type, &forms, &PyTuple_Type, &judged, &call, &is_array, &data, &start, &row, &room))
         return NULL;
     OwnJob own;
     Piece pieces[MAX_COLUMNS];
@@ -188,18 +193,19 @@ static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
     Objects objects = {.names = pieces, .judged = own_judged, .judge = judge, .context = &asked};
     int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
     if (is_sound && read_job(job, &own) && read_pieces(names, pieces, MAX_COLUMNS, &objects.columns) &&
-        read_forms(forms, own_forms, &objects) && read_judged(judged, own_judged, &objects.judged_count)) {
+        read_forms(forms, own_forms, &objects) && read_judged(judged, own_judged, &objects.judged_count) && (output = open_output(room))) {
         Done done;
+        byte *at_output = (byte *)PyByteArray_AsString(output);
         const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
         asked.values = objects.judged_count;
         asked.state = PyEval_SaveThread();
-        lfc_convert_objects(&own.job, &objects, is_array, at, (size_t)(data.len - start), (uint64_t)row, output.buf,
-                            (size_t)output.len, &done);
+        lfc_convert_objects(&own.job, &objects, is_array, at, (size_t)(data.len - start), (uint64_t)row, at_output,
+                            (size_t)room, &done);
         PyEval_RestoreThread(asked.state);
-        result = asked.has_failed ? NULL : describe(&done, &output);
+        result = asked.has_failed ? NULL : describe(&done, output);
     }
     PyBuffer_Release(&data);
-    PyBuffer_Release(&output);
+    Py_XDECREF(output);
     return result;
 }
 
@@ -207,14 +213,14 @@ static PyObject *convert_objects(PyObject *module, PyObject *arguments) {
 
 static PyObject *convert_fields(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *job, *judged, *call, *result = NULL;
+    PyObject *job, *judged, *call, *output = NULL, *result = NULL;
     const char *uses;
     char delimiter;
-    Py_ssize_t columns, start, row;
+    Py_ssize_t columns, start, row, room;
     int is_last;
-    Py_buffer data, output;
-    if (!PyArg_ParseTuple(arguments, "O!y#cO!Opy*nnw*:convert_fields", &PyTuple_Type, &job, &uses, &columns, &delimiter,
-                          &PyTuple_Type, &judged, &call, &is_last, &data, &start, &row, &output))
+    Py_buffer data;
+    if (!PyArg_ParseTuple(arguments, "O!y#cO!Opy*nnn:convert_fields", &PyTuple_Type, &job, &uses, &columns, &delimiter,
+                          &PyTuple_Type, &judged, &call, &is_last, &data, &start, &row, &room))
         return NULL;
     OwnJob own;
     uint64_t own_judged[MAX_COLUMNS];
@@ -222,18 +228,20 @@ static PyObject *convert_fields(PyObject *module, PyObject *arguments) {
     Fields fields = {.uses = (const byte *)uses, .columns = (uint64_t)columns, .delimiter = (byte)delimiter,
                      .judged = own_judged, .judge = judge, .context = &asked};
     int is_sound = start >= 0 && start <= data.len && row >= 0 ? 1 : refuse("start or row is out of range");
-    if (is_sound && read_job(job, &own) && read_judged(judged, own_judged, &fields.judged_count)) {
+    if (is_sound && read_job(job, &own) && read_judged(judged, own_judged, &fields.judged_count) &&
+        (output = open_output(room))) {
         Done done;
+        byte *at_output = (byte *)PyByteArray_AsString(output);
         const byte *at = data.buf ? (const byte *)data.buf + start : NULL;
         asked.values = fields.judged_count;
         asked.state = PyEval_SaveThread();
-        lfc_convert_fields(&own.job, &fields, is_last, at, (size_t)(data.len - start), (uint64_t)row, output.buf,
-                           (size_t)output.len, &done);
+        lfc_convert_fields(&own.job, &fields, is_last, at, (size_t)(data.len - start), (uint64_t)row, at_output,
+                           (size_t)room, &done);
         PyEval_RestoreThread(asked.state);
-        result = asked.has_failed ? NULL : describe(&done, &output);
+        result = asked.has_failed ? NULL : describe(&done, output);
     }
     PyBuffer_Release(&data);
-    PyBuffer_Release(&output);
+    Py_XDECREF(output);
     return result;
 }
 
@@ -326,27 +334,27 @@ static int read_skips(OwnTable *own, PyObject *skips, Table *table) {
 
 static PyObject *convert_table(PyObject *module, PyObject *arguments) {
     (void)module;
-    PyObject *job, *columns, *turns, *skips, *result = NULL;
-    Py_ssize_t rows, first, last, number;
-    Py_buffer output;
-    if (!PyArg_ParseTuple(arguments, "O!O!OOnnnnw*:convert_table", &PyTuple_Type, &job, &PyTuple_Type, &columns, &turns,
-                          &skips, &rows, &first, &last, &number, &output))
+    PyObject *job, *columns, *turns, *skips, *output = NULL, *result = NULL;
+    Py_ssize_t rows, first, last, number, room;
+    if (!PyArg_ParseTuple(arguments, "O!O!OOnnnnn:convert_table", &PyTuple_Type, &job, &PyTuple_Type, &columns, &turns,
+                          &skips, &rows, &first, &last, &number, &room))
         return NULL;
     OwnJob own_job;
     OwnTable own = {.held = 0};
     Table table = {.rows = (uint64_t)rows};
     int is_sound = rows >= 0 && first >= 0 && last >= 0 && number >= 0 ? 1 : refuse("rows, first, last or number is out of range");
     if (is_sound && read_job(job, &own_job) && read_columns(&own, columns, &table) && read_turns(&own, turns, &table) &&
-        read_skips(&own, skips, &table)) {
+        read_skips(&own, skips, &table) && (output = open_output(room))) {
         Done done;
+        byte *at_output = (byte *)PyByteArray_AsString(output);
         Py_BEGIN_ALLOW_THREADS
-        lfc_convert_table(&own_job.job, &table, (uint64_t)first, (uint64_t)last, (uint64_t)number, output.buf,
-                          (size_t)output.len, &done);
+        lfc_convert_table(&own_job.job, &table, (uint64_t)first, (uint64_t)last, (uint64_t)number, at_output,
+                          (size_t)room, &done);
         Py_END_ALLOW_THREADS
-        result = describe(&done, &output);
+        result = describe(&done, output);
     }
     while (own.held) PyBuffer_Release(&own.buffers[--own.held]);
-    PyBuffer_Release(&output);
+    Py_XDECREF(output);
     return result;
 }
 

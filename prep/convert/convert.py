@@ -1,11 +1,11 @@
 """The stream: readers → shards → one JSONL file, with counts, rejects and a manifest."""
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prep.choices import MissingMedia, OnLong, ThinkOpen
@@ -72,7 +72,7 @@ def convert_files(
         refuse_inputs(names, [*(file.path for file in files), *options.decontaminate])
         outputs = stack.enter_context(open_outputs(output, names[1:], step="convert", force=options.force))
         plan = settle_plan(_make_plan(source, output, files, options), opened.readers, columns)
-        room = output.parent / ".lfc" / f"{output.name}.{token_hex(4)}.shards"
+        room = output.parent / ".lfc" / f"{output.name}.{os.urandom(4).hex()}.shards"
         stream = RowStream(plan, opened.readers, options, hashes, stack, room)
         run = _Run(names, outputs, options, columns)
         for index, shard in stream.read():
@@ -210,7 +210,7 @@ class _Run:
             notes=opened.notes,
         )
 
-    def _write(self, path: Path, lines: bytes) -> None:
+    def _write(self, path: Path, lines: bytes | bytearray) -> None:
         described = None
         for name, (gone_path, row_filter) in self._filters.items() if lines else ():
             lines, described, gone, lost = row_filter.filter_lines(lines)

@@ -33,7 +33,7 @@ class Converted(NamedTuple):
     of fields had.
     """
 
-    lines: bytes
+    lines: bytes | bytearray
     bytes_read: int
     rows: int
     records: int
@@ -105,7 +105,7 @@ class ObjectKernel:
         self._take_names(judged)
         self._judged = tuple(self._places[name] for name in judged)
         # A folder may hold thousands of small files.
-        self._output = bytearray(min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES))
+        self._room = min(_OUTPUT_BYTES, 2 * block_bytes + _LEAST_OUTPUT_BYTES)
 
     def is_new(self, columns: Sequence[str]) -> bool:
         """Whether nobody asked before about rows of these columns, in any order; after many, none is new."""
@@ -153,7 +153,7 @@ class ObjectKernel:
             data,
             start,
             row,
-            self._output,
+            self._room,
         )
         return Converted._make(made)
 
@@ -176,11 +176,10 @@ class FieldKernel:
 
         self._call = _kernel.convert_fields
         self._given = (job, bytes(uses), delimiter.encode(), tuple(judged), judge)
-        self._output = bytearray(_OUTPUT_BYTES)
 
     def convert(self, data: bytes, start: int, row: int, *, is_last: bool) -> Converted:
         """Convert lines from an offset on, the first of this number; `is_last` when nothing follows the data."""
-        return Converted._make(self._call(*self._given, is_last, data, start, row, self._output))
+        return Converted._make(self._call(*self._given, is_last, data, start, row, _OUTPUT_BYTES))
 
 
 class TableKernel:
@@ -191,11 +190,10 @@ class TableKernel:
 
         self._call = _kernel.convert_table
         self._job = job
-        self._output = bytearray(_OUTPUT_BYTES)
 
     def convert(self, table: TableBuffers, rows: range, first_number: int) -> Converted:
         """Convert these rows of a batch, whose row 0 has this number, until one is not plain."""
-        made = self._call(self._job, *table, rows.start, rows.stop, first_number, self._output)
+        made = self._call(self._job, *table, rows.start, rows.stop, first_number, _OUTPUT_BYTES)
         return Converted._make(made)
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from prep.choices import OnLong, ThinkPolicy
+from prep.choices import DEFAULT_TEMPLATE, OnLong, ThinkPolicy
 from prep.errors import InputError, RecordError, UserError
 from prep.registry.dataset import Dataset, align_row
 from prep.rows.kinds import Form, Kind, get_form
 from prep.rows.records import AlpacaRecord, FormRecord, Record
 from prep.storage.fingerprints import hash_file
 from prep.tokens.encoder import RowEncoder, TurnLengths
-from prep.tokens.templates import DEFAULT_TEMPLATE, find_template
+from prep.tokens.templates import find_template
 from prep.tokens.tokenizer import find_tokenizer_file
 from prep.tokens.turns import TemplateOptions
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prep.choices import MissingMedia, OnLong, ThinkPolicy, Turns
+from prep.choices import DEFAULT_TEMPLATE, MissingMedia, OnLong, ThinkPolicy, Turns
 from prep.frames import make_frame
 from prep.inputs.reader import ReadOptions
 from prep.rows.kinds import Kind
@@ -47,7 +47,7 @@ class ConvertOptions:
     max_tokens: int | None = None
     model: Path | None = None
     on_long: str = OnLong.REJECT
-    template: str = "qwen3"
+    template: str = DEFAULT_TEMPLATE
     max_rejects: int = 0
     reading: ReadOptions = field(default_factory=ReadOptions)
     workers: int | None = None

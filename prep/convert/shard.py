@@ -103,7 +103,7 @@ class ShardResult:
     names, where an option would use the row.
     """
 
-    records: bytes = b""
+    records: bytes | bytearray = b""
     tool_records: bytes = b""
     rejects: bytes = b""
     too_long: bytes = b""
@@ -121,7 +121,7 @@ class ShardBuilder:
 
         self.result = ShardResult()
         # Lines, whole or in pieces.
-        self.records: list[bytes | memoryview] = []
+        self.records: list[bytes | bytearray] = []
         self._dumps = orjson.dumps
         self._end_line = orjson.OPT_APPEND_NEWLINE
         self._plan = plan
@@ -177,7 +177,8 @@ class ShardBuilder:
     def finish(self) -> ShardResult:
         """Return the shard's bytes and counts."""
         result = self.result
-        result.records = b"".join(self.records)
+        # Mostly the kernel made all of them, and they are large.
+        result.records = self.records[0] if len(self.records) == 1 else b"".join(self.records)
         result.tool_records = b"".join(self._tool_records)
         result.rejects = b"".join(self._rejects)
         result.too_long = b"".join(self._too_long)

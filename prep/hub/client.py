@@ -4,14 +4,21 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from prep.errors import DownloadError
 from prep.hub.catalog import Request
 from prep.hub.endpoint import Site
+from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
 from prep.hub.listing import RemoteFile
 from prep.hub.snapshot import Staging
+
+if TYPE_CHECKING:
+    from prep.hub.transport import Guard
 
 DEFAULT_TIMEOUT_S = 300.0
 SHOWN_REVISIONS = 20
@@ -83,16 +90,52 @@ class Listing:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-class HubClient(Protocol):
+class HubClient(ABC):
     """One hub, asked with the options of one call. Its errors are DownloadErrors, without the token."""
 
+    site: Site
+    options: DownloadOptions
     endpoint: str
+    _guard: "Guard"
 
+    @abstractmethod
     def list_repository(self, request: Request) -> Listing:
         """Ask for all files of a repository, and check the answer."""
 
+    @abstractmethod
     def fetch(self, listing: Listing, files: Sequence[RemoteFile], staging: Staging, view: ProgressView) -> None:
         """Fetch files into the staging folder, going on where an earlier run stopped."""
+
+    @abstractmethod
+    def _explain(self, repository: str) -> AbstractContextManager[None]:
+        """Turn the client's errors into one line of ours, without the token."""
+
+    @contextmanager
+    def _explain_answer(self, repository: str) -> Iterator[None]:
+        """Explain errors around questions to the hub, whose answers the client takes apart without a look."""
+        try:
+            with (
+                self._explain(repository),
+                self._guard.expect_answers(self.options.timeout_s),
+                stop_when_stalled(self.options.timeout_s, self._explain_slow_answer),
+            ):
+                yield
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            # Without its cause, which repeats what the server said.
+            raise DownloadError(
+                f"{repository}: {self.endpoint} answers with something else than a hub's JSON", hint=self.site.hint
+            ) from (None if self._guard.secrets else error)
+
+    def _explain_slow_answer(self) -> tuple[str, str]:
+        from prep.hub.transport import explain_slow_answer
+
+        return explain_slow_answer(self.endpoint, self.options.timeout_s)
+
+    def _explain_stall(self) -> tuple[str, str]:
+        return (
+            f"{self.endpoint} has sent next to nothing for {self.options.timeout_s:g} seconds",
+            f"{RESUME_HINT}; --timeout waits longer",
+        )
 
 
 def open_hub(site: Site, options: DownloadOptions) -> HubClient:

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 from prep import __version__
 from prep.errors import DownloadError
 from prep.hub.catalog import Request
-from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, Listing, Progress, ProgressView
+from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, HubClient, Listing, Progress, ProgressView
 from prep.hub.client_errors import describe_huggingface_error, make_download_error
 from prep.hub.endpoint import HUGGINGFACE, Endpoint, check_token, choose_token, read_endpoint
-from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
+from prep.hub.interrupts import stop_when_stalled
 from prep.hub.listing import RemoteFile, check_listing
 from prep.hub.snapshot import Staging
 from prep.secrets import mask_text
@@ -39,8 +39,10 @@ _ENVIRONMENT = {
 }
 
 
-class HuggingFaceHub:
+class HuggingFaceHub(HubClient):
     """Hugging Face's client, held to one endpoint; it never holds the token: the session adds it where due."""
+
+    site = HUGGINGFACE
 
     def __init__(self, options: DownloadOptions) -> None:
         endpoint = read_endpoint(options.endpoint, HUGGINGFACE)
@@ -71,7 +73,7 @@ class HuggingFaceHub:
             raise DownloadError(
                 f"{repository!r} is no name on Hugging Face", hint="OWNER/NAME as the hub's page shows it"
             ) from None
-        with self._explain_answer(request):
+        with self._explain_answer(repository):
             try:
                 commit = self._ask(lambda: self._api.repo_info(repository, repo_type=kind, revision=revision).sha)
             except RevisionNotFoundError:
@@ -108,7 +110,7 @@ class HuggingFaceHub:
             for file in files
         ]
         progress = Progress(view)
-        with self._explain(request), self._make_session() as session:
+        with self._explain(request.repository), self._make_session() as session:
             fetcher = FileFetcher(session, hf_raise_for_status, progress)
             with stop_when_stalled(self.options.timeout_s, self._explain_stall, progress.count_bytes):
                 fetcher.fetch_all(addresses, self.options.jobs)
@@ -155,24 +157,7 @@ class HuggingFaceHub:
         )
 
     @contextmanager
-    def _explain_answer(self, request: Request) -> Iterator[None]:
-        """Explain errors around questions to the hub, whose answers the client takes apart without a look."""
-        try:
-            with (
-                self._explain(request),
-                self._guard.expect_answers(self.options.timeout_s),
-                stop_when_stalled(self.options.timeout_s, self._explain_slow_answer),
-            ):
-                yield
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            # Without its cause, which repeats what the server said.
-            raise DownloadError(
-                f"{request.repository}: {self.endpoint} answers with something else than a hub's JSON",
-                hint=HUGGINGFACE.hint,
-            ) from (None if self._guard.secrets else error)
-
-    @contextmanager
-    def _explain(self, request: Request) -> Iterator[None]:
+    def _explain(self, repository: str) -> Iterator[None]:
         """Turn the client's errors into one line of ours, without the token."""
         from prep.hub.huggingface_session import CLIENT_FAULTS, FailedFilesError, goes_by_proxy
 
@@ -183,21 +168,10 @@ class HuggingFaceHub:
             if self._guard.fault:
                 raise self._guard.fault from None
             kind = "datasets/" if self.options.repo_type == "dataset" else ""
-            page = f"https://huggingface.co/{kind}{request.repository}"
+            page = f"https://huggingface.co/{kind}{repository}"
             what, hint = describe_huggingface_error(error, page, by_proxy=goes_by_proxy(self.endpoint))
-            message = mask_text(f"{request.repository}: {what} ({self.endpoint})", self._guard.secrets)
+            message = mask_text(f"{repository}: {what} ({self.endpoint})", self._guard.secrets)
             raise make_download_error(what, message, hint) from None
-
-    def _explain_slow_answer(self) -> tuple[str, str]:
-        from prep.hub.transport import explain_slow_answer
-
-        return explain_slow_answer(self.endpoint, self.options.timeout_s)
-
-    def _explain_stall(self) -> tuple[str, str]:
-        return (
-            f"{self.endpoint} has sent next to nothing for {self.options.timeout_s:g} seconds",
-            f"{RESUME_HINT}; --timeout waits longer",
-        )
 
 
 @contextmanager

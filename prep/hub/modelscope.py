@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 from prep.errors import DownloadError
 from prep.hub.catalog import Request
-from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, Listing, Progress, ProgressView
+from prep.hub.client import SHOWN_REVISIONS, DownloadOptions, HubClient, Listing, Progress, ProgressView
 from prep.hub.client_errors import CLIENT_ERRORS, describe_client_error, make_download_error
 from prep.hub.endpoint import MODELSCOPE, choose_token, read_endpoint
-from prep.hub.interrupts import RESUME_HINT, stop_when_stalled
+from prep.hub.interrupts import stop_when_stalled
 from prep.hub.listing import RemoteFile, check_listing, count_largest_folder, find_commit
 from prep.hub.snapshot import Staging
 from prep.secrets import mask_text
@@ -25,8 +25,10 @@ from prep.secrets import mask_text
 _LISTING_LIMIT = 3000
 
 
-class ModelScopeHub:
+class ModelScopeHub(HubClient):
     """ModelScope's client, held to one endpoint; it never holds the token: the guard adds it where it belongs."""
+
+    site = MODELSCOPE
 
     def __init__(self, options: DownloadOptions) -> None:
         endpoint = read_endpoint(options.endpoint, MODELSCOPE)
@@ -110,23 +112,6 @@ class ModelScopeHub:
         )
 
     @contextmanager
-    def _explain_answer(self, repository: str) -> Iterator[None]:
-        """Explain errors around one question to the hub, whose answer the client takes apart without a look."""
-        try:
-            with (
-                self._explain(repository),
-                self._guard.expect_answers(self.options.timeout_s),
-                stop_when_stalled(self.options.timeout_s, self._explain_slow_answer),
-            ):
-                yield
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            # Without its cause, which repeats what the server said.
-            raise DownloadError(
-                f"{repository}: {self.endpoint} answers with something else than a hub's JSON",
-                hint=MODELSCOPE.hint,
-            ) from (None if self._guard.secrets else error)
-
-    @contextmanager
     def _explain(self, repository: str) -> Iterator[None]:
         """Turn the client's errors into one line of ours, without the token."""
         import requests
@@ -143,17 +128,6 @@ class ModelScopeHub:
             what, hint = describe_client_error(error)
             message = mask_text(f"{repository}: {what} ({self.endpoint})", self._guard.secrets)
             raise make_download_error(what, message, hint) from None
-
-    def _explain_slow_answer(self) -> tuple[str, str]:
-        from prep.hub.transport import explain_slow_answer
-
-        return explain_slow_answer(self.endpoint, self.options.timeout_s)
-
-    def _explain_stall(self) -> tuple[str, str]:
-        return (
-            f"{self.endpoint} has sent next to nothing for {self.options.timeout_s:g} seconds",
-            f"{RESUME_HINT}; --timeout waits longer",
-        )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from prep.errors import ConfigError, InputError
-from prep.storage.bounded_yaml import load_plain
 
 ALL = "all"
 _SPLIT_HINT = "--split NAME, or --split all"
@@ -201,6 +200,8 @@ def _read_configs(folder: Path) -> list[dict[str, Any]]:
     head, closed, _ = rest.partition(f"\n{_FENCE}")
     if opening.strip() != _FENCE or not closed:
         return []
+    from prep.storage.bounded_yaml import load_plain
+
     try:
         told = load_plain(head, _CARD)
     except ConfigError:

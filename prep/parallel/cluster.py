@@ -25,6 +25,8 @@ _TASKS_AHEAD = 2
 _Opening = tuple[str, Callable[..., Callable[[Any], Any]], tuple[Any, ...], str]
 # What a worker made for a pool, by the pool's name: each of its tasks takes it.
 _MADE: dict[str, Callable[[Any], Any]] = {}
+# Which cluster this process is connected to.
+_CONNECTED: dict[str, str] = {}
 
 
 def connect(address: str) -> Any:
@@ -35,6 +37,9 @@ def connect(address: str) -> Any:
         raise StackError(
             "a Ray cluster needs ray, which is not installed here", hint="pip install 'llamafactory-companion[ray]'"
         ) from None
+    if ray.is_initialized() and _CONNECTED.get("address", address) != address:
+        # Ray knows one cluster at a time, and would ask that one about the other's jobs.
+        ray.shutdown()
     if not ray.is_initialized():
         try:
             _knock(address)
@@ -42,6 +47,7 @@ def connect(address: str) -> Any:
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             message = f"no Ray cluster answers at {address!r:.200}: {str(error).splitlines()[0]:.200}"
             raise StackError(message, hint="--address HOST:PORT, as `ray start --head` tells it") from error
+        _CONNECTED["address"] = address
         _silence_listener()
     return ray
 

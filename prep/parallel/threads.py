@@ -60,14 +60,14 @@ class WorkAhead(Generic[Item]):
 class WorkBehind:
     """Hands blocks to a function in a thread, in their order; what it raises comes up at a later call."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[bytes | bytearray], None]) -> None:
         self._take = take
-        self._blocks: queue.Queue[bytes | None] = queue.Queue(_BLOCKS_BEHIND)
+        self._blocks: queue.Queue[bytes | bytearray | None] = queue.Queue(_BLOCKS_BEHIND)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def put(self, block: bytes) -> None:
+    def put(self, block: bytes | bytearray) -> None:
         """Give the next block; waits while many are under way."""
         self._raise_error()
         self._blocks.put(block)

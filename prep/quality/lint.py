@@ -15,6 +15,7 @@ from prep.quality.lint_kinds import (
     LostMedia,
     Repeats,
     answer_column,
+    describe_broken_line,
     find_missing_columns,
     find_switch_fault,
     has_thought_on_one_side,
@@ -28,11 +29,12 @@ from prep.quality.lint_kinds import (
 )
 from prep.quality.question_book import QuestionBook
 from prep.quality.repair import repair_row
+from prep.quality.sound_lines import EMPTY, OTHER, SOUND_KEYS, UNTAGGED, SoundLines
 from prep.registry.dataset import Dataset, align_row, count_noted_rows, find_own_index
 from prep.rows.conversation import Message
 from prep.rows.json_rows import check_json_suffix, holds_lines_as_json, iter_json_rows
 from prep.rows.kinds import MEDIA, Kind
-from prep.rows.line_blocks import BOM, read_blocks
+from prep.rows.line_blocks import BLOCK_BYTES, BOM, read_byte_blocks
 from prep.rows.records import is_text_pair
 from prep.rows.repeated_keys import find_repeated_key
 from prep.rows.thinking import (
@@ -102,6 +104,8 @@ class _FileLinter:
         self._may_repeat_keys = index is None
         self._book = QuestionBook() if index is None or self._compares_answers else QuestionBook.of(index)
         self._questions = self._book if looks_for_duplicates and not self._book.is_whole else None
+        # Where the index knows the questions, a line in which nothing is to be found has nothing to add.
+        self._sound = SoundLines(dataset, can_tell=self._book.is_whole)
         self._looks_for_duplicates = looks_for_duplicates
         self._check_row = self._check_alpaca if dataset.formatting == "alpaca" else self._check_sharegpt
         columns, answer = dataset.columns, answer_column(dataset)
@@ -112,8 +116,7 @@ class _FileLinter:
         self._types = ColumnTypes() if index is None else None
         self._last_told = -1
         self._keys: Collection[str] = ()
-        self._first_empty_thought = self._first_untagged = 0
-        self._empty_thoughts = self._untagged = 0
+        self._untagged, self._empty_thoughts = Repeats(), Repeats()
 
     def run(self) -> None:
         check_json_suffix(self._path)
@@ -137,15 +140,25 @@ class _FileLinter:
 
     def _run_lines(self) -> bool:
         crlf, blank = Repeats(), Repeats()
-        encoding = _OTHER_ENCODINGS.get(self._read_start())
+        with explain_read_error(self._path), self._path.open("rb") as stream:
+            encoding = _OTHER_ENCODINGS.get(stream.read(2))
         if encoding:
             self._add(1, LintRule.ENCODING, f"the file is {encoding}, not UTF-8")
             return False
-        for block in read_blocks(self._path):
-            lines = block.data.split(b"\n")
+        first = 1
+        for data in read_byte_blocks(self._path, BLOCK_BYTES):
+            told = self._sound.sort(data) if self._keys == SOUND_KEYS else b""
+            if told and OTHER not in told:
+                self._take_sound(first, told)
+                first += len(told)
+                continue
+            lines = data.split(b"\n")
             if not lines[-1]:
                 lines.pop()
-            for number, raw in enumerate(lines, block.first_row):
+            for number, raw in enumerate(lines, first):
+                if sound := told[number - first : number - first + 1].strip(OTHER):
+                    self._take_sound(number, sound)
+                    continue
                 line = raw
                 if number == 1 and raw.startswith(BOM):
                     self._add(1, LintRule.BOM, "the file begins with a byte order mark")
@@ -156,15 +169,20 @@ class _FileLinter:
                     blank.add(number)
                 else:
                     self._take_line(number, line)
+            first += len(lines)
         if crlf.count:
             self._add(crlf.first, LintRule.CRLF, f"the line ends in \\r\\n, one of {crlf.count:,} such lines")
         if blank.count:
             self._add(blank.first, LintRule.BLANK_LINE, f"the line is blank, one of {blank.count:,} such lines")
         return True
 
-    def _read_start(self) -> bytes:
-        with explain_read_error(self._path), self._path.open("rb") as stream:
-            return stream.read(2)
+    def _take_sound(self, number: int, told: bytes) -> None:
+        """Take lines from one on in which nothing is to be found."""
+        before, self.rows = self.rows, self.rows + len(told)
+        if steps := self.rows // _PROGRESS_ROWS - before // _PROGRESS_ROWS:
+            self._on_rows(steps * _PROGRESS_ROWS)
+        self._untagged.extend(number, told, UNTAGGED)
+        self._empty_thoughts.extend(number, told, EMPTY)
 
     def _take_line(self, number: int, line: bytes) -> None:
         import orjson
@@ -172,7 +190,8 @@ class _FileLinter:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            self._report_broken_line(number, line, error)
+            self.rows += 1
+            self._add(number, *describe_broken_line(line, error))
             return
         repeated = find_repeated_key(line, row) if self._may_repeat_keys else None
         if repeated is not None:
@@ -214,17 +233,6 @@ class _FileLinter:
             change = changes[0]
             seen = f"column '{change.column}' is {change.now}, and in line {change.first} {change.before}"
             self._add(number, LintRule.TYPE, f"{seen}: pyarrow stops the training", fix=ONE_TYPE)
-
-    def _report_broken_line(self, number: int, line: bytes, error: Exception) -> None:
-        self.rows += 1
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as decode_error:
-            byte = line[decode_error.start]
-            message = f"byte {decode_error.start + 1} of the line, 0x{byte:02x}, is not UTF-8"
-            self._add(number, LintRule.ENCODING, message)
-        else:
-            self._add(number, LintRule.JSON, f"not JSON: {error}")
 
     def _has_right_columns(self, number: int, row: dict[str, Any]) -> bool:
         if row.keys() == self._keys:
@@ -338,8 +346,7 @@ class _FileLinter:
 
     def _check_output(self, number: int, row: dict[str, Any], output: str) -> None:
         if OPEN_TAG not in output and CLOSE_TAG not in output:
-            self._untagged += 1
-            self._first_untagged = self._first_untagged or number
+            self._untagged.add(number)
             if not output or output.isspace():
                 self._add(number, LintRule.EMPTY, "the output is empty")
             elif may_hold_markup(output) and (fault := find_output_fault(output)):
@@ -354,8 +361,8 @@ class _FileLinter:
         if not output.rpartition(CLOSE_TAG)[2].strip():
             self._add(number, LintRule.EMPTY, "nothing stands after the thought")
         is_empty = output.startswith(EMPTY_THOUGHT)
-        self._empty_thoughts += is_empty
-        self._first_empty_thought = self._first_empty_thought or number * is_empty
+        if is_empty:
+            self._empty_thoughts.add(number)
         policy = self._dataset.policy
         if is_empty and has_thought_on_one_side(row, self._dataset):
             return
@@ -365,13 +372,11 @@ class _FileLinter:
 
     def _report_mixed_policy(self) -> None:
         """Without a manifest, rows that write an empty thought and rows that write none cannot both be meant."""
-        if self._dataset.policy is None and self._empty_thoughts and self._untagged:
-            line = self._first_untagged if self._untagged <= self._empty_thoughts else self._first_empty_thought
-            self._add(
-                line,
-                LintRule.THINK_POLICY,
-                f"{self._empty_thoughts:,} rows have an empty think block and {self._untagged:,} have none",
-            )
+        empty, none = self._empty_thoughts, self._untagged
+        if self._dataset.policy is None and empty.count and none.count:
+            line = none.first if none.count <= empty.count else empty.first
+            message = f"{empty.count:,} rows have an empty think block and {none.count:,} have none"
+            self._add(line, LintRule.THINK_POLICY, message)
 
     def _report_wrong_types(self, number: int, row: dict[str, Any]) -> None:
         for name in self._names[:4]:

@@ -152,6 +152,16 @@ def list_label_faults(row: dict[str, Any], dataset: Dataset) -> Iterator[Fault]:
         yield LintRule.LABEL, f"column '{column}' is {seen}, not true or false: LLaMA-Factory drops the row"
 
 
+def describe_broken_line(line: bytes, error: Exception) -> Fault:
+    """Say why a line is not JSON: it is not UTF-8, or what the reader said."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as found:
+        byte = line[found.start]
+        return LintRule.ENCODING, f"byte {found.start + 1} of the line, 0x{byte:02x}, is not UTF-8"
+    return LintRule.JSON, f"not JSON: {error}"
+
+
 def list_media_faults(row: dict[str, Any], dataset: Dataset, folder: Path) -> Iterator[Fault]:
     """Yield what is wrong with a row's images, videos and audio; their paths start from the dataset's folder."""
     columns = {name: dataset.columns[name] for name in MEDIA if dataset.columns.get(name) in row}
@@ -227,6 +237,12 @@ class Repeats:
         """Take one more."""
         self.first = self.first or line
         self.count += 1
+
+    def extend(self, line: int, told: bytes, code: bytes) -> None:
+        """Take those of lines from one on that a code is told of."""
+        if count := told.count(code):
+            self.first = self.first or line + told.find(code)
+            self.count += count
 
 
 class LostMedia:

@@ -163,9 +163,16 @@ static int read_string(Piece *line, Piece *text, uint32_t *characters) {
         while (end - at >= 16) {
             __m128i word = _mm_loadu_si128((const __m128i *)at);
             __m128i marks = _mm_or_si128(_mm_cmpeq_epi8(word, _mm_set1_epi8('"')), _mm_cmpeq_epi8(word, _mm_set1_epi8('\\')));
-            if (_mm_movemask_epi8(marks)) break;
+            int found = _mm_movemask_epi8(marks);
             /* Signed: the rest of a character is below -64. */
-            __m128i goes_on = _mm_and_si128(_mm_cmplt_epi8(word, _mm_set1_epi8(-64)), _mm_set1_epi8(1));
+            __m128i below = _mm_cmplt_epi8(word, _mm_set1_epi8(-64));
+            if (found) {
+                int before = __builtin_ctz((unsigned)found), going_on = _mm_movemask_epi8(below) & ((1 << before) - 1);
+                for (; going_on; going_on &= going_on - 1) count--;
+                at += before;
+                break;
+            }
+            __m128i goes_on = _mm_and_si128(below, _mm_set1_epi8(1));
             rest = _mm_add_epi64(rest, _mm_sad_epu8(goes_on, _mm_setzero_si128()));
             at += 16;
         }
@@ -496,9 +503,59 @@ static PyObject *describe_lines(PyObject *module, PyObject *arguments) {
     return made;
 }
 
+/* Find the origin that a line ends with, of which nothing is escaped; 0 when it does not. */
+static int find_origin(Piece line, Piece *origin) {
+    static const char before[] = ",\"origin\":\"";
+    size_t size = sizeof before - 1;
+    const byte *end = line.end - 2, *at = end;
+    if (line.end - line.at < 2 || memcmp(end, "\"}", 2)) return 0;
+    while (at > line.at && at[-1] != '"' && at[-1] != '\\') at--;
+    if ((size_t)(at - line.at) < size || memcmp(at - size, before, size)) return 0;
+    *origin = (Piece){at, end};
+    return 1;
+}
+
+/* Copy the origin of each line, with a line end behind each, which is shorter than the line; return what was written,
+ * NULL when a line has none that is plain. */
+static byte *copy_origins(Piece lines, byte *out) {
+    while (lines.at < lines.end) {
+        Piece origin;
+        const byte *end = memchr(lines.at, '\n', (size_t)(lines.end - lines.at));
+        if (!end || !find_origin((Piece){lines.at, end}, &origin)) return NULL;
+        size_t size = (size_t)(origin.end - origin.at);
+        memcpy(out, origin.at, size);
+        out[size] = '\n';
+        out += size + 1;
+        lines.at = end + 1;
+    }
+    return out;
+}
+
+static PyObject *list_origins(PyObject *module, PyObject *arguments) {
+    (void)module;
+    Py_buffer data;
+    PyObject *made = NULL;
+    if (!PyArg_ParseTuple(arguments, "y*:list_origins", &data)) return NULL;
+    byte *out = PyMem_Malloc((size_t)data.len + 1);
+    if (out) {
+        const byte *at = data.buf;
+        byte *end;
+        Py_BEGIN_ALLOW_THREADS
+        end = data.len ? copy_origins((Piece){at, at + data.len}, out) : out;
+        Py_END_ALLOW_THREADS
+        made = end ? PyBytes_FromStringAndSize((const char *)out, end - out) : Py_BuildValue("");
+    } else {
+        PyErr_NoMemory();
+    }
+    PyMem_Free(out);
+    PyBuffer_Release(&data);
+    return made;
+}
+
 /* ---- the module ---- */
 
 static PyMethodDef methods[] = {
+    {"list_origins", list_origins, METH_VARARGS, "List the origins of lines, or return None when one is not plain."},
     {"describe_lines", describe_lines, METH_VARARGS, "Describe lines until one is not plain or the output is full."},
     {NULL, NULL, 0, NULL},
 };

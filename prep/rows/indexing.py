@@ -116,7 +116,10 @@ class RowColumns:
         for name in mine:
             mine[name].extend(others[name])
         codes = array("i", (self._code(name) for name in other.datasets))
-        self.codes.extend(codes[code] for code in other.codes)
+        if len(codes) == 1:
+            self.codes.extend(codes * len(other))
+        else:
+            self.codes.extend(array("i", (codes[code] for code in other.codes)))
 
     def select(self, stays: Sequence[bool]) -> "RowColumns":
         """Return the rows for which that is said."""
@@ -131,7 +134,7 @@ class RowColumns:
         kept.codes.extend(code for code, stay in zip(self.codes, stays, strict=True) if stay)
         return kept
 
-    def add_lines(self, lines: bytes) -> None:
+    def add_lines(self, lines: bytes | bytearray) -> None:
         """Take whole lines that convert wrote."""
         import orjson
 
@@ -162,15 +165,28 @@ class RowColumns:
         return self.datasets.setdefault(dataset, len(self.datasets))
 
 
-def describe_lines(lines: bytes) -> RowColumns:
+def describe_lines(lines: bytes | bytearray) -> RowColumns:
     """Return what the index says of whole lines that convert wrote."""
     described = RowColumns()
     described.add_lines(lines)
     return described
 
 
+def list_origins(lines: bytes | bytearray) -> bytes:
+    """Return the origins of whole lines that convert wrote as they stand there, with a line end behind each."""
+    import orjson
+
+    if _load_indexer() is not None:
+        from prep.rows import _indexer
+
+        if (found := _indexer.list_origins(lines)) is not None:
+            return found
+    origins = (orjson.loads(line)["origin"] for line in lines.split(b"\n")[:-1])
+    return b"".join(orjson.dumps(origin)[1:-1] + b"\n" for origin in origins)
+
+
 @cache
-def _load_indexer() -> "Callable[[bytes, int, bytearray], tuple[int, int, bytes]] | None":
+def _load_indexer() -> "Callable[[bytes | bytearray, int, bytearray], tuple[int, int, bytes]] | None":
     try:
         from prep.rows import _indexer
     except ImportError:
@@ -287,7 +303,7 @@ class RowWriter:
         self._builder = IndexBuilder(self._add)
         self._is_open = True
 
-    def write(self, lines: bytes, rows: RowColumns | None = None) -> None:
+    def write(self, lines: bytes | bytearray, rows: RowColumns | None = None) -> None:
         """Append whole lines that convert wrote; `rows` is what the index says of them, where that is known."""
         start = self.file.bytes_written
         self.file.write(lines)

@@ -4,6 +4,8 @@ import hashlib
 import re
 import unicodedata
 
+from prep.patterns import LazyPattern
+
 # `-3` is not 3, and 2*5 not 25: before a digit these are part of a number or a sum.
 _SIGN_BEFORE_DIGIT = re.compile(r"([.\-*/%:])(?=\d)")
 _KEPT = {ord(sign): 0xE000 + ord(sign) for sign in ".-*/%:"}
@@ -16,7 +18,7 @@ _WRITTEN_SMALL = {
 # it, a Chinese numeral, a negation. Two characters of Chinese are a unit, four letters of other scripts.
 _NUMERALS = "零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟半"
 _NEGATIONS = "不没沒無无非未勿别莫否"
-_FACT = re.compile(
+_FACT = LazyPattern(
     r"[-+*/×÷^=<>≤≥≠±\u2212]?\s?\d+(?:[.,:/]\d+)*\s?(?:[\u4e00-\u9fff]{1,2}|[^\W\d_\u4e00-\u9fff]{1,4}\b|[%‰°])?"
     rf"|[{_NUMERALS}]+|[\ue100-\uefff]+"
     r"|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)"
@@ -26,10 +28,10 @@ _FACT = re.compile(
 
 
 # Wide punctuation, that normalising drops: taken out first, most Chinese texts are in NFKC already.
-_WIDE_MARKS = re.compile("[，。！？；、“”‘’（）《》〈〉【】「」『』…—·]+")
-_MARKS = re.compile(r"""[\s.\-*/%:,!?;"'()\[\]{}\\_#&@`~]+""")
+_WIDE_MARKS = LazyPattern("[，。！？；、“”‘’（）《》〈〉【】「」『』…—·]+")
+_MARKS = LazyPattern(r"""[\s.\-*/%:,!?;"'()\[\]{}\\_#&@`~]+""")
 _NO_LETTERS = re.compile(r"[\W_]+")
-_SMALL = re.compile(f"[{''.join(map(chr, _WRITTEN_SMALL))}]")
+_SMALL = LazyPattern(f"[{''.join(map(chr, _WRITTEN_SMALL))}]")
 
 
 class _Dropped(dict[int, int | None]):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from prep.choices import ThinkPolicy
 from prep.errors import RecordError
+from prep.patterns import LazyPattern
 
 OPEN_TAG = "<think>"
 CLOSE_TAG = "</think>"
@@ -54,19 +55,19 @@ class Markup(NamedTuple):
     name: str
     shown: str
     first_characters: str
-    opening: re.Pattern[str]
-    closing: re.Pattern[str]
-    ending: re.Pattern[str]
-    answer: re.Pattern[str] | None = None
-    answer_end: re.Pattern[str] | None = None
+    opening: LazyPattern
+    closing: LazyPattern
+    ending: LazyPattern
+    answer: LazyPattern | None = None
+    answer_end: LazyPattern | None = None
     is_heading: bool = False
 
 
 _LESS, _MORE, _SPACE = r"(?:<|＜|&lt;)", r"(?:>|＞|&gt;)", r"[ \t]{0,3}"
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
+def _compile(pattern: str) -> LazyPattern:
+    return LazyPattern(pattern, re.IGNORECASE)
 
 
 def _write_tag(names: str, slash: str = "") -> str:
@@ -234,7 +235,7 @@ def unwrap_thought(text: str) -> str:
     return _cut_end(text, _UNOPENED_END) if text.endswith(">") else text
 
 
-def _cut_end(text: str, ending: re.Pattern[str]) -> str:
+def _cut_end(text: str, ending: LazyPattern) -> str:
     """Return a text without what stands at its end, and without white space around it."""
     tail = text.rstrip()[-_LONGEST_MARK:]
     found = ending.search(tail)

@@ -33,7 +33,7 @@ class AtomicFile:
         self._taken = self._on_its_way = 0
         self._behind: WorkBehind | None = None
 
-    def write(self, block: bytes) -> None:
+    def write(self, block: bytes | bytearray) -> None:
         """Append a block, of a large file in a thread.
 
         Raises: OutputError, here or later, when the disk is full or the file cannot be written.
@@ -79,7 +79,7 @@ class AtomicFile:
         if self._behind is not None:
             self._behind.wait()
 
-    def _take(self, block: bytes) -> None:
+    def _take(self, block: bytes | bytearray) -> None:
         with explain_os_error(self.path):
             self._stream.write(block)
         self._hash.update(block)

@@ -233,7 +233,9 @@ def _belongs(manifest: Manifest, output: Path, sha256: str | None) -> bool:
     if seen.st_size != recorded.get("bytes") or not recorded.get("sha256"):
         # A size alone tells no file from another.
         return False
-    if sha256 is None and recorded["path"] == output.name and seen.st_mtime_ns < of_manifest.st_mtime_ns:
+    # A change can leave the time of the last change as it was; but not, on POSIX, when that was set.
+    is_older = seen.st_mtime_ns < of_manifest.st_mtime_ns and seen.st_ctime_ns <= of_manifest.st_ctime_ns
+    if sha256 is None and recorded["path"] == output.name and is_older:
         return True
     return recorded.get("sha256") == (sha256 or hash_unchanged_file(output))
 

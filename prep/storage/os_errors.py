@@ -67,6 +67,22 @@ def explain_read_error(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read: {describe_os_error(error)}", hint=hint) from error
 
 
+def is_folder(path: str | Path) -> bool:
+    """Whether something is the path of a folder; False for what no path can be, such as one that is too long."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether something is the path of a file, as `is_folder`."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def find_kind_of_obstacle(path: Path) -> str | None:
     """Return what stands at a path when it is no regular file: a link, a folder, a pipe; None otherwise."""
     try:

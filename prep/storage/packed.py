@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +59,8 @@ def unpack_whole(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as stream:
             yield stream
         return
+    import tempfile
+
     with open_unpacked(path) as packed, tempfile.TemporaryFile() as copy:
         while data := packed.read(_BUFFER_BYTES):
             with explain_os_error(Path(tempfile.gettempdir())):

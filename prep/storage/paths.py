@@ -1,7 +1,6 @@
 """Paths of somebody else, looked at before they are opened: a pipe waits forever, a device never ends."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -40,6 +39,8 @@ def require_writable(path: Path) -> None:
     existing = next((place for place in (path, *path.absolute().parents) if os.path.lexists(place)), Path())
     if existing != path and not existing.is_dir():
         raise OutputError(f"{path} cannot be written: {existing} is a file", hint=f"rename {existing}")
+    import tempfile
+
     with explain_os_error(path), tempfile.TemporaryFile(dir=existing if existing.is_dir() else existing.parent):
         pass
 

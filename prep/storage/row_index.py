@@ -127,12 +127,21 @@ def make_batch(columns: Mapping[str, Any], codes: Sequence[int], datasets: Seque
         pa.Array.from_buffers(schema.field(name).type, rows, [None, pa.py_buffer(columns[name])])
         for name in COLUMNS
     ]
-    names = [name.encode("utf-8", "replace") for name in datasets]
-    texts = [names[code] for code in codes]
-    ends = array("i", accumulate(map(len, texts), initial=0))
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))]
+    buffers = [
+        None,
+        *map(pa.py_buffer, _write_texts([name.encode("utf-8", "replace") for name in datasets], codes)),
+    ]
     arrays.append(pa.Array.from_buffers(pa.string(), rows, buffers))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _write_texts(names: Sequence[bytes], codes: Sequence[int]) -> "tuple[array[int], bytes]":
+    """Return the offsets and the bytes of Arrow's column of texts in which each row has the name of its code."""
+    if len(names) == 1 and names[0]:
+        size = len(names[0])
+        return array("i", range(0, size * len(codes) + 1, size)), names[0] * len(codes)
+    texts = [names[code] for code in codes]
+    return array("i", accumulate(map(len, texts), initial=0)), b"".join(texts)
 
 
 def read_index(output: Path, manifest: Manifest | None) -> RowIndex | None:

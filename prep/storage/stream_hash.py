@@ -29,7 +29,7 @@ class StreamHash:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | bytearray) -> None:
         """Take the next block."""
         self._digest.update(block)
 
@@ -67,7 +67,7 @@ class _PairedHash(StreamHash):
         self._waiting = 0
         self._was_hashed = threading.Event()
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | bytearray) -> None:
         """Take the next block; it is hashed now or later."""
         if not block:
             return

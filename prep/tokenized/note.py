@@ -17,9 +17,10 @@ from prep.tokenized.settings import TokenSettings
 from prep.tokenized.sources import TokenSource, find_sources
 
 NOTE_FILE = "lfc-tokens.json"
-_VERSION = 1
+_VERSION = 2
 # Which of them are there differs; each that is there may change the tokens.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_SPLIT_FILES = ("state.json", "dataset_info.json")
 _SHOWN = 60
 
 
@@ -72,7 +73,14 @@ def _list_tokenizer_files(model: Path) -> Iterator[tuple[str, Path]]:
 
 def write_note(folder: Path, note: TokenNote) -> None:
     """Write what a folder of tokens was made from; it is whole only with this."""
-    write_json(folder / NOTE_FILE, {"version": _VERSION, "fingerprint": note.fingerprint, **note.__dict__})
+    held = {"version": _VERSION, "fingerprint": note.fingerprint, "sha256": _hash_files(folder, note.splits)}
+    write_json(folder / NOTE_FILE, {**held, **note.__dict__})
+
+
+def _hash_files(folder: Path, splits: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sha256 of each file that a training reads of a folder, by its path in it."""
+    names = [f"{split}/{file}" for split, told in splits.items() for file in (*told["files"], *_SPLIT_FILES)]
+    return {name: hash_unchanged_file(folder / name) for name in sorted(names)}
 
 
 def read_note(folder: Path) -> TokenNote | None:
@@ -91,6 +99,8 @@ def read_note(folder: Path) -> TokenNote | None:
         raise InputError(f"{path} is not a note of this version", hint=f"delete the folder {folder}")
     for name, split in splits.items():
         _check_files(folder / name, split)
+    if content.get("sha256") != _hash_files(folder, splits):
+        raise InputError(f"{folder} holds other tokens than were made", hint=f"delete the folder {folder}")
     return TokenNote(made_from, splits)
 
 

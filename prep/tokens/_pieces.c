@@ -42,9 +42,12 @@ typedef struct {
     byte classes[CODES];
 } Table;
 
+/* Ids, or their number alone. Of a part: whether ids of its pieces are not known yet, and where the mark stands. */
 typedef struct {
     int32_t *ids;
     size_t size, room;
+    int keeps, lacks;
+    int32_t mark, place;
 } Output;
 
 /* ---- memory ---- */
@@ -216,6 +219,13 @@ static const Added *find_added(const Table *table, const byte *at, const byte *e
 /* ---- encoding ---- */
 
 static int put(Output *output, const int32_t *ids, size_t count) {
+    if (!output->keeps) {
+        for (size_t at = 0; output->place < 0 && output->mark >= 0 && at < count; at++) {
+            if (ids[at] == output->mark) output->place = (int32_t)(output->size + at);
+        }
+        output->size += count;
+        return 1;
+    }
     if (!make_room((void **)&output->ids, &output->room, output->size + count, sizeof *ids)) return 0;
     /* Of nothing there is no memory yet. */
     if (count) memcpy(output->ids + output->size, ids, count * sizeof *ids);
@@ -232,9 +242,13 @@ static int put_piece(Table *table, const byte *at, size_t size, Output *output, 
         PyObject *text = PyUnicode_DecodeUTF8((const char *)at, (Py_ssize_t)size, NULL);
         int is_listed = text && PyList_Append(unknown, text) == 0;
         Py_XDECREF(text);
+        output->lacks = 1;
         return is_listed && add_pending(table, at, size, hash) ? 1 : -1;
     }
-    if (slot->count == PENDING) return 1;
+    if (slot->count == PENDING) {
+        output->lacks = 1;
+        return 1;
+    }
     return put(output, table->ids + slot->ids, slot->count) ? 1 : -1;
 }
 
@@ -277,18 +291,11 @@ static int put_part(
     }
     if (done) return done > 0;
     output->size = before;
+    output->place = -1;
     PyObject *number = PyLong_FromSsize_t(place);
     int is_listed = number && PyList_Append(whole, number) == 0;
     Py_XDECREF(number);
     return is_listed;
-}
-
-static int32_t find_mark(const Table *table, const Output *output, size_t start) {
-    if (table->mark < 0) return -1;
-    for (size_t at = start; at < output->size; at++) {
-        if (output->ids[at] == table->mark) return (int32_t)(at - start);
-    }
-    return -1;
 }
 
 static PyObject *run(PyObject *arguments, int keeps) {
@@ -297,17 +304,17 @@ static PyObject *run(PyObject *arguments, int keeps) {
     Table *table = PyCapsule_GetPointer(capsule, CAPSULE);
     if (!table) return NULL;
     Py_ssize_t count = PyList_Size(parts);
-    Output output = {NULL, 0, 0};
+    Output output = {NULL, 0, 0, keeps, 0, table->mark, -1};
     PyObject *ends = PyBytes_FromStringAndSize(NULL, count * 8), *unknown = PyList_New(0), *whole = PyList_New(0);
     PyObject *result = NULL;
     if (!ends || !unknown || !whole) goto done;
     byte *written = (byte *)PyBytes_AsString(ends);
     for (Py_ssize_t place = 0; place < count; place++) {
-        size_t start = keeps ? output.size : (output.size = 0);
+        if (!keeps) output.size = 0, output.lacks = 0, output.place = -1;
         PyObject *part = PyList_GetItem(parts, place);
         if (!part || !put_part(table, part, place, &output, unknown, whole)) goto done;
         int64_t end = (int64_t)output.size;
-        int32_t lengths[2] = {(int32_t)output.size, keeps ? 0 : find_mark(table, &output, start)};
+        int32_t lengths[2] = {output.lacks ? -1 : (int32_t)output.size, output.place};
         memcpy(written + place * 8, keeps ? (void *)&end : (void *)lengths, 8);
     }
     PyObject *ids = PyBytes_FromStringAndSize(
@@ -447,7 +454,7 @@ static PyMethodDef methods[] = {
     {"new_table", new_table, METH_VARARGS, "Return a table that knows no piece yet."},
     {"learn", learn, METH_VARARGS, "Give pieces their ids; return how many pieces are known."},
     {"encode", encode, METH_VARARGS, "Return ids, where each part ends, pieces to learn, and parts not for us."},
-    {"measure", measure, METH_VARARGS, "Return, in place of ids, the length of each part and its mark's place."},
+    {"measure", measure, METH_VARARGS, "Return of each part its length, -1 where pieces are to learn, and its mark's place."},
     {NULL, NULL, 0, NULL},
 };
 

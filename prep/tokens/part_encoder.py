@@ -39,6 +39,7 @@ class _Engine(Protocol):
 
     def learn(self, pieces: list[str], ids: list[list[int]]) -> None: ...
     def encode(self, parts: list[EncodedPart]) -> "tuple[Ids, Places, list[str], list[int]]": ...
+    # -1 is the length of a part some of whose pieces are to learn.
     def measure(self, parts: list[EncodedPart]) -> tuple[list[TextLength], list[str], list[int]]: ...
 
 
@@ -65,11 +66,19 @@ class PartEncoder:
     def measure(self, texts: Collection[str]) -> dict[str, TextLength]:
         """Return the length of each text, by text."""
         asked: list[EncodedPart] = list(texts)
+        names = list(texts)
+        measured: dict[str, TextLength] = {}
         with self._forgetting():
             while True:
                 lengths, unknown, whole = self._engine.measure(asked)
-                if not self._prepare(asked, unknown, whole):
-                    return dict(zip(texts, lengths, strict=True))
+                self._prepare(asked, unknown, whole)
+                again = {*whole, *(place for place, length in enumerate(lengths) if length.tokens < 0)}
+                measured.update((name, length) for name, length in zip(names, lengths, strict=True))
+                if not again:
+                    return measured
+                # The others are measured; what a part lacked is known now, unless all had to be forgotten.
+                asked = [asked[place] for place in sorted(again)]
+                names = [names[place] for place in sorted(again)]
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:
@@ -149,20 +158,25 @@ class _PythonEngine:
     def encode(self, parts: list[EncodedPart]) -> "tuple[Ids, Places, list[str], list[int]]":
         import numpy as np
 
-        found, unknown, whole = self._look_up(parts)
+        found, _, unknown, whole = self._look_up(parts)
         ids = np.fromiter(chain.from_iterable(found), np.int32)
         ends = np.fromiter(accumulate(map(len, found)), np.int64, len(found))
         return ids, ends, unknown, whole
 
     def measure(self, parts: list[EncodedPart]) -> tuple[list[TextLength], list[str], list[int]]:
-        found, unknown, whole = self._look_up(parts)
-        lengths = [TextLength(len(ids), ids.index(self._mark) if self._mark in ids else -1) for ids in found]
+        found, lacks, unknown, whole = self._look_up(parts)
+        lengths = [
+            TextLength(-1 if place in lacks else len(ids), ids.index(self._mark) if self._mark in ids else -1)
+            for place, ids in enumerate(found)
+        ]
         return lengths, unknown, whole
 
-    def _look_up(self, parts: list[EncodedPart]) -> tuple[list[list[int]], list[str], list[int]]:
+    def _look_up(self, parts: list[EncodedPart]) -> tuple[list[list[int]], set[int], list[str], list[int]]:
+        """Return each part's ids, the parts that lack some, the pieces to learn, and the parts not for us."""
         from array import array
 
         unknown: dict[str, None] = {}
+        lacks: set[int] = set()
         whole = []
         found: list[list[int]] = []
         for place, part in enumerate(parts):
@@ -174,9 +188,10 @@ class _PythonEngine:
                     known = self._ids.get(piece) or self._added.get(piece)
                     if known is None:
                         unknown[piece] = None
+                        lacks.add(place)
                     else:
                         ids += known
             else:
                 whole.append(place)
             found.append(ids)
-        return found, list(unknown), whole
+        return found, lacks, list(unknown), whole

@@ -5,6 +5,7 @@ a text with any other character, and any other kind of tokenizer, is left to the
 every safe character equal.
 """
 
+import codecs
 import json
 import re
 import unicodedata
@@ -64,14 +65,14 @@ def spell_bytes(piece: str) -> str:
     """Return a piece as byte-level vocabularies write it: a printable character for each byte."""
     if piece.isascii() and piece.isprintable():
         return piece.replace(" ", _SPACE_SIGN)
-    return piece.encode().decode("latin-1").translate(_spelling())
+    return codecs.charmap_decode(piece.encode(), "strict", _spelling())[0]
 
 
 @cache
-def _spelling() -> dict[int, str]:
+def _spelling() -> str:
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return "".join(chr(256 + others.index(byte) if byte in others else byte) for byte in range(256))
 
 
 @cache

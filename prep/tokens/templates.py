@@ -11,10 +11,10 @@ from enum import Enum, StrEnum
 from functools import cache
 from typing import Any
 
+from prep.choices import DEFAULT_TEMPLATE
 from prep.errors import UserError
 from prep.llamafactory import find_version_facts
 
-DEFAULT_TEMPLATE = "qwen3"
 _MARK = re.compile(r"<[|｜][^<>|｜]+[|｜]>|<(?:start|end)_of_turn>")
 _CONTENT = "{{content}}"
 # LLaMA-Factory's defaults; releases before them have no such key.

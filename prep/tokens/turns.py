@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from prep.choices import DEFAULT_TEMPLATE
 from prep.errors import InputError, UserError
 from prep.llamafactory import find_version_facts
 from prep.rows.conversation import Conversation, Message
-from prep.tokens.templates import DEFAULT_TEMPLATE, Kind, Part, Slots, Special, Template, find_template
+from prep.tokens.templates import Kind, Part, Slots, Special, Template, find_template
 from prep.tokens.tool_formats import find_block, write_calls, write_tools
 
 # Role and text.

@@ -94,6 +94,19 @@ def test_a_file_that_holds_no_questions_is_refused(content: bytes, message: str,
         read_questions(path)
 
 
+def test_a_question_is_a_line_of_a_text_file_and_nothing_less(tmp_path: Path) -> None:
+    path = tmp_path / "q.txt"
+    path.write_bytes("\ufeffone\x0cstill one\r\ntwo\u2028still two\rthree\x85still three\n".encode())
+    assert read_questions(path) == ["one\x0cstill one", "two\u2028still two", "three\x85still three"]
+
+
+def test_a_broken_note_is_of_other_questions(recorder: Recorder) -> None:
+    assert ask(recorder, "tuned.yaml", "questions.txt").exit_code == 0
+    Path("runs/tuned-questions/ask.json").write_text("{", encoding="utf-8")
+    result = ask(recorder, "tuned.yaml", "questions.txt")
+    assert (result.exit_code, "holds other questions or other sides" in result.output) == (1, True)
+
+
 def test_a_call_without_questions_is_a_wrong_call(recorder: Recorder) -> None:
     assert ask(recorder, "tuned.yaml").exit_code == 2
     assert ask(recorder, "questions.txt", "tuned.yaml").exit_code == 2

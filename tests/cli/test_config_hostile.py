@@ -155,3 +155,26 @@ def test_a_path_that_cannot_be_looked_at_is_a_fault(line: str) -> None:
     result = config("check", "c.yaml", "--for", "any")
     assert isinstance(result.exception, SystemExit | None), result.exception
     assert max(map(len, result.output.splitlines())) < 13_000
+
+
+LONG = "m" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "r.yaml"),
+        ("launch", "batch", "s.yaml"),
+        ("launch", "prove", LONG),
+        ("launch", "eval", f"{LONG}=x"),
+        ("launch", "train", f"{LONG}.yaml"),
+    ],
+)
+def test_a_path_longer_than_the_system_takes_is_one_error(words: tuple[str, ...]) -> None:
+    recipe = {"sources": {"a": {"path": "data/d.jsonl"}}, "model": LONG, "config": {"preset": "cpu-smoke"}}
+    Path("r.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    Path("s.yaml").write_text(json.dumps({"config": LONG, "grid": {"seed": [1, 2]}}), encoding="utf-8")
+    result = CliRunner().invoke(lfc, list(words))
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code in (1, 2)
+    assert "Error: " in result.stderr

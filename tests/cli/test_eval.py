@@ -84,7 +84,7 @@ def make_idle_adapter(trained: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def evaluation(tmp_path_factory: pytest.TempPathFactory, warm_cli: None) -> tuple[Path, str]:
     """The evaluation's folder, and what the command printed."""
     folder = tmp_path_factory.mktemp("planted")
     data = folder / "data"

@@ -17,7 +17,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, warm_cli: None) -> Path:
     """A folder in which a first adapter, and on or beside it one of each case, were trained for two steps."""
     if not request.config.getoption("--full"):
         pytest.skip("trains four times: only with --full")

@@ -132,3 +132,14 @@ def test_a_config_is_checked_before_a_model_is_loaded(action: str, program: Path
     assert "template" in refused.stderr
     assert "nothing was started" in refused.stderr
     assert not Path("ran").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is a script with a first line")
+@pytest.mark.parametrize("has_weights", [True, False])
+def test_a_training_that_left_no_weights_is_not_said_to_have_left_any(program: Path, has_weights: bool) -> None:
+    if has_weights:
+        with program.open("a", encoding="utf-8") as script:
+            script.write("pathlib.Path('saves/m').mkdir(parents=True)\n")
+            script.write("pathlib.Path('saves/m/adapter_model.safetensors').write_bytes(b'')\n")
+    told = json.loads(train(program, "--json").stdout)
+    assert (told["state"], told["has_weights"]) == ("finished", has_weights)

@@ -19,6 +19,7 @@ from tests.support.slurm import Slurm, lacks_slurm, serve_slurm
 
 pytestmark = [
     pytest.mark.stack,
+    pytest.mark.usefixtures("warm_cli"),
     pytest.mark.skipif(
         bool(lacks_slurm()) and "CI" not in os.environ, reason=f"Slurm is not installed: {lacks_slurm()}"
     ),

@@ -14,7 +14,7 @@ from tests.cli.test_train_kinds import build_text_folder
 from tests.support.lfc_process import ROOT
 from tests.support.shapes import write_jsonl
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli")]
 VARIABLES = {
     "SWANLAB_PROJECT": "medical",
     "SWANLAB_MODE": "offline",

@@ -115,7 +115,7 @@ def wait_for_address(folder: Path, policy: str, process: subprocess.Popen[str]) 
         time.sleep(0.5)
 
 
-pytestmark = [pytest.mark.stack, needs_browser]
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli"), needs_browser]
 
 
 def test_the_page_shows_everything_of_the_yaml_without_a_click(webui: Webui) -> None:

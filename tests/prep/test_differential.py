@@ -6,7 +6,6 @@ Random rows of every kind, ten to a file: sound files, on which lint must be sil
 import json
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +19,9 @@ from prep.registry.dataset import align_row, find_dataset
 from prep.rows.kinds import Kind
 from tests.support.qwen2_vl import write_picture
 from tests.support.random_rows import KINDS, Row, RowMaker, break_row
+from tests.support.warm_stack import stack_python
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli")]
 
 ROWS_A_FILE = 10
 # LLaMA-Factory's own loader, converter and the processor of each stage; a file at which it stops is an error.
@@ -120,7 +120,7 @@ class Loaded:
     def _load(self, model: Path, names: dict[str, str]) -> None:
         """Let LLaMA-Factory load files until one kills its process, as pyarrow does at `[[null, "y"]]` in a history."""
         out = self.folder / f"{next(iter(names))}.out"
-        command = [sys.executable, "-c", LOAD, str(self.folder), str(model), str(out), json.dumps(names)]
+        command = [stack_python(), "-c", LOAD, str(self.folder), str(model), str(out), json.dumps(names)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         done = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
         assert result.returncode == 0 or (result.returncode < 0 and done), result.stderr[-3000:]

@@ -7,7 +7,6 @@ trained on with what the think policy promises.
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,9 @@ from click.testing import CliRunner
 from launch.cli import lfc
 from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG, THOUGHT_END, join_thought, split_thought
 from tests.support.shapes import SHAPES, messages_tool_rows
+from tests.support.warm_stack import stack_python
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli")]
 
 POLICIES = ("tagged", "masked", "strip")
 BROKEN = "broken"
@@ -149,7 +149,7 @@ def write_config(folder: Path, datasets: list[str], model: Path) -> dict[str, An
 
 
 def load_with_llamafactory(configs: dict[str, dict[str, Any]], out: Path) -> dict[str, list[dict[str, Any]]]:
-    command = [sys.executable, "-c", LOAD, json.dumps(configs), str(out)]
+    command = [stack_python(), "-c", LOAD, json.dumps(configs), str(out)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     loaded: dict[str, list[dict[str, Any]]] = json.loads(out.read_text(encoding="utf-8"))

@@ -6,7 +6,6 @@ Ids and loss masks are those of Qwen3's own template for the same conversation, 
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from prep.rows.thinking import EMPTY_THOUGHT, OPEN_TAG
 from tests.prep.test_proof import ANSWER_START, POLICIES, render_with_qwen3, write_model_config
 from tests.support.qwen2_vl import build_vision_folder, write_picture
 from tests.support.shapes import PARABOLA, TOOLS, write_jsonl
+from tests.support.warm_stack import stack_python
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli")]
 
 CALL = json.dumps([{"name": "get_time", "arguments": {"place": "北京"}}], ensure_ascii=False)
 TURNS = [
@@ -146,7 +146,7 @@ class Loaded:
         vision_model = build_vision_folder(folder / "vision_model")
         configs["pictures"] = describe_config(vision, vision_model, "pictures", "sft", "qwen2_vl")
         out = folder / "loaded.json"
-        command = [sys.executable, "-c", LOAD, json.dumps(configs), str(out)]
+        command = [stack_python(), "-c", LOAD, json.dumps(configs), str(out)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr[-3000:]
         self.rows: dict[str, list[dict[str, Any]]] = json.loads(out.read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ MODULES = {
     "_near": ("prep/rows/duplicates/_near.c",),
     "_pieces": ("prep/tokens/_pieces.c",),
     "_sha256": ("prep/storage/_sha256.c",),
+    "_sound": ("prep/quality/_sound.c",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Chat templates in the manner of twenty families of models, short and our own: what they write of a turn is theirs."""
+"""Chat templates in the manner of thirty families of models, short and our own: what they write of a turn is theirs."""
 
 from dataclasses import dataclass
 
@@ -78,6 +78,24 @@ FAMILIES = (
         ),
     ),
     Family("intern2", "internlm3", _CHATML, quote("<s>")),
+    Family("intern2", "internlm2", _CHATML, quote("<s>")),
+    Family("qwen", "qwen2_moe", _CHATML, _TOOLS + quote(_QWEN)),
+    Family("qwen2_vl", "qwen2_vl", _CHATML, "{# <|vision_start|> #}"),
+    Family("deepseekr1", "deepseek_v3", _R1, _DROPS.replace("content.", "''."), quote("<think>\n")),
+    Family("glm4", "chatglm", _GLM, quote("[gMASK]<sop>") + "{# <|observation|> #}"),
+    Family("glmz1", "glm4", _GLM, quote("[gMASK]<sop>"), quote("<think>\n")),
+    Family(
+        "llama4",
+        "llama4",
+        (
+            *("<|header_start|>user<|header_end|>\n\n", "<|eot|>"),
+            *("<|header_start|>assistant<|header_end|>\n\n", "<|eot|>"),
+        ),
+        "{{ bos_token }}",
+    ),
+    Family("gemma3n", "gemma3n", _GEMMA, "{{ bos_token }}"),
+    Family("exaone", "exaone", ("[|user|]", "\n", "[|assistant|]", "[|endofturn|]\n")),
+    Family("lfm2", "lfm2", _CHATML, "{# keep_past_thinking #}"),
     Family("falcon_h1", "falcon_h1", _CHATML),
     Family(
         "smollm2",

@@ -77,7 +77,7 @@ Body = PatternBody | BytesBody
 class Fault:
     """One thing that goes wrong: on listings ("list"), files ("file") or revisions ("revisions").
 
-    Without `times` it goes wrong for ever. `status` answers an error; `payload` answers these bytes with
+    Without `times` it goes wrong forever. `status` answers an error; `payload` answers these bytes with
     200; `cut_after` drops the connection after so many bytes of an answer; `flip` damages one byte;
     `drop_tail` serves so many bytes less, and says so in Content-Length; `redirect` answers 302;
     `answer` writes whatever it likes to the connection.

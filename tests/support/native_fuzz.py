@@ -83,6 +83,7 @@ def fuzz_indexer(module: Any, inputs: int, random_: random.Random) -> int:
         while start < len(lines):
             output = bytearray(random_.choice((0, 7, 100, 1_000)))
             taken += module.describe_lines(lines, start, output)[0]
+            module.list_origins(lines[start:])
             start = lines.find(b"\n", start) + 1 or len(lines)
     return taken
 
@@ -101,7 +102,22 @@ def fuzz_near(module: Any, inputs: int, random_: random.Random) -> int:
         for start in range(5):
             output = array("Q", bytes(8 * random_.choice((0, 1, 30, 1_000))))
             taken += len(module.hash_rows(rows, start, len, table, output))
+        one, other = (make_text(random_, 20) for _ in range(2))
+        both, either = module.compare(one, random_.choice((one, other, "", one[:4])))
+        assert 0 <= both <= either
     return taken // 4
+
+
+def fuzz_sound(module: Any, inputs: int, random_: random.Random) -> int:
+    """Blocks of four lines, some of them cut off."""
+    taken = 0
+    for _ in range(inputs // 4):
+        data = b"\n".join(make_record(random_) for _ in range(4)) + random_.choice((b"\n", b"", b"\n\n"))
+        output = bytearray(random_.choice((0, 1, 4, 100)))
+        lines = module.sort_lines(data, output)
+        assert lines <= len(output)
+        taken += sum(map(bool, output[:lines]))
+    return taken
 
 
 def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
@@ -113,9 +129,9 @@ def fuzz_calls(module: Any, inputs: int, random_: random.Random) -> int:
         texts = tuple(make_text(random_, 2).encode() for _ in range(10))
         roles = ((b"human", module.USER), (b"gpt", module.ASSISTANT), (b"system", module.SYSTEM))
         job = (texts, random_.randrange(4), random_.randrange(3), roles, (b"from", b"role"), (b"value", b"content"))
-        output = bytearray(4_000 if tame else random_.choice((0, 9, 90, 4_000)))
+        room = 4_000 if tame else random_.choice((0, 9, 90, 4_000))
         try:
-            made = calls[number % 3](module, random_, job, output, tame=tame)
+            made = calls[number % 3](module, random_, job, room, tame=tame)
         except (ValueError, OverflowError):
             continue
         taken += made[2]
@@ -140,7 +156,7 @@ def _draw_judge(random_: random.Random, columns: int) -> tuple[tuple[int, ...], 
     return judged, lambda value: len(value) % 4 - 1
 
 
-def _call_objects(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+def _call_objects(module: Any, random_: random.Random, job: Any, room: int, *, tame: bool) -> Any:
     columns = random_.randint(2, 5) if tame else random_.randint(0, 5)
     uses = _draw_uses(module, random_, columns, tame=tame)
     names = tuple(f'"{random_.choice("qta中")}{column}"'.encode() for column in range(columns))
@@ -153,7 +169,7 @@ def _call_objects(module: Any, random_: random.Random, job: Any, output: bytearr
         spoil(random_, lines)
     forms = ((1 << columns) - 1, uses), (random_.getrandbits(columns + 1), uses[::-1])
     judged = _draw_judge(random_, columns)
-    return module.convert_objects(job, names, forms, *judged, is_array, bytes(lines), 0, 1, output)
+    return module.convert_objects(job, names, forms, *judged, is_array, bytes(lines), 0, 1, room)
 
 
 def make_object(module: Any, random_: random.Random, names: tuple[bytes, ...], uses: bytes, *, tame: bool) -> bytes:
@@ -172,7 +188,7 @@ def make_object(module: Any, random_: random.Random, names: tuple[bytes, ...], u
     return b"{" + b",".join(pairs) + b"}"
 
 
-def _call_fields(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+def _call_fields(module: Any, random_: random.Random, job: Any, room: int, *, tame: bool) -> Any:
     columns = random_.randint(2, 5) if tame else random_.randint(0, 5)
     uses = _draw_uses(module, random_, columns, tame=tame)
     lines = bytearray()
@@ -183,7 +199,7 @@ def _call_fields(module: Any, random_: random.Random, job: Any, output: bytearra
     if random_.random() < 0.3:
         spoil(random_, lines)
     judged = _draw_judge(random_, columns)
-    return module.convert_fields(job, uses, b",", *judged, random_.random() < 0.5, bytes(lines), 0, 1, output)
+    return module.convert_fields(job, uses, b",", *judged, random_.random() < 0.5, bytes(lines), 0, 1, room)
 
 
 def _pack_column(random_: random.Random, texts: list[bytes] | None, ends: list[int], *, tame: bool) -> Any:
@@ -200,7 +216,7 @@ def _pack_texts(random_: random.Random, texts: list[bytes], *, tame: bool) -> An
     return _pack_column(random_, texts, list(itertools.accumulate(map(len, texts), initial=0)), tame=tame)
 
 
-def _call_table(module: Any, random_: random.Random, job: Any, output: bytearray, *, tame: bool) -> Any:
+def _call_table(module: Any, random_: random.Random, job: Any, room: int, *, tame: bool) -> Any:
     rows, has_turns = 4, random_.random() < 0.5
     columns = []
     for use in () if has_turns and tame else _draw_uses(module, random_, random_.randint(2, 4), tame=tame):
@@ -217,7 +233,7 @@ def _call_table(module: Any, random_: random.Random, job: Any, output: bytearray
         turns = (_pack_column(random_, None, ends, tame=tame), *parts)
     skips = random_.choice((None, bytes(random_.choices((0, 1, 2), (8, 1, 1), k=rows))))
     first, last = (0, rows) if tame else (random_.randrange(6), random_.randrange(6))
-    return module.convert_table(job, tuple(columns), turns, skips, rows, first, last, 1, output)
+    return module.convert_table(job, tuple(columns), turns, skips, rows, first, last, 1, room)
 
 
 def fuzz_conversions(module: Any, inputs: int, random_: random.Random) -> int:
@@ -349,6 +365,7 @@ FUZZ: dict[str, Callable[[Any, int, random.Random], int]] = {
     "_near": fuzz_near,
     "_pieces": fuzz_pieces,
     "_sha256": fuzz_sha256,
+    "_sound": fuzz_sound,
 }
 
 

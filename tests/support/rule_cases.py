@@ -37,6 +37,11 @@ class Case:
 
 
 EVALUATES = {"val_size": 0.1, "eval_strategy": "steps", "eval_steps": 1}
+EVALUATES_EACH = {
+    **{"eval_dataset": "mini,other", "eval_on_each_dataset": True},
+    **{"eval_strategy": "steps", "eval_steps": 1},
+}
+NO_KWARGS = {"lr_scheduler_kwargs": ...}
 SUPERVISED = {"stage": "sft", "resume_from_checkpoint": ...}
 STREAMS = {"streaming": True, "dataloader_num_workers": 1}
 FULL = {"finetuning_type": "full", "lora_rank": ..., "lora_target": ...}
@@ -55,17 +60,27 @@ NUMBERS: list[Case] = [
         ("lora_rank", 0, 8),
         ("lora_dropout", 1.5, 0.1),
         ("learning_rate", -0.1, 0.1),
+        ("neftune_noise_alpha", -5.0, 5.0),
         ("adam_beta1", 1.0, 0.9),
         ("adam_beta2", -0.1, 0.9),
         ("adam_epsilon", -1.0, 1e-8),
     )
 ]
 NUMBERS += [
+    Case("numbers_are_in_range", {**STREAMS, "buffer_size": 0}, {"buffer_size": 1}, parser=False),
+    Case(
+        "numbers_are_in_range",
+        {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 0},
+        {"dataloader_prefetch_factor": 2},
+        parser=False,
+    ),
+]
+NUMBERS += [
     Case("numbers_are_in_range", {**EVALUATES, key: 0}, {key: 1}, parser=False)
     for key in ("per_device_eval_batch_size", "eval_accumulation_steps")
 ]
 # What LLaMA-Factory's parser takes, and a run does not: (rule, what breaks it, what makes it right).
-LATE = [
+LATE: list[Case] = [
     Case(rule, breaks, fixes, parser=False)
     for rule, breaks, fixes in (
         ("streaming_knows_its_length", {**STREAMS, "tokenized_path": "tokens"}, {"tokenized_path": ...}),
@@ -82,6 +97,8 @@ LATE = [
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": ""}, {"resume_from_checkpoint": ...}),
         ("resumed_checkpoint_is_there", {"resume_from_checkpoint": "half"}, {"resume_from_checkpoint": ...}),
         ("output_dir_can_be_written", {"output_dir": "half/config.json"}, {"output_dir": "new"}),
+        ("output_dir_can_be_written", {"cache_dir": "half/config.json"}, {"cache_dir": "new"}),
+        ("output_dir_can_be_written", {"tokenized_path": "half/config.json/x"}, {"tokenized_path": "new"}),
         ("optimizer_has_what_it_needs", {"optim": "galore_adamw"}, {"optim": "adamw_torch"}),
         ("optimizer_is_installed", {"optim": "schedule_free_adamw"}, {"optim": "adamw_torch"}),
         (
@@ -147,6 +164,34 @@ LATE = [
         ("rows_have_what_their_entry_says", {"dataset": "table"}, {"dataset": "mini"}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"cutoff_len": 16}),
         ("texts_fill_a_block", {"stage": "pt", "dataset": "texts", "cutoff_len": 4_000}, {"packing": False}),
+        ("schedule_takes_its_arguments", {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": "none"}, NO_KWARGS),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES, "metric_for_best_model": "eval_bleu"},
+            {"metric_for_best_model": "loss"},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES, "metric_for_best_model": "eval_accuracy"},
+            {"compute_accuracy": True},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES_EACH, "metric_for_best_model": "eval_loss"},
+            {"metric_for_best_model": "eval_mini_loss"},
+        ),
+        (
+            "best_metric_is_measured",
+            {**EVALUATES_EACH, "load_best_model_at_end": True, "save_steps": 1},
+            {"eval_on_each_dataset": False},
+        ),
+        (
+            "something_is_trained",
+            {"finetuning_type": "freeze", "freeze_trainable_layers": 0},
+            {"freeze_trainable_layers": 1},
+        ),
+        ("something_is_trained", {"finetuning_type": "oft", "oft_rank": 8}, {"oft_block_size": 0}),
+        ("something_is_trained", {"finetuning_type": "oft", "oft_block_size": 0}, {"oft_rank": 8}),
         ("steps_are_countable", {"dataloader_persistent_workers": True}, {"dataloader_persistent_workers": False}),
         ("template_takes_its_keys", {"template": "glm4", "train_on_prompt": True}, {"train_on_prompt": False}),
         ("names_are_known", {"log_level_replica": "none"}, {"log_level_replica": "warning"}),
@@ -160,6 +205,46 @@ LATE = [
         ("template_has_its_processor", {"template": "qwen3_vl"}, {"template": "qwen3"}),
         ("weights_are_of_the_config", {"model_name_or_path": "wider"}, {"model_name_or_path": "tiny-qwen3"}),
     )
+]
+LATE += [
+    Case(rule, {"dataset": name}, {"dataset": "mini"}, parser=False)
+    for rule, name in (
+        ("rows_are_of_one_type", "late_number"),
+        ("rows_are_of_one_type", "late_item"),
+        ("turns_have_their_tags", "untagged"),
+        ("tools_are_json", "odd_tools"),
+        ("media_can_be_shown", "pictures"),
+        ("entries_say_how_much_is_read", "other_split"),
+        ("entries_say_how_much_is_read", "no_samples"),
+        ("entries_say_how_much_is_read", "text_samples"),
+    )
+]
+LATE += [
+    Case(
+        "schedule_takes_its_arguments",
+        {"lr_scheduler_type": name, "lr_scheduler_kwargs": wrong, **more},
+        {"lr_scheduler_kwargs": right},
+        parser=False,
+    )
+    for name, wrong, right, more in (
+        ("cosine", "", {}, {}),
+        ("cosine", {"num_cycles": "two"}, {"num_cycles": 2}, {}),
+        ("polynomial", {"lr_end": 1.0}, {"lr_end": 0.0}, {}),
+        ("warmup_stable_decay", {}, {"num_decay_steps": 1}, {}),
+        ("warmup_stable_decay", {"num_decay_steps": 1, "decay_type": "no"}, {"num_decay_steps": 1}, {}),
+        ("cosine_with_min_lr", {"min_lr": 1e-6, "min_lr_rate": 0.1}, {"min_lr_rate": 0.1}, {}),
+        ("reduce_lr_on_plateau", {"factor": 1.5}, {"factor": 0.5}, EVALUATES),
+        ("reduce_lr_on_plateau", {"mode": "low"}, {"mode": "min"}, EVALUATES),
+    )
+]
+LATE += [
+    Case(
+        "checkpointing_takes_its_arguments",
+        {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": wrong},
+        {"gradient_checkpointing_kwargs": {"use_reentrant": False}},
+        parser=False,
+    )
+    for wrong in ("abc", {"nope": 1})
 ]
 LATE.append(Case("datasets_are_of_the_stage", {"stage": "pt"}, {"stage": "sft"}, parser=False, fatal=False))
 # What cannot go with a model that is quantised already, and what can.
@@ -281,6 +366,20 @@ CASES = [
     Case("dataset_is_named", {"dataset": ...}, {"dataset": "mini"}),
     Case("evaluation_has_data", {"eval_strategy": "steps", "eval_steps": 1}, {"val_size": 0.1}),
     Case("evaluation_has_data", {"do_eval": True}, {"eval_dataset": "mini"}),
+    Case("evaluation_has_data", {"eval_on_start": True}, {"val_size": 0.1}, parser=False),
+    *(
+        Case(
+            "resumed_checkpoint_is_of_this_training",
+            {"resume_from_checkpoint": name},
+            fixes,
+            parser=False,
+            runs="nowhere",
+        )
+        for name, fixes in (
+            ("finished", {"resume_from_checkpoint": ...}),
+            ("trained/checkpoint-1", {"lora_rank": 2}),
+        )
+    ),
     Case("validation_has_one_source", {"val_size": 0.1, "eval_dataset": "mini"}, {"val_size": ...}),
     Case("interleaving_fits_the_datasets", {"interleave_probs": "1.0"}, {"interleave_probs": ...}),
     Case(
@@ -482,6 +581,20 @@ CASES = [
         {"accelerator_config": {"even_batches": True}},
     ),
     Case("names_are_known", {"ddp_backend": ""}, {"ddp_backend": ...}),
+    *(Case("a_backend_has_processes", {"ddp_backend": name}, {"ddp_backend": ...}) for name in ("gloo", "nccl")),
+    *(
+        Case(
+            "longer_models_can_be_loaded",
+            {"rope_scaling": name, "cutoff_len": 129},
+            {"cutoff_len": 128},
+            parser=False,
+        )
+        for name in ("linear", "yarn")
+    ),
+    *(
+        Case("swanlab_is_begun_by_its_own_switch", {"report_to": name}, {"report_to": "none"}, parser=False)
+        for name in ("swanlab", "all")
+    ),
     Case("trackio_has_a_project", {"report_to": "trackio", "project": ""}, {"report_to": "none"}),
     Case("packages_are_installed", {"use_adam_mini": True}, {"use_adam_mini": False}),
     Case("packages_are_installed", {"report_to": "neptune"}, {"report_to": "none"}, parser=False),
@@ -531,6 +644,9 @@ def make_workplace(folder: Path) -> None:
     (folder / "finished").mkdir()
     (folder / "finished" / "adapter_model.safetensors").write_bytes(b"")
     (folder / "halfway" / "checkpoint-5").mkdir(parents=True)
+    (folder / "trained" / "checkpoint-1").mkdir(parents=True)
+    for name, content in (("adapter_config", {"peft_type": "LORA", "r": 2}), ("trainer_state", {})):
+        (folder / "trained" / "checkpoint-1" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     write_preferences(folder / "data")
     write_odd_sets(folder / "data")
     config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
@@ -555,6 +671,7 @@ def write_weight_names(folder: Path, hidden_size: int = 1) -> None:
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     config = {"model_type": "qwen3", "num_hidden_layers": 2, "vocab_size": 1, "hidden_size": hidden_size}
+    config["max_position_embeddings"] = 128
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
 
@@ -580,6 +697,8 @@ def write_odd_sets(folder: Path) -> None:
     asked = {"instruction": "q", "input": ""}
     question = {"columns": {"prompt": "question", "response": "output"}}
     good, texts = {**asked, "output": "a"}, {"text": "a line"}
+    chat = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    roles = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     # name → what its entry says besides, and the files with their rows; a text stands for itself.
     sets: dict[str, tuple[dict[str, Any], dict[str, list[dict[str, Any]] | str]]] = {
         "odd_formatting": ({"formatting": "messages"}, {"odd_formatting.jsonl": [good]}),
@@ -595,6 +714,23 @@ def write_odd_sets(folder: Path) -> None:
         "table": ({}, {"table.csv": "question,answer\nq,a\n"}),
         "unmarked": ({}, {"unmarked.jsonl": [{**asked, "output": "<think>\nt\n</think>\n\na"}] * ROWS}),
         "texts": ({"columns": {"prompt": "text"}}, {"texts.jsonl": [texts] * ROWS}),
+        "late_number": ({}, {"late_number.jsonl": [good] * ROWS + [{**good, "output": 5}]}),
+        "late_item": ({"formatting": "sharegpt"}, {"late_item.jsonl": [chat] * ROWS + [{"conversations": ["x"]}]}),
+        "untagged": (
+            {"formatting": "openai", "columns": {"messages": "turns"}},
+            {"untagged.jsonl": [{"turns": roles}]},
+        ),
+        "odd_tools": (
+            {"formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}},
+            {"odd_tools.jsonl": [{**chat, "tools": "[{"}] * ROWS},
+        ),
+        "pictures": (
+            {"columns": {"prompt": "instruction", "response": "output", "images": "images"}},
+            {"pictures.jsonl": [{**good, "images": ["a.jpg"]}] * ROWS},
+        ),
+        "other_split": ({"split": "test"}, {"other_split.jsonl": [good] * ROWS}),
+        "no_samples": ({"num_samples": 0}, {"no_samples.jsonl": [good] * ROWS}),
+        "text_samples": ({"num_samples": "5"}, {"text_samples.jsonl": [good] * ROWS}),
     }
     registry = folder / "dataset_info.json"
     entries = json.loads(registry.read_text(encoding="utf-8"))
@@ -625,10 +761,13 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def case_machine(case: Case) -> Machine:
     """The machine that a case is judged for."""
-    is_here = case.rule in ("resumed_checkpoint_is_there", "output_dir_can_be_written") or (
-        case.rule == "adapters_are_there" and case.fatal
+    is_here = case.rule.startswith("resumed_checkpoint") or (
+        case.rule == "output_dir_can_be_written" or (case.rule == "adapters_are_there" and case.fatal)
     )
-    has_stack = case.rule in ("packages_are_installed", "optimizer_is_installed")
+    has_stack = case.rule in (
+        *("packages_are_installed", "optimizer_is_installed"),
+        *("longer_models_can_be_loaded", "swanlab_is_begun_by_its_own_switch"),
+    )
     return Machine(case.gpus, has_stack=has_stack, env=case.env, cpus=16, is_here=is_here)
 
 

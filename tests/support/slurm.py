@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from launch.machine.network import find_free_port
+
 _READY_S = 60.0
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 _CONF = """
@@ -45,7 +47,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 KillWait=30
-MinJobAge=2
+MinJobAge=30
 ReturnToService=2
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
@@ -94,7 +96,7 @@ def serve_slurm(folder: Path) -> Iterator[Slurm]:
         (folder / name).mkdir(parents=True)
     folder.chmod(0o755)
     host = socket.gethostname().partition(".")[0]
-    text = _CONF.format(host=host, folder=folder, controller_port=_free_port(), node_port=_free_port())
+    text = _CONF.format(host=host, folder=folder, controller_port=find_free_port(), node_port=find_free_port())
     (folder / "slurm.conf").write_text(text, encoding="utf-8")
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
@@ -139,9 +141,3 @@ def _wait_for(is_so: Callable[[], bool], slurm: Slurm) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"Slurm does not come up:\n{slurm.read_logs()}")
         time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

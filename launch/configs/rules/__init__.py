@@ -6,8 +6,10 @@ Importing the package registers the rules of every topic, in the order in which 
 """
 
 # isort: off
-from launch.configs.rules.data import mixing, thoughts, entries, blocks, tokens  # noqa: F401
-from launch.configs.rules import numbers, names, training, optimizers, methods, adapters, models  # noqa: F401
+from launch.configs.rules.data import mixing, thoughts, entries, contents, blocks, tokens  # noqa: F401
+from launch.configs.rules import numbers, names  # noqa: F401
+from launch.configs.rules.training import run, measures, optimizers, schedules  # noqa: F401
+from launch.configs.rules import methods, adapters, models  # noqa: F401
 from launch.configs.rules import inference, hardware, environment, disk, served  # noqa: F401
 
 # isort: on

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from launch.configs.document import load_document, show_value, suggest_names
@@ -62,6 +63,27 @@ def nested_configs_are_readable(setting: Setting) -> Iterator[Finding]:
             yield at_key("new_special_tokens_config", fault, "a YAML file of `token: what it means`")
 
 
+# Source: torch 2.11, utils/checkpoint.py.
+_CHECKPOINTING = frozenset(
+    {"use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "context_fn"}
+    | {"respect_saved_tensors_hooks"}
+)
+
+
+@train_rule
+def checkpointing_takes_its_arguments(setting: Setting) -> Iterator[Finding]:
+    """Run: `functools.partial() argument after ** must be a mapping`; torch: `Unexpected keyword arguments`."""
+    key = "gradient_checkpointing_kwargs"
+    given = setting[key]
+    if not given or not setting["gradient_checkpointing"] or not setting["do_train"]:
+        return
+    content = read_json_value(given)
+    if isinstance(given, str) and not given.startswith("{"):
+        yield at_key(key, f"is {show_value(given)}, and must be a mapping", drop(key))
+    elif isinstance(content, dict) and (unknown := sorted(set(map(str, content)) - _CHECKPOINTING)):
+        yield at_key(key, f"holds {unknown[0]}, which torch does not take", f"{key}: {{use_reentrant: false}}")
+
+
 @train_rule
 def accelerator_keys_exist(setting: Setting) -> Iterator[Finding]:
     """Parser, transformers 5.6, AcceleratorConfig."""
@@ -85,6 +107,7 @@ _PACKAGES = {
     "use_kt": ("kt-kernel", "transformers-kt", "accelerate-kt"),
     "use_unsloth": ("unsloth",),
     "enable_liger_kernel": ("liger-kernel",),
+    "use_liger_kernel": ("liger-kernel",),
     "mixture_of_depths": ("mixture-of-depth",),
     "use_galore": ("galore_torch",),
     "use_apollo": ("apollo_torch",),
@@ -154,6 +177,24 @@ def reporters_exist(setting: Setting) -> Iterator[Finding]:
             near = suggest_names(str(name), _REPORTERS)
             message = f"{name} stands alone or not at all" if name in _TOGETHER else f"{name} is no such program"
             yield at_key("report_to", message, f"report_to: {near[0] if near else 'none'}")
+
+
+@train_rule
+def swanlab_is_begun_by_its_own_switch(setting: Setting) -> Iterator[Finding]:
+    """Run: transformers 5.6 asks SwanLab for its run before there is one; use_swanlab begins it."""
+    value = setting["report_to"]
+    names = value if isinstance(value, list) else [value]
+    if setting.machine.has_stack and ("swanlab" in names or names == ["all"]) and _begins_its_runs():
+        message = "swanlab is not begun by report_to, which ends in an error"
+        yield at_key("report_to", message, "report_to: none and use_swanlab: true")
+
+
+def _begins_its_runs() -> bool:
+    """Whether the installed SwanLab is one that raises where it has no run: those that have the new `sdk`."""
+    try:
+        return Path(str(metadata.distribution("swanlab").locate_file("swanlab/sdk/__init__.py"))).is_file()
+    except metadata.PackageNotFoundError:
+        return False
 
 
 @any_rule

@@ -54,6 +54,16 @@ def unsloth_checkpoints_by_itself(setting: Setting) -> Iterator[Finding]:
         )
 
 
+@train_rule
+def a_backend_has_processes(setting: Setting) -> Iterator[Finding]:
+    """Parser: accelerate asks a group for its size that torchrun alone makes: `Default process group has not …`."""
+    machine = setting.machine
+    is_alone = machine.gpus is not None and not machine.starts_torchrun and not machine.uses_ray
+    if setting["ddp_backend"] is not None and is_alone and "LOCAL_RANK" not in machine.env:
+        message = f"is {setting['ddp_backend']}, and one process has no others to speak with"
+        yield at_key("ddp_backend", message, drop("ddp_backend"))
+
+
 @any_rule
 def unsloth_goes_without_oft(setting: Setting) -> Iterator[Finding]:
     """Source: model/adapter.py, `Unsloth is currently not supported for OFT`."""
@@ -90,7 +100,7 @@ def tf32_is_supported(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def ray_has_what_its_workers_ask_for(setting: Setting) -> Iterator[Finding]:
-    """Source: train/trainer_utils.py asks Ray for 10 processors beside each device, and waits for ever for them.
+    """Source: train/trainer_utils.py asks Ray for 10 CPU cores beside each device, and waits forever for them.
 
     Without a GPU the processors are the devices. A cluster that runs already is not judged.
     """
@@ -104,12 +114,12 @@ def ray_has_what_its_workers_ask_for(setting: Setting) -> Iterator[Finding]:
     ):
         return
     if machine.gpus == ():
-        yield at_key("", "Ray would wait for ever: there is no GPU", "run it without --ray and USE_RAY")
+        yield at_key("", "Ray would wait forever: there is no GPU", "run it without --ray and USE_RAY")
     needed, there = _RAY_CPUS * len(machine.gpus or ()), options.get("num_cpus", machine.cpus)
     if isinstance(there, int) and there < needed:
         yield at_key(
             "ray_init_kwargs",
-            f"Ray would wait for ever: it is asked for {needed} processors, and has {there}",
+            f"Ray would wait forever: it is asked for {needed} CPU cores, and has {there}",
             f"ray_init_kwargs: {{num_cpus: {needed}}}, which Ray only counts",
         )
 

@@ -94,6 +94,24 @@ def lora_keys_go_with_lora(setting: Setting) -> Iterator[Finding]:
         yield at_key(optimizers[1], f"cannot stand beside {optimizers[0]}", off(optimizers[1]))
 
 
+@train_rule
+def something_is_trained(setting: Setting) -> Iterator[Finding]:
+    """Run: freeze without a layer or module ends in torch's `element 0 of tensors does not require grad`.
+
+    Source: peft, OFTConfig: `You can only specify either r or oft_block_size`.
+    """
+    if not setting["do_train"]:
+        return
+    method = setting["finetuning_type"]
+    if method == "freeze" and setting["freeze_trainable_layers"] == 0 and not setting["freeze_extra_modules"]:
+        yield at_key("freeze_trainable_layers", "is 0, which trains nothing", "freeze_trainable_layers: 2")
+    is_new = setting["adapter_name_or_path"] is None or setting["create_new_adapter"]
+    if method == "oft" and is_new and bool(setting["oft_rank"]) == bool(setting["oft_block_size"]):
+        rank, size = setting["oft_rank"], setting["oft_block_size"]
+        fix = "oft_block_size: 0" if setting["oft_rank"] else "oft_block_size: 32"
+        yield at_key("oft_rank", f"is {rank}, and oft_block_size {size}: one of them, and only one, is 0", fix)
+
+
 @any_rule
 def preference_keys_fit_the_stage(setting: Setting) -> Iterator[Finding]:
     """Parser (FinetuningArguments): what the dpo, kto and ppo stages take."""

@@ -60,6 +60,23 @@ def layers_can_be_divided(setting: Setting) -> Iterator[Finding]:
         )
 
 
+@any_rule
+def longer_models_can_be_loaded(setting: Setting) -> Iterator[Finding]:
+    """Run: model_utils/rope.py sets a length of 81920.0, which transformers 5 refuses: it is not whole."""
+    config = _read_config(setting)
+    told = config.get("rope_scaling")
+    longest = (told.get("original_max_position_embeddings") if isinstance(told, dict) else None) or config.get(
+        "max_position_embeddings"
+    )
+    is_strict = setting.machine.has_stack and find_version("transformers").startswith("5.")
+    if setting["rope_scaling"] is None or not is_strict or not isinstance(longest, int):
+        return
+    if not setting.trains or setting["cutoff_len"] > longest:
+        fix = "remove `rope_scaling`, and write it into the model's config.json"
+        fix += f", or cutoff_len: {longest}" if setting.trains else ""
+        yield at_key("rope_scaling", "cannot make a model longer with transformers 5, which fails", fix)
+
+
 @train_rule
 def trained_modules_exist(setting: Setting) -> Iterator[Finding]:
     """Source: peft: `Target modules … not found`; model/adapter.py: `Module … is not found`."""

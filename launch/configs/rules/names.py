@@ -49,7 +49,6 @@ NAMES = (
     Names("reasoning_effort", ("xhigh", "medium", "low")),
     Names("log_level", _LEVELS),
     Names("log_level_replica", _LEVELS),
-    Names("include_num_input_tokens_seen", ("all", "non_padding", "no")),
 )
 
 

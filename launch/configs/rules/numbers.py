@@ -79,10 +79,15 @@ BOUNDS = (
     Bound("gradient_accumulation_steps", 1, _trains),
     Bound("per_device_eval_batch_size", 1, _evaluates),
     Bound("eval_accumulation_steps", 1, _evaluates),
+    Bound("buffer_size", 1, lambda setting: reads_datasets(setting) and bool(setting["streaming"])),
     Bound("dataloader_num_workers", 0, lambda setting: setting.trains),
+    Bound(
+        "dataloader_prefetch_factor", 1, lambda setting: _trains(setting) and setting["dataloader_num_workers"] > 0
+    ),
     Bound("lora_rank", 1, _makes_adapter),
     Bound("lora_dropout", 0, _makes_adapter, high=1),
     Bound("learning_rate", 0, _trains),
+    Bound("neftune_noise_alpha", 0, _trains),
     Bound("adam_beta1", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_beta2", 0, _uses_adam, high=1, open_high=True),
     Bound("adam_epsilon", 0, _uses_adam),

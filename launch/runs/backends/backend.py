@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from launch.runs.backends.job import LOCAL, RAY, SLURM, Job, Placement
+from launch.runs.backends.job import LOCAL, Job, Placement
+from launch.runs.backends.scheduler import find_module
 from launch.runs.folder import RunFolder, read_job
 from prep.errors import InputError
 
@@ -39,16 +40,10 @@ def find_backend(run: RunFolder) -> Backend:
 
 
 def _build(name: str, options: Mapping[str, Any], folder: Path) -> Backend:
-    if name == LOCAL:
-        from launch.runs.backends.local import LocalBackend
-
-        return LocalBackend()
-    if name == SLURM:
-        from launch.runs.backends.slurm import SlurmBackend
-
-        return SlurmBackend(folder, options)
-    if name == RAY:
-        from launch.runs.backends.ray_cluster import RayBackend
-
-        return RayBackend(folder, options)
-    raise InputError(f"there is no backend {name!r:.60} here", hint="a newer llamafactory-companion may have it")
+    module = find_module(name)
+    if module is None:
+        raise InputError(
+            f"there is no backend {name!r:.60} here", hint="a newer llamafactory-companion may have it"
+        )
+    backend: Backend = module.open_backend(folder, options)
+    return backend

@@ -9,7 +9,8 @@ from pathlib import Path
 from launch.choices import BackendName
 from prep.errors import ConfigError
 
-LOCAL, SLURM, RAY = BACKENDS = tuple(map(str, BackendName))
+LOCAL = str(BackendName.LOCAL)
+BACKENDS = tuple(map(str, BackendName))
 # The option of a placement that says how many of its runs there are at a time.
 LIMIT = "slots"
 # What a run's result says when its job came near its time limit: Slurm then sends SIGUSR2.

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class LocalBackend:
             if not is_supervised(run):
                 kill_orphan(run)
             time.sleep(POLL_S)
+
+
+def open_backend(_folder: Path, _options: Mapping[str, str]) -> LocalBackend:
+    """Return the backend; this machine has no options."""
+    return LocalBackend()
 
 
 def start_supervisor(run: RunFolder) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.runs.backends.cluster import is_job_alive, note_job, stop_job
-from launch.runs.backends.job import SLURM, Job, JobState
+from launch.choices import BackendName
+from launch.runs.backends.cluster import ClusterBackend, note_job
+from launch.runs.backends.job import Job, JobState
 from launch.runs.folder import RunFolder
 from prep.errors import StackError
 from prep.storage.locks import working_folder
 
 _ID = re.compile(r"^\d{1,18}(_\d{1,9})?$", re.ASCII)
+# scontrol's line of a job, or sacct's one word.
+_STATE = re.compile(r"(?:\bJobState=|\A\s*)(?P<state>[A-Z_]{4,})\b")
 _ASK_S = 60.0
 # One question about all of a user's jobs serves every run that is looked at within this time.
 _FRESH_S = 1.0
@@ -25,14 +28,10 @@ _RENAMED = {"cpus": "cpus-per-task", "gpus": "gpus-per-node"}
 _SHOWN = 300
 
 
-class SlurmBackend:
+class SlurmBackend(ClusterBackend):
     """Submits runs with a batch's options: `partition`, `gpus`, `cpus`, `time`, `slots`, any other of sbatch's."""
 
     keeps_limit = True
-
-    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._options = options
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Submit runs, as one array where there are several; raises StackError when Slurm refuses them."""
@@ -47,15 +46,7 @@ class SlurmBackend:
                     submitted = [executor.submit(job.work) for job in jobs]
         _SNAPSHOT.forget()
         for job, made in zip(jobs, submitted, strict=True):
-            note_job(RunFolder(job.folder), {"backend": SLURM, "id": str(made.job_id)})
-
-    def is_alive(self, run: RunFolder) -> bool:
-        """Tell whether a run's job is at work, or is still to begin."""
-        return is_job_alive(run)
-
-    def stop(self, run: RunFolder) -> None:
-        """Ask a run to stop, cancel a job that has not begun, and wait for the end of both."""
-        stop_job(run)
+            note_job(RunFolder(job.folder), {"backend": BackendName.SLURM.value, "id": str(made.job_id)})
 
     def _build_executor(self) -> Any:
         try:
@@ -67,7 +58,7 @@ class SlurmBackend:
             ) from None
         sbatch = {_RENAMED.get(name, name): value for name, value in self._options.items() if name != "slots"}
         # A batch's folder lies on the storage that all machines share.
-        folder = working_folder(self._folder / "jobs") / SLURM
+        folder = working_folder(self._folder / "jobs") / BackendName.SLURM
         with _explain_refusal():
             executor = submitit.SlurmExecutor(folder=folder.absolute())
             executor.update_parameters(
@@ -97,7 +88,8 @@ def _read_words(error: BaseException) -> str:
     chain = [error, *filter(None, (error.__cause__, error.__context__))]
     texts = [str(getattr(part, "stderr", "") or part) for part in chain]
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if "sbatch: " in line] or lines
+    # submitit's advice to its own callers is none to ours.
+    said = [line for line in lines if "sbatch: " in line] or [line for line in lines if not line.startswith("(")]
     return said[-1][:_SHOWN] if said else type(error).__name__
 
 
@@ -133,29 +125,52 @@ def _list_jobs() -> dict[str, str] | None:
     return {job: state for job, _, state in pairs}
 
 
-def read_state(job: str) -> JobState:
+def open_backend(folder: Path, options: Mapping[str, str]) -> SlurmBackend:
+    """Return the backend of a batch's folder and options."""
+    return SlurmBackend(folder, options)
+
+
+def read_state(job: Mapping[str, Any]) -> JobState:
     """Return where a job stands; one that squeue does not list has ended."""
     states = _SNAPSHOT.read()
     if states is None:
         return JobState.UNKNOWN
-    state = states.get(job)
+    state = states.get(str(job.get("id")))
     if state is None:
         return JobState.GONE
     return JobState.WAITING if state in _WAITING else JobState.RUNNING
 
 
-def cancel(job: str) -> None:
+def cancel(job: Mapping[str, Any]) -> None:
     """Cancel a job; raises StackError when Slurm cannot be asked."""
-    if _ID.match(job):
-        _call("scancel", job)
+    number = str(job.get("id"))
+    if _ID.match(number):
+        _call("scancel", number)
         _SNAPSHOT.forget()
+
+
+def was_cancelled(job: str) -> bool:
+    """Tell whether somebody cancelled a job, as far as Slurm still knows it: a preempted one was not.
+
+    Slurm's own memory of a job ends some minutes after it (MinJobAge); sacct needs accounting.
+    """
+    if not _ID.match(job):
+        return False
+    for command in (("scontrol", "show", "job", "-o", job), ("sacct", "-n", "-X", "-o", "State", "-j", job)):
+        try:
+            said = _call(*command)
+        except StackError:
+            continue
+        if found := _STATE.search(said):
+            return found["state"] == "CANCELLED"
+    return False
 
 
 def find_own_job(environ: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what describes the job that this process is in, None outside of Slurm."""
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID")
-    return {"backend": SLURM, "id": job} if job else None
+    return {"backend": BackendName.SLURM.value, "id": job} if job else None
 
 
 def requeue_own_job() -> None:

@@ -1,6 +1,6 @@
 """Arrow batches → shards: plain rows by the kernel, all else row by row.
 
-A thread decodes batches (pyarrow releases the interpreter's lock meanwhile). A plain row's texts never become
+A thread decodes batches (pyarrow releases the GIL meanwhile). A plain row's texts never become
 Python strings: the kernel reads Arrow's buffers. A row that is not plain (markup, tools, an odd order of turns)
 takes the slow path, so both give the same bytes.
 """

@@ -8,6 +8,7 @@ from prep.errors import RecordError
 from prep.formats.chats.transcripts import read_transcript
 from prep.formats.fields import parse_json
 from prep.formats.reading import ASSISTANT, ROLE_FIELDS, TEXT_FIELDS, USER
+from prep.patterns import LazyPattern
 
 # What a question and its answer are called where both stand in one object.
 _ASKED = (
@@ -19,10 +20,10 @@ _ANSWERED = (
     *("答", "回答", "答案", "回复", "助手"),
 )
 # MOSS writes who speaks around each field of a turn once more, and None where there is nothing.
-_WRAPPED = re.compile(r"\s*<\|[^|<>]{1,40}\|>:(.*)<eo[a-z]>\s*", re.DOTALL)
-_NUMBERED = re.compile(r"\D{0,20}\d+")
+_WRAPPED = LazyPattern(r"\s*<\|[^|<>]{1,40}\|>:(.*)<eo[a-z]>\s*", re.DOTALL)
+_NUMBERED = LazyPattern(r"\D{0,20}\d+")
 # Beside a question and its answer in one text each: 问：… and 答：…
-_SPOKEN = (re.compile(r"(?:问|用户|Human|User|Q)\s?[:：]\s*"), re.compile(r"(?:答|助手|Assistant|A)\s?[:：]\s*"))
+_SPOKEN = (LazyPattern(r"(?:问|用户|Human|User|Q)\s?[:：]\s*"), LazyPattern(r"(?:答|助手|Assistant|A)\s?[:：]\s*"))
 
 
 def list_turns(value: object, column: str, what: str) -> list[Any]:

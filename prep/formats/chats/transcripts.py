@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from prep.formats.reading import ASSISTANT, OBSERVATION, SYSTEM, USER
+from prep.patterns import LazyPattern
 from prep.rows.thinking import unwrap_chat_markup
 
 _TURN_START = "<|im_start|>"
@@ -22,10 +23,10 @@ class TranscriptStyle(NamedTuple):
     """
 
     name: str
-    mark: re.Pattern[str]
+    mark: LazyPattern
     words: Mapping[str, str]
-    end: re.Pattern[str]
-    preamble: re.Pattern[str] | None = None
+    end: LazyPattern
+    preamble: LazyPattern | None = None
     joins: tuple[str, ...] = ()
 
 
@@ -38,10 +39,10 @@ def _style(
     spelled = "|".join(map(re.escape, sorted((*named, *joins), key=len, reverse=True)))
     return TranscriptStyle(
         name,
-        re.compile(mark.replace("WHO", f"({spelled})")),
+        LazyPattern(mark.replace("WHO", f"({spelled})")),
         {word.casefold(): role for word, role in named.items()},
-        re.compile(rf"(?:{'|'.join(filter(None, (_USUAL_ENDS, end)))})\Z"),
-        re.compile(preamble) if preamble else None,
+        LazyPattern(rf"(?:{'|'.join(filter(None, (_USUAL_ENDS, end)))})\Z"),
+        LazyPattern(preamble) if preamble else None,
         tuple(word.casefold() for word in joins),
     )
 
@@ -95,7 +96,7 @@ STYLES = (
         preamble="A chat between",
     ),
 )
-_SYSTEM_TAGS = re.compile(r"\A\s*<<SYS>>(.*?)<</SYS>>\s*", re.DOTALL)
+_SYSTEM_TAGS = LazyPattern(r"\A\s*<<SYS>>(.*?)<</SYS>>\s*", re.DOTALL)
 
 
 def read_transcript(text: str) -> list[dict[str, str]] | None:

@@ -10,16 +10,10 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <stdint.h>
-#include <string.h>
 
-typedef unsigned char byte;
+#include "../lines.h"
 
-typedef struct {
-    const byte *at, *end;
-} Text;
-
-enum { CODES = 0x110000, PIECE = 5 };
+enum { PIECE = 5 };
 /* What the table says of a character: what it is folded to, 0 when it is dropped, and whether it stands in facts. */
 #define FACT 0x80000000u
 #define UNKNOWN 0xFFFFFFFFu
@@ -53,37 +47,10 @@ static inline int take(Row *row, uint32_t code) {
     return 1;
 }
 
-static inline int is_rest(byte value) {
-    return (value & 0xC0) == 0x80;
-}
-
 /* Take the character that begins here, of more than one byte; 0 when it is none, or unknown. */
 static inline int take_wide(Row *row, Text *text) {
-    const byte *at = text->at;
-    size_t left = (size_t)(text->end - at);
-    uint32_t code;
-    if (left >= 2 && at[0] >= 0xC2 && at[0] <= 0xDF && is_rest(at[1])) {
-        code = (at[0] & 0x1Fu) << 6 | (at[1] & 0x3Fu);
-        text->at += 2;
-    } else if (left >= 3 && (at[0] & 0xF0) == 0xE0 && is_rest(at[1]) && is_rest(at[2])) {
-        code = (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
-        if (code < 0x800 || (code >= 0xD800 && code < 0xE000)) return 0;
-        text->at += 3;
-    } else if (left >= 4 && (at[0] & 0xF8) == 0xF0 && is_rest(at[1]) && is_rest(at[2]) && is_rest(at[3])) {
-        code = (at[0] & 0x07u) << 18 | (at[1] & 0x3Fu) << 12 | (at[2] & 0x3Fu) << 6 | (at[3] & 0x3Fu);
-        if (code < 0x10000 || code >= CODES) return 0;
-        text->at += 4;
-    } else {
-        return 0;
-    }
-    return take(row, code);
-}
-
-/* What a letter after a backslash stands for, 0 when the escape is not plain. */
-static byte unescape(byte letter) {
-    static const byte letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
-    const byte *found = letter ? memchr(letters, letter, sizeof letters - 1) : NULL;
-    return found ? meant[found - letters] : 0;
+    uint32_t code = read_wide(text);
+    return code < CODES && take(row, code);
 }
 
 /* Take the inside of a JSON string and step over its end; 0 when it is not plain. */
@@ -103,14 +70,6 @@ static int take_string(Row *row, Text *line) {
         }
     }
     return 0;
-}
-
-/* Step over a text that must stand here. */
-static int skip(Text *line, const char *text) {
-    size_t size = strlen(text);
-    if ((size_t)(line->end - line->at) < size || memcmp(line->at, text, size)) return 0;
-    line->at += size;
-    return 1;
 }
 
 /* Step over a string that is compared as it is written: each character has one spelling. */
@@ -252,10 +211,85 @@ static PyObject *hash_rows(PyObject *module, PyObject *arguments) {
     return counts;
 }
 
+/* ---- which pieces two texts share, exactly ---- */
+
+/* Stands after the end of a text that is shorter than a piece. */
+#define NOTHING 0xFFFFFFFFu
+
+/* Write a text's characters, at least a piece of them; return how many, 0 with an exception when there is no memory. */
+static size_t spell(PyObject *text, uint32_t **codes) {
+    Py_ssize_t size;
+    const char *bytes = PyUnicode_AsUTF8AndSize(text, &size);
+    *codes = bytes ? PyMem_Malloc(((size_t)size + PIECE) * sizeof **codes) : NULL;
+    if (!*codes) {
+        if (bytes) PyErr_NoMemory();
+        return 0;
+    }
+    Text rest = {(const byte *)bytes, (const byte *)bytes + size};
+    size_t count = 0;
+    while (rest.at < rest.end) (*codes)[count++] = *rest.at < 0x80 ? *rest.at++ : read_wide(&rest);
+    while (count < PIECE) (*codes)[count++] = NOTHING;
+    return count;
+}
+
+/* Find a piece among those that are known, or where it belongs. */
+static size_t find_piece(const uint32_t **slots, size_t mask, const uint32_t *piece) {
+    uint64_t hash = 0;
+    for (int place = 0; place < PIECE; place++) hash = (hash + piece[place]) * BASE;
+    size_t slot = (size_t)(hash >> 20) & mask;
+    while (slots[slot] && memcmp(slots[slot], piece, PIECE * sizeof *piece)) slot = (slot + 1) & mask;
+    return slot;
+}
+
+/* Count the different pieces of two texts, and those that both have. */
+static int count_pieces(const uint32_t *const codes[2], const size_t counts[2], size_t *all, size_t *shared) {
+    size_t mask = 15;
+    while (mask < 2 * (counts[0] + counts[1])) mask = 2 * mask + 1;
+    const uint32_t **slots = PyMem_Calloc(mask + 1, sizeof *slots);
+    /* Whether a piece is of the first text, and in the second not met yet. */
+    byte *is_lone = PyMem_Calloc(mask + 1, 1);
+    *all = *shared = 0;
+    for (int text = 0; slots && is_lone && text < 2; text++) {
+        for (size_t place = 0; place + PIECE <= counts[text]; place++) {
+            const uint32_t *piece = codes[text] + place;
+            size_t slot = find_piece(slots, mask, piece);
+            if (!slots[slot]) {
+                slots[slot] = piece;
+                is_lone[slot] = !text;
+                ++*all;
+            } else if (text && is_lone[slot]) {
+                is_lone[slot] = 0;
+                ++*shared;
+            }
+        }
+    }
+    int is_done = slots && is_lone;
+    PyMem_Free((void *)slots);
+    PyMem_Free(is_lone);
+    if (!is_done) PyErr_NoMemory();
+    return is_done;
+}
+
+static PyObject *compare(PyObject *module, PyObject *arguments) {
+    (void)module;
+    PyObject *texts[2], *made = NULL;
+    uint32_t *codes[2] = {NULL, NULL};
+    size_t counts[2] = {0, 0}, all, shared;
+    if (!PyArg_ParseTuple(arguments, "UU:compare", &texts[0], &texts[1])) return NULL;
+    if ((counts[0] = spell(texts[0], &codes[0])) && (counts[1] = spell(texts[1], &codes[1]))) {
+        const uint32_t *const both[2] = {codes[0], codes[1]};
+        if (count_pieces(both, counts, &all, &shared)) made = Py_BuildValue("(nn)", (Py_ssize_t)shared, (Py_ssize_t)all);
+    }
+    PyMem_Free(codes[0]);
+    PyMem_Free(codes[1]);
+    return made;
+}
+
 /* ---- the module ---- */
 
 static PyMethodDef methods[] = {
     {"hash_rows", hash_rows, METH_VARARGS, "Hash rows' pieces until a row is not plain or the output is full."},
+    {"compare", compare, METH_VARARGS, "Return how many pieces both texts have, and how many one of them has."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -13,3 +13,6 @@ def hash_rows(
     /,
 ) -> list[int]:
     """Hash the pieces of rows from one on; return how many each has. A row is a line, or a text with its mark."""
+
+def compare(one: str, other: str, /) -> tuple[int, int]:
+    """Return how many pieces both texts have, and how many one of them or both have."""

@@ -117,11 +117,11 @@ class ContaminationFilter:
     def __init__(self, paths: Sequence[Path], read: ReadValues) -> None:
         self._benchmarks = Benchmarks(paths, read)
 
-    def filter_lines(self, lines: bytes) -> Filtered:
+    def filter_lines(self, lines: bytes | bytearray) -> Filtered:
         """Return what stays, what goes, and what the counts lose by that."""
         import orjson
 
-        whole = lines.split(b"\n")[:-1]
+        whole = bytes(lines).split(b"\n")[:-1]
         rows = [read_record(orjson.loads(line)) for line in whole]
         matches = self._benchmarks.find(rows)
         gone: list[bytes] = []

@@ -1,13 +1,14 @@
 """Rows that stand twice: the first stays, the others go into a file that says of whom they are copies."""
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prep.choices import Dedup
 from prep.rows.duplicates.near import NearIndex
-from prep.rows.indexing import RowColumns, describe_lines, hash_exactly
+from prep.rows.indexing import RowColumns, describe_lines, hash_exactly, list_origins
 from prep.rows.records import TrainingRow, read_record
 from prep.rows.row_file import RowFile
 
@@ -50,32 +51,64 @@ class CopyFinder:
             found.append(self._find_keys(keys[name]))
         return found
 
-    def find_in_lines(self, lines: Sequence[bytes], described: RowColumns) -> list[int | None]:
+    def find_in_lines(self, lines: bytes | bytearray, described: RowColumns) -> list[int | None]:
         """Return the same for lines that convert wrote, whose index is being made."""
         if not self._is_exact:
             return self._find_keys(described.list_keys(_KEY))
-        return self._find_keys([hashlib.sha256(line[: line.rfind(_ORIGIN)]).digest() for line in lines])
+        keys, start = [], 0
+        with memoryview(lines) as view:
+            for size in described.sizes:
+                end = lines.rfind(_ORIGIN, start, start + size)
+                keys.append(hashlib.sha256(view[start:end]).digest())
+                start += size + 1
+        return self._find_keys(keys)
 
     def find_near(self, lines: Iterable[bytes]) -> list[int | None]:
         """Return the same for near copies, which need the lines themselves."""
         return [] if self._near is None else self._near.find_copies(lines)
 
-    def _find_keys(self, keys: Iterable[bytes]) -> list[int | None]:
-        found: list[int | None] = []
-        for number, key in enumerate(keys, self._rows):
-            first = self._firsts.setdefault(key, number)
-            found.append(None if first == number else first)
-        self._rows += len(found)
-        return found
+    def _find_keys(self, keys: Sequence[bytes]) -> list[int | None]:
+        numbers = range(self._rows, self._rows + len(keys))
+        self._rows = numbers.stop
+        own = set(keys)
+        if len(own) == len(keys) and self._firsts.keys().isdisjoint(own):
+            # Mostly none is a copy.
+            self._firsts.update(zip(keys, numbers, strict=True))
+            return [None] * len(keys)
+        firsts = [self._firsts.setdefault(key, number) for key, number in zip(keys, numbers, strict=True)]
+        return [None if first == number else first for first, number in zip(firsts, numbers, strict=True)]
 
 
 class Filtered(NamedTuple):
     """Lines that stay, with what the index says of them where that is known; lines that tell of those that go."""
 
-    kept: bytes
+    kept: bytes | bytearray
     described: RowColumns | None
     gone: bytes
     lost: Counter[str]
+
+
+class _Origins:
+    """The origins of all rows that came, held as the bytes of each batch: few of them are asked for."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._batches: list[bytes] = []
+        self._rows = 0
+
+    def add(self, lines: bytes | bytearray, rows: int) -> None:
+        """Take the lines of some rows that convert wrote."""
+        self._starts.append(self._rows)
+        self._batches.append(list_origins(lines))
+        self._rows += rows
+
+    def find(self, number: int) -> str:
+        """Return the origin of a row, counted from 0."""
+        import orjson
+
+        batch = bisect_right(self._starts, number) - 1
+        written = self._batches[batch].split(b"\n")[number - self._starts[batch]]
+        return str(orjson.loads(b'"%b"' % written))
 
 
 class DuplicateFilter:
@@ -84,29 +117,29 @@ class DuplicateFilter:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._finder = CopyFinder(kind)
-        self._origins: list[str] = []
+        self._origins = _Origins()
 
-    def filter_lines(self, lines: bytes) -> Filtered:
+    def filter_lines(self, lines: bytes | bytearray) -> Filtered:
         """Return what stays, what goes, and what the counts lose by that."""
         import orjson
 
-        whole = lines.split(b"\n")[:-1]
         described = None
         if self.kind == Dedup.NEAR:
-            copied = self._finder.find_near(whole)
+            copied = self._finder.find_near(bytes(lines).split(b"\n")[:-1])
         else:
             described = describe_lines(lines)
-            copied = self._finder.find_in_lines(whole, described)
-        self._origins += map(_read_origin, whole)
-        gone: list[bytes] = []
+            copied = self._finder.find_in_lines(lines, described)
+        self._origins.add(lines, len(copied))
         lost: Counter[str] = Counter()
+        if not any(first is not None for first in copied):
+            return Filtered(lines, described, b"", lost)
+        gone: list[bytes] = []
+        whole = bytes(lines).split(b"\n")[:-1]
         for line, first in zip(whole, copied, strict=True):
             if first is not None:
                 row = read_record(orjson.loads(line))
-                gone.append(describe_copy(row, self._origins[first], self.kind))
+                gone.append(describe_copy(row, self._origins.find(first), self.kind))
                 lost.update(count_row(row))
-        if not gone:
-            return Filtered(lines, described, b"", lost)
         stays = [first is None for first in copied]
         kept = b"".join(line + b"\n" for line, stay in zip(whole, stays, strict=True) if stay)
         return Filtered(kept, described and described.select(stays), b"".join(gone), lost)
@@ -123,15 +156,6 @@ def _list_keys(file: RowFile, places: Sequence[int]) -> list[bytes]:
     keys = file.index.column(_KEY)
     listed: list[bytes] = (keys if len(places) == len(file) else keys[list(places)]).tolist()
     return listed
-
-
-def _read_origin(line: bytes) -> str:
-    """Return the origin of a line that convert wrote."""
-    import orjson
-
-    start = line.rfind(_ORIGIN) + len(_ORIGIN)
-    origin = line[start : line.find(b'"', start)]
-    return str(orjson.loads(line)["origin"]) if b"\\" in origin else origin.decode()
 
 
 def count_row(row: TrainingRow) -> Counter[str]:

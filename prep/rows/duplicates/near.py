@@ -4,16 +4,15 @@ The pieces of a batch of rows are hashed as one array. MinHash says whom to comp
 by piece, so that no row goes by a guess.
 """
 
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prep.rows.duplicates.characters import BASE, mix
-from prep.rows.duplicates.pieces import PieceHasher, cut_pieces, read_near_text
+from prep.rows.duplicates.pieces import NearText, PieceHasher, are_alike, read_near_text
 from prep.rows.questions import hash_text, list_facts, normalise_question
 from prep.storage.os_errors import explain_os_error
 
@@ -30,6 +29,7 @@ _MOST_MATCHES, _MOST_COMPARED = 32, 64
 _SEEN_BITS = 24
 _SPOOL_BYTES = 16 << 20
 _BATCH_BYTES = 1 << 20
+_RECENT_CHARACTERS = 1 << 22
 
 
 class NearIndex:
@@ -42,6 +42,9 @@ class NearIndex:
         self._sketches: list[Any] = []
         self._sketched = array("Q", [0])
         self._keys: dict[int, bytes] = {}
+        # What is compared is often compared again soon.
+        self._recent: dict[int, _ReadRow] = {}
+        self._recent_characters = 0
         kept = _KeptLines()
         self._keep = kept.add if read_line is None else _drop
         self._read_line = kept.read if read_line is None else read_line
@@ -97,22 +100,35 @@ class NearIndex:
         return self._sketches[batch][number - self._sketched[batch]]
 
     def _find_like(self, number: int, others: Sequence[int]) -> int | None:
-        pieces: set[str] | None = None
         for other in others:
-            if self._key_of(other) != self._key_of(number):
-                continue
-            pieces = pieces or cut_pieces(normalise_question(read_near_text(self._read_line(number)).text))
-            theirs = cut_pieces(normalise_question(read_near_text(self._read_line(other)).text))
-            if len(pieces & theirs) >= ALIKE * len(pieces | theirs):
+            texts = self._read(number).normalised, self._read(other).normalised
+            if are_alike(*texts, ALIKE) and self._key_of(number) == self._key_of(other):
                 return other
         return None
 
     def _key_of(self, number: int) -> bytes:
         """Return what must be equal in near copies: the context, and the facts that the text tells."""
         if number not in self._keys:
-            row = read_near_text(self._read_line(number))
+            row = self._read(number).row
             self._keys[number] = hash_text(b"\0".join([row.context, *map(str.encode, list_facts(row.text))]))
         return self._keys[number]
+
+    def _read(self, number: int) -> "_ReadRow":
+        if number not in self._recent:
+            row = read_near_text(self._read_line(number))
+            self._recent_characters += len(row.text)
+            if self._recent_characters > _RECENT_CHARACTERS:
+                self._recent.clear()
+                self._recent_characters = len(row.text)
+            self._recent[number] = _ReadRow(row, normalise_question(row.text))
+        return self._recent[number]
+
+
+class _ReadRow(NamedTuple):
+    """A row that is compared, and its text as it is compared."""
+
+    row: NearText
+    normalised: str
 
 
 def _drop(_lines: Sequence[bytes]) -> None:
@@ -123,13 +139,16 @@ class _KeptLines:
     """Lines in a temporary file, which is closed, and with that deleted, when this goes."""
 
     def __init__(self) -> None:
+        import tempfile
+
+        self._folder = Path(tempfile.gettempdir())
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         self._starts = array("Q", [0])
 
     def add(self, lines: Sequence[bytes]) -> None:
         for line in lines:
             self._starts.append(self._starts[-1] + len(line))
-        with explain_os_error(Path(tempfile.gettempdir())):
+        with explain_os_error(self._folder):
             self._file.seek(0, 2)
             self._file.write(b"".join(lines))
 

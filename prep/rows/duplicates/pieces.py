@@ -4,8 +4,9 @@
 is hashed here in numpy, to the same numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from prep.rows.duplicates.characters import BASE, CharacterTable, mix, read_codes
@@ -18,8 +19,6 @@ PIECE_CHARACTERS: Final = 5
 _FACT: Final = 1 << 31
 _RANK_BITS: Final = 21
 _MASK: Final = (1 << 64) - 1
-
-_HashRows = Callable[[list[Any], int, Callable[[bytes], int], Any, Any], list[int]]
 
 
 class NearText(NamedTuple):
@@ -43,6 +42,17 @@ def cut_pieces(text: str) -> set[str]:
     return {text[start : start + PIECE_CHARACTERS] for start in range(max(1, len(text) - PIECE_CHARACTERS + 1))}
 
 
+def are_alike(one: str, other: str, share: float) -> bool:
+    """Whether two normalised texts have this share of all their pieces in common."""
+    compiled = _load_compiled()
+    if compiled is not None:
+        both, either = compiled.compare(one, other)
+    else:
+        pieces, others = cut_pieces(one), cut_pieces(other)
+        both, either = len(pieces & others), len(pieces | others)
+    return bool(both >= share * either)
+
+
 class PieceHasher:
     """Hashes the pieces of lines, folded character by character.
 
@@ -52,7 +62,7 @@ class PieceHasher:
 
     def __init__(self) -> None:
         self._folded = CharacterTable(_fold)
-        self._hash_rows = _load_compiled()
+        self._compiled = _load_compiled()
 
     def hash_lines(self, lines: Sequence[bytes]) -> tuple[Any, Any]:
         """Return the hashes of all rows' pieces, one row's after the other, and where each row's begin and end.
@@ -61,14 +71,14 @@ class PieceHasher:
         """
         import numpy as np
 
-        if self._hash_rows is None:
+        if self._compiled is None:
             return self._hash_texts([read_near_text(line) for line in lines])
         rows: list[bytes | tuple[str, int]] = list(lines)
         hashes = np.empty(sum(map(len, lines)) + PIECE_CHARACTERS * len(lines), dtype=np.uint64)
         counts: list[int] = []
         used = 0
         while len(counts) < len(rows):
-            told = self._hash_rows(rows, len(counts), _mark, self._folded.table, hashes[used:])
+            told = self._compiled.hash_rows(rows, len(counts), _mark, self._folded.table, hashes[used:])
             used += sum(told)
             counts += told
             if len(counts) < len(rows):
@@ -108,12 +118,12 @@ def _mark(context: bytes) -> int:
 
 
 @cache
-def _load_compiled() -> _HashRows | None:
+def _load_compiled() -> ModuleType | None:
     try:
         from prep.rows.duplicates import _near
     except ImportError:
         return None
-    return _near.hash_rows
+    return _near
 
 
 def _hash_pieces(folded: Any, ends: Any, marks: Any) -> tuple[Any, Any]:

@@ -57,6 +57,8 @@ def read_parent(pid: int) -> int:
 
 def read_worker(folder: str) -> int:
     """Return the process of Ray's worker: it starts one that starts a run's supervisor."""
+    # A run's program may be at work before its supervisor has written down that it began.
+    wait_until(Path(folder, "process.json").is_file, tell)
     supervisor = int(json.loads(Path(folder, "process.json").read_text(encoding="utf-8"))["pid"])
     return read_parent(read_parent(supervisor))
 
@@ -193,6 +195,35 @@ def test_tokens_of_the_cluster_are_those_of_one_process_though_a_worker_is_kille
     for name in names:
         assert Path("many", name).read_bytes() == Path("one", name).read_bytes(), name
     assert sorted(path.name for path in Path(".lfc").iterdir() if not path.name.endswith(".lock")) == []
+
+
+def test_a_batch_whose_cluster_is_gone_says_so_and_goes_on_elsewhere(
+    address: str,
+) -> None:
+    """Begun on a cluster of which nothing is left but what the run's folder and the plan tell."""
+    Path("let-go").touch()
+    configs = write_configs({"a": "save_checkpoint(3)", "b": ""})
+    assert finish(start_batch(*configs, "--name", "g", "--backend", "ray", "--address", address))[0] == 0
+    gone = "127.0.0.1:1"
+    plan = Path("runs/g/batch.json")
+    plan.write_text(plan.read_text(encoding="utf-8").replace(address, gone), encoding="utf-8")
+    job = Path("runs/g/a/job.json")
+    job.write_text(job.read_text(encoding="utf-8").replace(address, gone), encoding="utf-8")
+    # Its machine died before the end could be written down.
+    Path("runs/g/a/result.json").unlink()
+    launcher = start_batch("--continue", "g")
+    said = ""
+    assert launcher.stderr is not None
+    while "ray does not answer" not in said:
+        line = launcher.stderr.readline()
+        assert line, said
+        said += line
+    launcher.kill()
+    launcher.communicate()
+    code, runs = finish(start_batch("--continue", "g", "--address", address))
+    assert (code, runs["a"]["state"], runs["a"]["attempts"], runs["b"]["attempts"]) == (0, "finished", 2, 1)
+    assert json.loads(plan.read_text(encoding="utf-8"))["backend_options"]["address"] == address
+    assert read_starts("a")[1]["resume"] == "saves/a/checkpoint-3"
 
 
 def test_a_cluster_that_does_not_answer_is_told(unused_tcp_port: int = 1) -> None:

@@ -135,6 +135,26 @@ def test_one_waiting_run_can_be_stopped_by_its_name(slurm: Slurm) -> None:
     assert read_starts("b") == []
 
 
+def test_what_scancel_ended_is_stopped_and_goes_on_when_it_is_asked_for(slurm: Slurm) -> None:
+    configs = write_configs(dict.fromkeys(("a", "b", "c"), HELD))
+    launcher = start_batch(*configs, "--name", "x", "--backend", "slurm", "--slots", "2")
+    wait_until(lambda: bool(read_starts("a")) and bool(read_starts("b")), slurm.read_logs)
+    (waiting,) = [job for job, state in slurm.list_jobs().items() if state == "PENDING"]
+    running = read_job(read_run(Path("runs/x/a")).folder)["id"]
+    slurm.call("scancel", running, waiting)
+    wait_until(lambda: read_state("runs/x/a") is RunState.STOPPED, slurm.read_logs)
+    wait_until(lambda: read_state("runs/x/c") is RunState.STOPPED, slurm.read_logs)
+    Path("let-go").touch()
+    code, runs = finish(launcher)
+    assert code != 0
+    told = {name: (run["state"], run["attempts"], run["cause"]) for name, run in runs.items()}
+    assert told == {"a": ("stopped", 1, "stopped"), "b": ("finished", 1, None), "c": ("stopped", 1, "stopped")}
+    assert read_run(Path("runs/x/a")).flags == ["its job was cancelled from outside, as by scancel"]
+    code, runs = finish(start_batch("--continue", "x"))
+    assert (code, {run["state"] for run in runs.values()}) == (0, {"finished"})
+    assert [start["resume"] for start in read_starts("a")] == [None, "saves/a/checkpoint-3"]
+
+
 def test_a_refusal_is_told_in_slurms_own_words_and_leaves_a_batch_that_can_go_on(slurm: Slurm) -> None:
     launcher = start_batch(*write_configs({"a": ""}), "--name", "r", "--backend", "slurm", "--partition", "nowhere")
     _, said = launcher.communicate(timeout=WAIT_S)

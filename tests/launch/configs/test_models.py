@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,70 @@ from prep.errors import ConfigError
 from prep.llamafactory import find_version_facts, list_versions
 from prep.tokens.models import ModelTemplate
 from tests.support.model_families import FAMILIES, Family
+from tests.support.warm_stack import stack_python
+
+
+def change_json(folder: Path, name: str, **changes: Any) -> bool:
+    """Change a folder's JSON file; its template stays what it was."""
+    told = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
+    (folder / name).write_text(json.dumps({**told, **changes}), encoding="utf-8")
+    return True
+
+
+def edit(folder: Path, text: str) -> bool:
+    return change_json(folder, "tokenizer_config.json", chat_template=text)
+
+
+def move_to_jinja(folder: Path, family: Family) -> bool:
+    (folder / "chat_template.jinja").write_text(family.write(), encoding="utf-8")
+    return change_json(folder, "tokenizer_config.json", chat_template="{{ messages }}")
+
+
+def end_answers_otherwise(folder: Path, family: Family) -> bool:
+    """Whether it is still right: a family whose answers end with nothing is known by the next question."""
+    before, after, answer, end = family.turns
+    edit(
+        folder,
+        f"{{# {''.join(family.turns)} #}}{replace(family, turns=(before, after, answer, '<|over|>')).write()}",
+    )
+    change_json(folder, "tokenizer_config.json", eos_token=end.strip())
+    return not end
+
+
+def begin_answers_otherwise(folder: Path, family: Family) -> bool:
+    before, after, _, end = family.turns
+    edit(
+        folder,
+        f"{{# {''.join(family.turns)} #}}{replace(family, turns=(before, after, '### Answer: ', end)).write()}",
+    )
+    return False
+
+
+# What was done to a folder → whether its template is still the family's, as the change tells.
+CHANGES: dict[str, Callable[[Path, Family], bool]] = {
+    "renamed": lambda folder, _: bool(folder.rename(folder.parent / "renamed")),
+    "merged": lambda folder, _: change_json(folder, "config.json", torch_dtype="float16", _name_or_path="x/y"),
+    "other size": lambda folder, _: change_json(folder, "config.json", num_hidden_layers=3, hidden_size=64),
+    "quantised": lambda folder, _: change_json(
+        folder, "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}
+    ),
+    "jinja file": move_to_jinja,
+    "list of templates": lambda folder, family: change_json(
+        folder,
+        "tokenizer_config.json",
+        chat_template=[{"name": "tool_use", "template": "x"}, {"name": "default", "template": family.write()}],
+    ),
+    "list without a default": lambda folder, family: (
+        not change_json(
+            folder, "tokenizer_config.json", chat_template=[{"name": "rag", "template": family.write()}]
+        )
+    ),
+    "no chat template": lambda folder, _: not change_json(folder, "tokenizer_config.json", chat_template=None),
+    # Its marks are all that can be read.
+    "a broken chat template": lambda folder, family: edit(folder, family.write() + "{% endif %}"),
+    "answers end otherwise": end_answers_otherwise,
+    "answers begin otherwise": begin_answers_otherwise,
+}
 
 QWEN3 = "{% if tools %}<tools></tools><tool_call>{% endif %}<|im_start|>user\n<|im_end|>"
 HYBRID = "{%- if add_generation_prompt %}<|im_start|>assistant{% if enable_thinking is false %}<think>{% endif %}{% endif %}"
@@ -141,6 +207,24 @@ def test_a_folder_that_writes_its_questions_otherwise_is_asked_about(tmp_path: P
     assert find_template(str(folder), "0.9.5") is None
 
 
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        pytest.param(family, change, id=f"{family.kind}-{family.template}-{change}")
+        for number, family in enumerate(FAMILIES)
+        for other, change in enumerate(CHANGES)
+        if (number + other) % 4 == 0
+    ],
+)
+def test_a_changed_folder_has_the_right_template_or_is_asked_about(
+    tmp_path: Path, family: Family, change: str
+) -> None:
+    folder = write_model(tmp_path / "model", family.kind, family.write())
+    right = CHANGES[change](folder, family)
+    told = find_template(str(tmp_path / "renamed" if change == "renamed" else folder), "0.9.5")
+    assert told == (family.template if right else None)
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: f"{family.kind}-{family.template}")
 def test_a_folder_of_another_kind_of_model_is_asked_about(tmp_path: Path, family: Family) -> None:
     folder = write_model(tmp_path / "model", "never_heard_of", family.write())
@@ -189,10 +273,9 @@ def test_naming_a_template_takes_a_few_milliseconds() -> None:
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_the_shipped_facts_are_the_installed_llamafactorys(tmp_path: Path) -> None:
-    import sys
-
-    described = introspect_stack(Path(sys.executable))
+    described = introspect_stack(Path(stack_python()))
     for path in write_facts(described, tmp_path):
         shipped = Path(__file__).parents[3] / "llamafactory_configs" / "versions" / path.parent.name / path.name
         assert path.read_bytes() == shipped.read_bytes()

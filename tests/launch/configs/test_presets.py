@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from launch.configs.rules import Machine, choose_machine
 from launch.configs.schema import guess_kind
 from prep.errors import ConfigError
 from tests.support.rule_cases import GPU
+from tests.support.warm_stack import stack_python
 
 PRESETS = list_presets()
 ROOT = Path(__file__).parents[3]
@@ -82,10 +82,11 @@ json.dump(verdicts, answers); answers.close()
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_every_preset_parses_in_the_real_parser() -> None:
     """DeepSpeed's own mapping is left out: its package is not part of the tested set."""
     paths = sorted(str(path) for path in (ROOT / "llamafactory_configs" / "presets").glob("*.yaml"))
     result = subprocess.run(
-        [sys.executable, "-c", PARSE, *paths], capture_output=True, text=True, timeout=300, check=True
+        [stack_python(), "-c", PARSE, *paths], capture_output=True, text=True, timeout=300, check=True
     )
     assert json.loads(result.stdout) == dict.fromkeys(paths, "")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.support.rule_cases import (
     make_workplace,
     plan_case,
 )
+from tests.support.warm_stack import stack_python
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_a_broken_config_is_refused_with_a_fix_and_the_fixed_one_is_taken(case: 
     ("gpus", "options", "env", "said"),
     [
         ((), None, {}, "there is no GPU"),
-        ((GPU, GPU), None, {}, "asked for 20 processors, and has 16"),
-        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 processors, and has 4"),
+        ((GPU, GPU), None, {}, "asked for 20 CPU cores, and has 16"),
+        ((GPU,), '{"num_cpus": 4}', {}, "asked for 10 CPU cores, and has 4"),
         ((GPU,), None, {}, ""),
         ((GPU, GPU), None, {"RAY_ADDRESS": "10.0.0.1:6379"}, ""),
         ((GPU, GPU), {"address": "auto"}, {}, ""),
@@ -255,12 +255,13 @@ def test_a_machine_can_be_judged_with_other_numbers_of_gpus(workplace: Path) -> 
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_llamafactory_refuses_the_broken_and_takes_the_fixed(workplace: Path) -> None:
     """All go through its parser; every tenth is really trained, all of them in scripts/rule_runs.py."""
     cases = [case for case in CASES if case.runs == "cpu" and case.gpus == ()]
     lines = [json.dumps({**plan_case(case, number), "run": number % 10 == 0}) for number, case in enumerate(cases)]
     result = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[2] / "support" / "rule_judge.py")],
+        [stack_python(), str(Path(__file__).parents[2] / "support" / "rule_judge.py")],
         input="\n".join(lines),
         capture_output=True,
         text=True,

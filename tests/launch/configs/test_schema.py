@@ -1,7 +1,6 @@
 """The shipped schema is LLaMA-Factory's own, and our checker says what jsonschema says."""
 
 import json
-import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from launch.configs.schema import (
     write_schemas,
 )
 from prep.errors import StackError
+from tests.support.warm_stack import stack_python
 
 TRAIN = read_schema("train")
 PROPERTIES = TRAIN["properties"]
@@ -161,8 +161,9 @@ def test_a_described_stack_becomes_two_schemas(tmp_path: Path) -> None:
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_the_shipped_schemas_match_the_installed_llamafactory(tmp_path: Path) -> None:
-    for path in write_schemas(introspect_stack(Path(sys.executable)), tmp_path):
+    for path in write_schemas(introspect_stack(Path(stack_python())), tmp_path):
         kind = "train" if "-train." in path.name else "infer"
         assert path.read_text(encoding="utf-8") == read_schema_text(kind)
 

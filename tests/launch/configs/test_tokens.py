@@ -1,6 +1,7 @@
 """Tokens that were made before are trained on only by a config that would make the same; and made once for all."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,19 @@ def test_rows_and_tokenizers_that_changed_since_are_seen(values: dict[str, Any])
 def test_tokens_of_unknown_origin_and_torn_ones_are_refused(values: dict[str, Any]) -> None:
     values["tokenized_path"] = make_tokens(read_settings(values), Path("tokens")).path.as_posix()
     (data,) = Path("tokens/train").glob("*.arrow")
-    whole = data.read_bytes()
+    whole, seen = data.read_bytes(), data.stat()
     data.write_bytes(whole[:-100])
     assert "is missing or torn" in judge(values)[0].message
+    # Other tokens, under the old size and time.
+    middle = len(whole) // 2
+    data.write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    os.utime(data, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert "tokens holds other tokens than were made" in judge(values)[0].message
     data.write_bytes(whole)
+    assert judge(values) == []
+    state = Path("tokens/train/state.json")
+    state.write_text(state.read_text("utf-8").replace("train", "other"), encoding="utf-8")
+    assert "holds other tokens" in judge(values)[0].message
     note = Path("tokens/lfc-tokens.json")
     content = json.loads(note.read_text("utf-8"))
     content["made_from"]["cutoff_len"] = 301

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from launch.guest import answers
 from tests.support.boost_variants import write_data, write_models
+from tests.support.warm_stack import stack_python
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 11
@@ -45,7 +45,7 @@ def write_config(folder: Path, name: str, **changes: Any) -> Path:
 
 def run(folder: Path, *arguments: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *arguments]
+    command = [stack_python(), *arguments]
     ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     return ended.stderr
@@ -56,7 +56,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_cli: None) -> Path:
     """The same rows predicted by LLaMA-Factory alone, and by row."""
     folder = tmp_path_factory.mktemp("answers")
     write_data(folder)

@@ -12,6 +12,7 @@ import pytest
 
 from launch.guest import boost
 from tests.support.boost_variants import BASE, VARIANTS, write_data, write_models
+from tests.support.warm_stack import stack_python
 
 ROOT = Path(__file__).resolve().parents[3]
 boostable: Any = boost.boostable
@@ -23,12 +24,14 @@ QUICK = ("accumulation", "batch of one", "mask_history", "train_on_prompt", "ful
 
 def run(program: Path, *arguments: str, cwd: Path) -> Any:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(program), *arguments]
+    command = [stack_python(), str(program), *arguments]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
+def results(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, warm_cli: None
+) -> dict[str, dict[str, Any]]:
     """What each variant showed; all are trained in one process."""
     folder = tmp_path_factory.mktemp("variants")
     names = list(VARIANTS) if request.config.getoption("--full") else list(QUICK)
@@ -38,7 +41,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, warm_cli: None) -> Path:
     """A folder with data, their registration and a tiny Qwen3."""
     folder = tmp_path_factory.mktemp("boost")
     write_data(folder)

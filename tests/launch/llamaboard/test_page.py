@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from launch.llamaboard.filling import fill_page
 from launch.llamaboard.forms import find_page_faults
 from launch.llamaboard.page import complete_values, find_unused, import_page, read_defaults, read_page
 from prep.errors import ConfigError
+from tests.support.warm_stack import stack_python
 
 BASE = {
     "model_name_or_path": "models/tiny-qwen3",
@@ -249,6 +249,7 @@ PAGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_read_page_says_what_llamaboard_itself_would_run(tmp_path: Path) -> None:
     fresh = {
         **{field.id: field.default for field in FIELDS.values()},
@@ -258,7 +259,7 @@ def test_read_page_says_what_llamaboard_itself_would_run(tmp_path: Path) -> None
     pages = [{**fresh, "train.dataset": ["medical"], OUTPUT_DIR: "run", **page} for page in PAGES]
     (tmp_path / "pages.json").write_text(json.dumps(pages), encoding="utf-8")
     script = Path(__file__).parents[2] / "support" / "llamaboard_arguments.py"
-    command = [sys.executable, "-I", str(script), str(tmp_path / "pages.json"), str(tmp_path / "told.json")]
+    command = [stack_python(), "-I", str(script), str(tmp_path / "pages.json"), str(tmp_path / "told.json")]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
     assert sorted(told["fields"]) == sorted(

@@ -11,9 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from launch.cli import lfc
+from launch.cli.notify import tell_end
+from launch.notify import notifier
 from launch.notify.notifier import open_notifier
 from launch.notify.stall import StallWatch
-from prep.errors import ConfigError
+from prep.errors import ChildFailedError, ConfigError, InputError
 from tests.support.recorder import Recorder
 
 
@@ -23,11 +25,14 @@ class Webhook:
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
         self.status = 200
+        self.waits = threading.Event()
+        self.waits.set()
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.waits.wait(10)
                 hook.posts.append({"path": self.path, **json.loads(body)})
                 self.send_response(hook.status)
                 self.end_headers()
@@ -107,6 +112,29 @@ def test_who_does_not_take_the_message_changes_nothing_but_a_warning(recorder: R
     assert "s3cret" not in said
 
 
+def test_who_never_ends_an_answer_holds_up_nothing(
+    recorder: Recorder, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "PATIENCE_S", 0.3)
+    webhook.waits.clear()
+    code, said = run(recorder, "train", "a.yaml", "--notify", webhook.address)
+    webhook.waits.set()
+    assert code == 0
+    assert "Warning: JSON did not answer within 0 seconds" in said
+
+
+def test_an_end_that_cannot_be_described_does_not_hide_how_the_run_ended(webhook: Webhook) -> None:
+    def describe() -> tuple[str, str]:
+        raise InputError("result.json is broken")
+
+    with (
+        pytest.raises(ChildFailedError, match="the run failed"),
+        tell_end(open_notifier([webhook.address]), describe),
+    ):
+        raise ChildFailedError("the run failed", exit_code=7)
+    assert webhook.posts[0]["message"] == "how it ended cannot be told: result.json is broken"
+
+
 @pytest.mark.parametrize("address", ["nonsense", "unknown://s3cret", ""])
 def test_an_address_that_is_none_is_refused_before_anything_starts_and_not_shown(
     address: str, recorder: Recorder
@@ -125,9 +153,9 @@ def test_detached_is_told_by_attach(recorder: Recorder) -> None:
 
 
 def test_a_message_is_plain_text_of_bounded_length(webhook: Webhook) -> None:
-    notifier = open_notifier([webhook.address])
-    assert notifier is not None
-    assert notifier.tell("t\x1b[31m", "x" * 10_000) is None
+    told = open_notifier([webhook.address])
+    assert told is not None
+    assert told.tell("t\x1b[31m", "x" * 10_000) is None
     assert "\x1b" not in webhook.posts[0]["title"]
     assert len(webhook.posts[0]["message"]) < 4_100
     assert open_notifier([]) is None

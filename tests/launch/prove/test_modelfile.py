@@ -81,7 +81,7 @@ def test_a_wrong_prompt_is_named() -> None:
     assert (checked.equal, checked.alike) == (0, 0)
     assert "question and answer" in checked.different
     assert checked.describe().startswith(
-        "its prompts are those of training in 0 of 32 kinds of conversation; not for"
+        "Its prompts are those of training in 0 of 32 kinds of conversation; not for"
     )
 
 
@@ -102,6 +102,6 @@ def test_blanks_of_json_are_told_apart_from_other_differences() -> None:
     checked = check_template(write_ollama_template(QWEN3, TOKENS), QWEN3, TOKENS)
     assert (checked.cases, checked.equal, checked.alike) == (32, 8, 24)
     assert checked.describe() == (
-        "its prompts are those of training in 8 of 32 kinds of conversation, "
-        "and but for blanks inside the JSON of tools in 24 more"
+        "Its prompts are those of training in 8 of 32 kinds of conversation, "
+        "and but for blanks inside the JSON of tools in 24 more."
     )

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from launch.cli import lfc
+from launch.publish import upload
 from launch.publish.card import clean_config
 from launch.publish.plan import is_hub_name
 from tests.support.run_folders import write_run
@@ -102,9 +103,13 @@ def test_an_adapter_is_published_privately_with_its_card_and_nothing_else_of_its
 @pytest.mark.parametrize(
     ("on", "fault"),
     [
+        ("create", {"status": 401, "message": "who are you"}),
         ("create", {"status": 403, "message": "no right to write"}),
+        ("create", {"status": 429, "message": "too many requests"}),
+        ("create", {"status": 500, "message": "the hub is down"}),
         ("put", {"status": 403, "message": "storage refuses"}),
         ("commit", {"status": 400, "message": "commit refused"}),
+        ("commit", {"status": 412, "message": "somebody else has committed"}),
     ],
 )
 def test_what_a_hub_refuses_is_told_and_nothing_counts_as_published(
@@ -128,6 +133,24 @@ def test_a_commit_that_the_hub_took_in_part_is_not_called_done(hub: Any, site: s
     assert result.exit_code == 1
     assert "me/medical is not whole on the hub: adapter_model.safetensors is missing there" in result.output
     assert "published:" not in result.output
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "tokenizer_config.json"])
+def test_a_file_that_changed_after_it_was_shown_is_not_called_published(
+    hub: Any, site: str, adapter: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = upload.publish
+
+    def change_and_send(*arguments: Any) -> str:
+        (adapter / name).write_bytes((adapter / name).read_bytes()[::-1])
+        return send(*arguments)
+
+    monkeypatch.setattr(upload, "publish", change_and_send)
+    result = publish(hub, site, adapter, "--yes")
+    assert result.exit_code == 1, result.output
+    assert "published:" not in result.output
+    assert name in result.output or "was not published" in result.output
+    monkeypatch.undo()
 
 
 def test_a_wrong_token_is_told_without_it(

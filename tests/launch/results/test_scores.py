@@ -27,6 +27,7 @@ from launch.results.scores import (
 from prep.errors import StackError
 from prep.rows.thinking import EMPTY_THOUGHT, find_thought
 from tests.support.shapes import MARKED
+from tests.support.warm_stack import stack_python
 
 THOUGHT, EMPTY = "<think>\nT\n</think>\n\nA", "<think>\n\n</think>\n\nA"
 
@@ -265,9 +266,10 @@ for output, label in pairs:
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_bleu_and_rouge_are_llamafactorys_own_numbers() -> None:
     result = subprocess.run(
-        [sys.executable, "-c", THEIRS],
+        [stack_python(), "-c", THEIRS],
         input=json.dumps(PAIRS),
         capture_output=True,
         text=True,

@@ -12,8 +12,9 @@ import yaml
 from launch.recipes.tiny_model import write_tiny_model
 from tests.support.boost_variants import BASE, write_data
 from tests.support.token_trainings import VARIANTS
+from tests.support.warm_stack import stack_python
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("warm_cli")]
 
 ROOT = Path(__file__).resolve().parents[3]
 # Run always; LLaMA-Factory's start takes longer than the two trainings.
@@ -28,7 +29,7 @@ def run(*command: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 def test_the_losses_of_every_step_are_the_same(tmp_path: Path, full: bool) -> None:
     names = list(VARIANTS) if full else list(QUICK)
     program = ROOT / "tests" / "support" / "token_trainings.py"
-    finished = run(sys.executable, str(program), str(tmp_path), *names, cwd=tmp_path)
+    finished = run(stack_python(), str(program), str(tmp_path), *names, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr[-3000:]
     for name in names:
         told = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))

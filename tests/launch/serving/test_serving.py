@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from launch.results.report import write_report
-from launch.runs.folder import find_run
-from launch.serving.exports import find_serving, note_serving
+from launch.runs.folder import find_run, list_runs
+from launch.serving.exports import find_origin, find_serving, note_serving
 from launch.serving.servers import SERVING_FILE, read_serving
 from prep.errors import UserError
 from tests.support.run_folders import write_run
@@ -40,7 +40,7 @@ def write_export(path: Path, values: dict[str, Any]) -> Path:
 def test_the_trainings_own_keys_decide_and_both_reports_tell(exported: Path) -> None:
     ollama, vllm = note_serving(exported)
     assert ollama.commands == ("ollama create q-3 -f 'models/Q 3/Modelfile'", "ollama run q-3")
-    assert ollama.prompts.startswith("its prompts are those of training in 4 of 16 kinds of conversation")
+    assert ollama.prompts.startswith("Its prompts are those of training in 4 of 16 kinds of conversation")
     off = "--default-chat-template-kwargs '{\"enable_thinking\": false}'"
     assert vllm.commands == (
         "vllm serve 'models/Q 3' --served-model-name q-3 --max-model-len 16384 --enable-auto-tool-choice "
@@ -68,6 +68,15 @@ def test_what_was_trained_is_found_by_its_folder(exported: Path, values: dict[st
     ollama, vllm = note_serving(write_export(exported.with_name("again"), values))
     assert ("ollama run q-3 --think=false" in ollama.commands) is switch
     assert ("--reasoning-parser qwen3" in vllm.commands[0]) is switch
+
+
+def test_a_merged_model_is_of_the_training_that_was_merged_into_it(exported: Path) -> None:
+    runs = list_runs()
+    for folder in ("saves/medical", "saves/medical/checkpoint-5", "models/Q 3"):
+        origin = find_origin(Path(folder), runs)
+        assert origin is not None, folder
+        assert origin.name == "medical"
+    assert find_origin(Path("models/other"), runs) is None
 
 
 def test_a_model_that_is_quantised_is_not_for_ollama(exported: Path) -> None:

@@ -22,6 +22,7 @@ from launch.configs.rules import Machine
 from launch.llamaboard.convert import import_settings
 from launch.machine.command import Command
 from launch.webui import start as webui
+from launch.webui.chat import describe_chat, make_chat_values
 from launch.webui.serve import Opened, serve_webui
 from launch.webui.start import Address, Plan, Request, choose_language, plan_webui, read_request
 from prep.errors import ChildFailedError, ConfigError, OutputError, RegistryError, StackError
@@ -441,3 +442,83 @@ def test_the_webui_asks_its_training_to_save_before_it_ends(name: str, monkeypat
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+CHAT = {
+    "model_name_or_path": "models/tiny-qwen3",
+    "adapter_name_or_path": "saves/tiny-qwen3/lora/old",
+    "template": "qwen3",
+    "infer_dtype": "float32",
+    "temperature": 9.0,
+    "top_k": 20,
+    "default_system": "Be short.",
+    "quantization_bit": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (
+            CHAT,
+            {
+                "top.model_name": "tiny-qwen3",
+                "top.model_path": "models/tiny-qwen3",
+                "top.template": "qwen3",
+                "top.finetuning_type": "lora",
+                "top.checkpoint_path": ["old"],
+                "infer.infer_backend": "huggingface",
+                "infer.infer_dtype": "float32",
+                "infer.extra_args": '{"top_k": 20, "quantization_bit": 4}',
+                "infer.system": "Be short.",
+                "infer.temperature": 1.5,
+                "infer.top_p": 0.95,
+                "infer.max_new_tokens": 8192,
+                "infer.enable_thinking": True,
+            },
+        ),
+        (
+            {**BASE, "output_dir": "saves/tiny-qwen3/lora/mine", "enable_thinking": False},
+            {
+                "top.checkpoint_path": ["mine"],
+                "infer.temperature": 0.7,
+                "infer.max_new_tokens": 2048,
+                "infer.enable_thinking": False,
+            },
+        ),
+        ({**BASE, "output_dir": "elsewhere/mine"}, {"top.checkpoint_path": ["elsewhere/mine"]}),
+        (
+            {**BASE, "finetuning_type": "full", "output_dir": "saves/tiny-qwen3/full/mine"},
+            {
+                "top.model_path": "saves/tiny-qwen3/full/mine",
+                "top.finetuning_type": "full",
+                "top.checkpoint_path": [],
+            },
+        ),
+    ],
+)
+def test_the_chat_tab_loads_what_a_chat_config_or_a_training_names(
+    values: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    told = describe_chat(make_chat_values(values))
+    assert {key: told[key] for key in shown} == shown
+
+
+def test_a_page_to_talk_on_writes_no_settings_and_says_what_to_press(cli: Path) -> None:
+    write_config(Path("configs/chat.yaml"), {**CHAT, "quantization_bit": None}, header="a config")
+    (Path("saves/tiny-qwen3/lora/old")).mkdir(parents=True)
+    Path("saves/tiny-qwen3/lora/old/adapter_config.json").write_text("{}", encoding="utf-8")
+    Path("saves/tiny-qwen3/lora/old/adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    values = read_request(Path("configs/chat.yaml"), ("temperature=0.5",), None)
+    planned = plan_webui(Request(Path("configs/chat.yaml"), values, language="en"), Address(), cli, {})
+    assert (planned.settings, planned.page, planned.chat) == (None, {}, True)
+    assert json.loads(planned.command.argv[-1])["infer.temperature"] == 0.5
+    with pytest.raises(ConfigError, match=r"chat\.yaml cannot be loaded here"):
+        plan_webui(Request(Path("chat.yaml"), {**values, "template": "of_tomorrow"}), Address(), cli, {})
+
+
+def test_chat_needs_something_that_was_trained(cli: Path) -> None:
+    refused = CliRunner().invoke(lfc, ["launch", "webui", "--chat", "--llamafactory-cli", str(cli)])
+    assert (refused.exit_code, "--chat needs the CONFIG" in refused.output) == (2, True)
+    with pytest.raises(ConfigError, match="there is nothing to talk to"):
+        make_chat_values({key: value for key, value in BASE.items() if key != "output_dir"})

@@ -155,7 +155,7 @@ def test_converting_a_converted_file_changes_nothing(tmp_path: Path) -> None:
         ({"instruction": "x", "output": "<think>\nt\n</think>\n\n"}, "the answer is empty"),
         (
             {"instruction": "x", "output": "y", "history": [["a"]]},
-            "column 'history' is not a list of [question, answer] pairs",
+            "column 'history' is not a list of [question, answer] pairs, nor of turns that make such pairs",
         ),
     ],
 )

@@ -87,13 +87,13 @@ def call_table(**changes: Any) -> tuple[Any, ...]:
         "roles": (0, 2, 4, None, pack(0, 5, 8), b"humangpt"),
         "texts": (0, 2, 4, None, pack(0, 1, 2), b"QA"),
         "skips": None,
-        **{"rows": 1, "first": 0, "last": 1, "number": 1, "output": bytearray(400)},
+        **{"rows": 1, "first": 0, "last": 1, "number": 1, "room": 400},
     }
     assert changes.keys() <= given.keys()
     given |= changes
     turns = tuple(given[name] for name in ("lists", "roles", "texts"))
     call: Any = _kernel.convert_table
-    names = ("rows", "first", "last", "number", "output")
+    names = ("rows", "first", "last", "number", "room")
     made: tuple[Any, ...] = call(
         given["job"], given["columns"], turns, given["skips"], *(given[name] for name in names)
     )
@@ -109,7 +109,7 @@ def call_objects(**changes: Any) -> tuple[Any, ...]:
         "names": (b'"q"', b'"a"'),
         "forms": ((3, bytes((_kernel.QUESTION, _kernel.ANSWER))),),
         **{"judged": (), "judge": None, "is_array": False, "data": LINE, "start": 0, "row": 7},
-        "output": bytearray(400),
+        "room": 400,
     }
     assert changes.keys() <= given.keys()
     call: Any = _kernel.convert_objects
@@ -133,7 +133,7 @@ def call_fields(**changes: Any) -> tuple[Any, ...]:
             "start": 0,
             "row": 3,
         },
-        "output": bytearray(400),
+        "room": 400,
     }
     assert changes.keys() <= given.keys()
     call: Any = _kernel.convert_fields
@@ -151,7 +151,7 @@ def test_a_call_returns_lines_and_counts() -> None:
     assert call_objects() == (b'{"q":"Q","a":"A","row":"7"}\n', len(LINE), 1, 1, 0, 0, 0, 0, 1, 0)
     assert call_fields() == (b'{"q":"Q","a":"A","row":"3"}\n', 6, 1, 1, 0, 0, 0, 0, 0, 1)
     nothing = (b"", *[0] * 9)
-    assert call_table(output=bytearray()) == call_objects(output=bytearray()) == nothing
+    assert call_table(room=0) == call_objects(room=0) == nothing
     assert call_table(texts=(0, 2, 4, None, pack(0, 1, 2), b"")) == nothing
     assert call_table(skips=b"\1") == (b"", 0, 1, 0, 0, 0, 0, 1, 0, 0)
     assert call_fields(data=b'Q,"A"') == nothing
@@ -204,7 +204,7 @@ WRONG_TABLES: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "too many fields": ({"job": (JOB_TEXTS, 0, 0, (), (b"x",) * 65, ())}, ValueError),
     "a role alone": ({"job": (JOB_TEXTS, 0, 0, (b"x",), (), ())}, ValueError),
     "a role of text": ({"job": (JOB_TEXTS, 0, 0, (("x", 1),), (), ())}, TypeError),
-    "output that cannot be written": ({"output": bytes(400)}, TypeError),
+    "less room than none": ({"room": -1}, ValueError),
     "rows without an end": ({"rows": 1 << 70}, OverflowError),
     "text for bytes": ({"roles": (0, 2, 4, None, pack(0, 5, 8), "humangpt")}, TypeError),
 }
@@ -255,15 +255,14 @@ def test_judged_columns_that_are_not_there_convert_nothing() -> None:
 
 @NEEDS_KERNEL
 def test_a_wrong_call_holds_no_buffer() -> None:
-    output, data = bytearray(400), bytearray(LINE)
+    data = bytearray(LINE)
     with pytest.raises(ValueError, match="out of range"):
-        call_objects(data=data, start=-1, output=output)
+        call_objects(data=data, start=-1)
     with pytest.raises(ValueError, match="fewer offsets"):
-        call_table(texts=(0, 9, 4, None, data, b""), output=output)
+        call_table(texts=(0, 9, 4, None, data, b""))
     with pytest.raises(ValueError, match="out of range"):
-        call_fields(data=data, start=-1, output=output)
+        call_fields(data=data, start=-1)
     # A bytearray that is held refuses to grow.
-    output += b"x"
     data += b"x"
 
 
@@ -271,7 +270,7 @@ def test_a_wrong_call_holds_no_buffer() -> None:
 def test_the_lock_is_not_held_while_lines_are_converted() -> None:
     data = b'{"question":"q","answer":"%b"}\n' % (b"word " * 800_000) * 12
     kernel = ObjectKernel(Job(*JOB), (), lambda: 1, len(data))
-    kernel._output = bytearray(len(data) + 4096)
+    kernel._room = len(data) + 4096
     kernel.add_form(("question", "answer"), (3, 4))
     calls: list[tuple[float, float]] = []
 

@@ -53,7 +53,7 @@ def answer_json(body: bytes, *headers: tuple[str, str], length: int | None = Non
 
 
 def trickle(*, headers_too: bool) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Send one byte now and then, for ever."""
+    """Send one byte now and then, forever."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         if headers_too:

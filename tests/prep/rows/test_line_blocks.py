@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ def make_lines(random_: random.Random) -> bytes:
     return lines + b"the last" * random_.randrange(2)
 
 
-def list_blocks(blocks: object) -> list[object]:
+def list_blocks(blocks: Iterable[object]) -> list[object]:
     """Return the blocks, and what was raised after them."""
     found: list[object] = []
     try:
-        found.extend(blocks)  # type: ignore[call-overload]
+        found.extend(blocks)
     except InputError as error:
         found.append(str(error))
     return found

@@ -232,6 +232,18 @@ def test_the_compiled_half_hashes_as_numpy_does_whatever_the_row(monkeypatch: py
             assert mine.tolist() == theirs.tolist()
 
 
+@pytest.mark.skipif(pieces._load_compiled() is None, reason="what is in C was not compiled")
+def test_the_compiled_half_counts_shared_pieces_as_sets_do() -> None:
+    rng, compiled = random.Random(6), pieces._load_compiled()
+    assert compiled is not None
+    for _ in range(2_000):
+        letters = rng.choice(("ab", "ab中😀", PARTS[:20]))
+        one, other = ("".join(rng.choices(letters, k=rng.randrange(rng.choice((3, 8, 200))))) for _ in range(2))
+        other = rng.choice((other, one, one + other, one[1:]))
+        mine, theirs = cut_pieces(one), cut_pieces(other)
+        assert compiled.compare(one, other) == (len(mine & theirs), len(mine | theirs))
+
+
 @pytest.mark.parametrize("is_compiled", [False, True])
 @pytest.mark.parametrize(
     "others",

@@ -75,6 +75,12 @@ def test_a_line_is_described_as_its_row_is(rows: list[dict[str, Any]]) -> None:
     assert list_columns(describe_lines(b"".join(line + b"\n" for line in lines))) == list_columns(expected)
 
 
+@given(st.lists(records(), max_size=4))
+def test_origins_are_listed_as_they_are_written(rows: list[dict[str, Any]]) -> None:
+    lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    assert indexing.list_origins(lines) == b"".join(orjson.dumps(row["origin"])[1:-1] + b"\n" for row in rows)
+
+
 def list_columns(rows: RowColumns) -> dict[str, list[Any]]:
     names = list(rows.datasets)
     columns = {name: list(column) for name, column in rows.columns.items()}
@@ -197,6 +203,11 @@ def make_a_folder_of_the_index(path: Path) -> None:
     index_path(path).mkdir()
 
 
+def link_another_index(path: Path) -> None:
+    index_path(path).unlink()
+    index_path(path).symlink_to(index_path(path.with_name("chat.jsonl")))
+
+
 SPOILERS: dict[str, Callable[[Path], object]] = {
     "the index is gone": lambda path: index_path(path).unlink(),
     "the index is torn": lambda path: index_path(path).write_bytes(index_path(path).read_bytes()[:-100]),
@@ -216,6 +227,14 @@ SPOILERS: dict[str, Callable[[Path], object]] = {
         b"\r\n\n".join(path.read_bytes().splitlines()) + b"\r\n"
     ),
     "a row was changed, and the size and the time stayed": touch_up,
+    "the index goes on after its end": lambda path: index_path(path).write_bytes(index_path(path).read_bytes() * 2),
+    "the index is a link to another file's": link_another_index,
+    "index and manifest are another file's": lambda path: [
+        make(path).write_bytes(make(path.with_name("chat.jsonl")).read_bytes())
+        for make in (index_path, manifest_path)
+    ],
+    "the rows are another file's": lambda path: path.write_bytes(path.with_name("chat.jsonl").read_bytes()),
+    "the rows are cut short": lambda path: path.write_bytes(b"".join(path.read_bytes().splitlines(True)[:-3])),
 }
 
 
@@ -234,20 +253,30 @@ def test_an_index_that_does_not_fit_is_never_believed(spoiler: str, tmp_path: Pa
         assert (tmp_path / f"one{end}").read_bytes() == (tmp_path / f"two{end}").read_bytes()
 
 
+def look(path: Path) -> list[Any]:
+    """Return what stats, lint and explain tell of a file."""
+    dataset = find_dataset(str(path), path.parent)
+    findings: list[Any] = []
+    lint_dataset(dataset, findings.append)
+    return [collect_stats(dataset, StatsOptions()).as_dict(), findings, explain_row(path, 2)]
+
+
 def test_what_commands_tell_of_a_file_is_the_same_without_its_index(tmp_path: Path) -> None:
-    medical, chat, tools = make_rows(tmp_path)
-
-    def look(path: Path) -> list[Any]:
-        dataset = find_dataset(str(path), tmp_path)
-        findings: list[Any] = []
-        lint_dataset(dataset, findings.append)
-        return [collect_stats(dataset, StatsOptions()).as_dict(), findings, explain_row(path, 2)]
-
-    for path in (medical, chat, tools):
+    for path in make_rows(tmp_path):
         read_own(path)
         before = look(path)
         index_path(path).unlink()
         assert look(path) == before
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS)
+def test_commands_tell_of_the_rows_that_are_there_whatever_the_index_says(spoiler: str, tmp_path: Path) -> None:
+    medical, _, _ = make_rows(tmp_path)
+    SPOILERS[spoiler](medical)
+    told = look(medical)
+    if index_path(medical).is_file():
+        index_path(medical).unlink()
+    assert look(medical) == told
 
 
 def test_an_index_of_the_users_own_is_not_replaced(tmp_path: Path) -> None:

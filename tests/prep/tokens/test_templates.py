@@ -16,6 +16,7 @@ from prep.llamafactory import find_version_facts, list_versions
 from prep.rows.conversation import Conversation, Message
 from prep.tokens.templates import Special, Template, Token, find_template, list_templates, look_up_template
 from prep.tokens.turns import TemplateOptions, plan_turns
+from tests.support.warm_stack import stack_python
 
 PROGRAM = Path(__file__).parents[2] / "support" / "llamafactory_texts.py"
 # Where a LLaMA-Factory that is not installed is unpacked: the same proof for its version.
@@ -137,7 +138,7 @@ def find_differences(version: str, unpacked: str) -> Iterator[str]:
         rng = random.Random(template.name)
         cases += [(template, make_case(rng, template)) for _ in range(EACH)]
     result = subprocess.run(
-        [sys.executable, str(PROGRAM), *([unpacked] if unpacked else [])],
+        [sys.executable if unpacked else stack_python(), str(PROGRAM), *([unpacked] if unpacked else [])],
         input=json.dumps([case for _, case in cases]),
         capture_output=True,
         text=True,
@@ -157,6 +158,7 @@ def find_differences(version: str, unpacked: str) -> Iterator[str]:
 
 
 @pytest.mark.stack
+@pytest.mark.usefixtures("warm_cli")
 def test_every_template_writes_what_the_installed_llamafactory_writes() -> None:
     assert list(find_differences("", "")) == []
 

@@ -2,23 +2,21 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from launch.configs.rules.base import Setting, any_rule, train_rule
+from launch.configs.rules.data.files import DATASET_KEYS, FILE_TYPES, NamedDataset, list_named, read_first_rows
 from launch.configs.rules.data.rows import is_file_dataset, read_entry, reads_datasets
 from prep.errors import UserError
 from prep.quality.findings import Finding, Severity, at_key
-from prep.registry.dataset import DEFAULT_COLUMNS, FORMATTINGS, Dataset, align_row, list_entry_files
+from prep.registry.dataset import DEFAULT_COLUMNS, FORMATTINGS, Dataset, align_row
 from prep.registry.dataset import read_entry as read_dataset
 from prep.registry.dataset_info import find_dataset_file
 from prep.rows.kinds import MEDIA, Kind
 from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import describe_os_error
 
-_KEYS = ("dataset", "eval_dataset")
 # What a dataset holds, by its entry in dataset_info.json, and the stages that take it.
 _HOLDS = {
     "rows": "plain answers",
@@ -35,35 +33,21 @@ _TAKES = {
     "ppo": ("rows", "labels", "texts"),
     "sft": ("rows",),
 }
-# Source: LLaMA-Factory 0.9.5, extras/constants.py, FILEEXT2TYPE.
-_FILE_TYPES = {"arrow": "arrow", "csv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet", "txt": "text"}
 # What the converter of each formatting looks up in every row; openai's takes a row without a system prompt.
 _READS = {
     "alpaca": ("history", "prompt", "query", "system"),
     "sharegpt": ("messages", "system"),
     "openai": ("messages",),
 }
-_REMOTE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 _REGISTER = "lfc prep register FILE --name NAME --replace writes the whole entry"
-_LOOKED_AT_ROWS = 20
 # datasets reads JSON in blocks of this size, and a column that any row of the first has is there for all.
 _BLOCK_BYTES = 10 << 20
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A dataset of this machine that a config names: under which key, its entry and its files."""
-
-    key: str
-    name: str
-    entry: dict[str, Any]
-    files: tuple[Path, ...]
 
 
 @any_rule
 def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
     """Run: `Undefined dataset … in dataset_info.json`, `File … not found`, minutes after launch."""
-    for key in _KEYS:
+    for key in DATASET_KEYS:
         for name in setting.names(key):
             try:
                 if is_file_dataset(name, setting.dataset_dir):
@@ -80,7 +64,7 @@ def datasets_are_readable(setting: Setting) -> Iterator[Finding]:
 @train_rule
 def datasets_are_of_their_inputs(setting: Setting) -> Iterator[Finding]:
     """Source: the manifests: a file that was made before its input changed trains what nobody has any more."""
-    for key in _KEYS:
+    for key in DATASET_KEYS:
         for name in setting.names(key):
             try:
                 if not is_file_dataset(name, setting.dataset_dir):
@@ -103,7 +87,7 @@ def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
     stage = setting["stage"]
     if not reads_datasets(setting):
         return
-    for key in _KEYS:
+    for key in DATASET_KEYS:
         for name in setting.names(key):
             entry = read_entry(name, setting.dataset_dir)
             if not entry:
@@ -126,7 +110,7 @@ def datasets_are_of_the_stage(setting: Setting) -> Iterator[Finding]:
 @train_rule
 def entries_can_be_loaded(setting: Setting) -> Iterator[Finding]:
     """Source: data/parser.py, converter.py, and loader.py: `Allowed file types`, `File types should be …`."""
-    for named in _list_named(setting):
+    for named in list_named(setting):
         formatting = named.entry.get("formatting", "alpaca")
         if formatting not in FORMATTINGS:
             message = f"'{named.name}' has formatting {formatting!r}; known are {', '.join(FORMATTINGS)}"
@@ -137,10 +121,10 @@ def entries_can_be_loaded(setting: Setting) -> Iterator[Finding]:
             elif (setting.dataset_dir / str(named.entry["file_name"])).is_dir():
                 yield at_key(named.key, f"the folder of '{named.name}' is empty", "put its data files there")
             continue
-        types = {_FILE_TYPES.get(path.suffix.lstrip(".")) for path in named.files}
+        types = {FILE_TYPES.get(path.suffix.lstrip(".")) for path in named.files}
         if None in types:
-            odd = next(path for path in named.files if path.suffix.lstrip(".") not in _FILE_TYPES)
-            message = f"{odd.name} of '{named.name}' is none of {', '.join(sorted(_FILE_TYPES))}"
+            odd = next(path for path in named.files if path.suffix.lstrip(".") not in FILE_TYPES)
+            message = f"{odd.name} of '{named.name}' is none of {', '.join(sorted(FILE_TYPES))}"
             yield at_key(named.key, message, f"lfc prep convert {odd} -o {odd.with_suffix('.jsonl').name}")
         elif len(types) > 1:
             yield at_key(
@@ -154,12 +138,12 @@ def rows_have_what_their_entry_says(setting: Setting) -> Iterator[Finding]:
 
     Run: rows whose answer is no text are dropped, until `Cannot find valid samples`.
     """
-    for named in _list_named(setting):
+    for named in list_named(setting):
         entry = named.entry
         if not named.files or entry.get("formatting", "alpaca") not in FORMATTINGS:
             continue
         try:
-            rows = _read_first_rows(named.files[0])
+            rows = read_first_rows(named.files[0])
         except (UserError, ValueError, csv.Error) as error:
             yield at_key(named.key, f"'{named.name}' cannot be read: {error}", "lfc prep lint FILE tells all")
             continue
@@ -178,21 +162,10 @@ def rows_have_what_their_entry_says(setting: Setting) -> Iterator[Finding]:
             yield at_key(named.key, message, "lfc prep lint FILE tells all")
 
 
-def _needs_answers(named: _Named, setting: Setting) -> bool:
+def _needs_answers(named: NamedDataset, setting: Setting) -> bool:
     if named.key == "eval_dataset" and setting["predict_with_generate"]:
         return False
     return setting["stage"] not in ("pt", "ppo")
-
-
-def _list_named(setting: Setting) -> Iterator[_Named]:
-    """Yield each dataset with an entry whose files are, or should be, on this machine."""
-    if not reads_datasets(setting):
-        return
-    for key in _KEYS:
-        for name in setting.names(key):
-            entry = read_entry(name, setting.dataset_dir)
-            if entry and not any(remote in entry for remote in _REMOTE):
-                yield _Named(key, name, entry, list_entry_files(entry, setting.dataset_dir))
 
 
 def _find_content(entry: dict[str, Any]) -> str:
@@ -226,37 +199,13 @@ def _list_columns(entry: dict[str, Any]) -> list[str]:
 def _is_there(column: str, rows: list[dict[str, Any]], file: Path) -> bool:
     if any(column in row for row in rows):
         return True
-    if _FILE_TYPES[file.suffix.lstrip(".")] != "json":
+    if FILE_TYPES[file.suffix.lstrip(".")] != "json":
         return False
     with file.open("rb") as stream:
         return f'"{column}"'.encode() in stream.read(_BLOCK_BYTES)
 
 
-def _read_first_rows(file: Path) -> list[dict[str, Any]] | None:
-    """Return the first rows of a file as LLaMA-Factory reads it, None where that cannot be told at once.
-
-    Raises: UserError or ValueError when the file is not of its type.
-    """
-    kind = _FILE_TYPES.get(file.suffix.lstrip("."))
-    if kind == "json":
-        from prep.rows.json_rows import describe_bad_row, iter_json_rows
-
-        rows = []
-        for number, row in islice(iter_json_rows(file), _LOOKED_AT_ROWS):
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: {describe_bad_row(row)}")
-            rows.append(row)
-        return rows
-    if kind == "csv":
-        with file.open(encoding="utf-8", newline="") as lines:
-            return list(islice(csv.DictReader(lines), _LOOKED_AT_ROWS))
-    if kind == "text":
-        with file.open(encoding="utf-8") as lines:
-            return [{"text": line} for line in islice(lines, _LOOKED_AT_ROWS)]
-    return None
-
-
-def _explain_unusable(named: _Named, dataset_dir: Path, rows: list[dict[str, Any]]) -> str:
+def _explain_unusable(named: NamedDataset, dataset_dir: Path, rows: list[dict[str, Any]]) -> str:
     """Say why none of the first rows would be trained, "" when one would be or it is not known."""
     try:
         dataset = read_dataset(named.name, named.entry, dataset_dir)

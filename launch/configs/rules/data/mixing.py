@@ -32,12 +32,16 @@ def dataset_is_named(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def evaluation_has_data(setting: Setting) -> Iterator[Finding]:
-    """Parser: `Please make sure eval_dataset be provided or val_size >1e-6`; eval_strategy turns do_eval on."""
+    """Parser: `Please make sure eval_dataset be provided or val_size >1e-6`; eval_strategy turns do_eval on.
+
+    Run: `Trainer: evaluation requires an eval_dataset`, where training begins with one.
+    """
     if setting["eval_dataset"] is not None or setting["val_size"] >= SMALLEST_SHARE:
         return
     evaluates = setting["eval_strategy"] != "no" and setting["do_eval"] is False
     asked = [key for key in ("do_eval", "do_predict", "predict_with_generate") if setting[key]]
     asked += ["eval_strategy"] if evaluates else []
+    asked += ["eval_on_start"] if setting["eval_on_start"] and setting["do_train"] else []
     if asked:
         yield at_key(
             asked[0], "needs rows to evaluate on, and there are none", "eval_dataset: NAME, or val_size: 0.05"

@@ -1,9 +1,9 @@
-"""Rules of the optimizer and its schedule: their packages, and what each of them needs or does not take."""
+"""Rules of the optimizer: its packages, and what each one needs or does not take."""
 
 from collections.abc import Iterator
 
 from launch.configs.document import show_value
-from launch.configs.rules.base import Setting, drop, off, read_json_value, train_rule
+from launch.configs.rules.base import Setting, off, train_rule
 from launch.configs.rules.machine import is_installed
 from prep.quality.findings import Finding, at_key
 
@@ -31,25 +31,6 @@ _PACKAGES = (
 _BASES = {
     "use_galore": ("adamw_torch", "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_8bit", "adafactor"),
     "use_apollo": ("adamw_torch",),
-}
-# Source: transformers 5.6, optimization.py: what `lr_scheduler_kwargs` may hold, and what it must.
-_CYCLES = {"num_cycles", "last_epoch"}
-_SCHEDULES: dict[str, set[str]] = {
-    "linear": {"last_epoch"},
-    "cosine": _CYCLES,
-    "cosine_with_restarts": _CYCLES,
-    "polynomial": {"lr_end", "power", "last_epoch"},
-    "inverse_sqrt": {"timescale", "last_epoch"},
-    "cosine_with_min_lr": {*_CYCLES, "min_lr", "min_lr_rate"},
-    "cosine_warmup_with_min_lr": {*_CYCLES, "min_lr", "min_lr_rate", "warmup_lr_rate"},
-    "warmup_stable_decay": {
-        *_CYCLES,
-        *("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio"),
-    },
-}
-_NEEDED = {
-    "cosine_with_min_lr": ("min_lr", "min_lr_rate"),
-    "cosine_warmup_with_min_lr": ("min_lr", "min_lr_rate"),
 }
 
 
@@ -97,23 +78,6 @@ def optimizer_arguments_are_pairs(setting: Setting) -> Iterator[Finding]:
     if odd:
         message = f"{show_value(odd[0])} is not name=value" if odd[0] else "has a comma too many"
         yield at_key("optim_args", message, "optim_args: name=value,name=value")
-
-
-@train_rule
-def schedule_takes_its_arguments(setting: Setting) -> Iterator[Finding]:
-    """Source: transformers 5.6, optimization.py: a TypeError or ValueError when the trainer makes its schedule."""
-    name, content = str(setting["lr_scheduler_type"]), read_json_value(setting["lr_scheduler_kwargs"] or {})
-    if not setting["do_train"] or not isinstance(content, dict):
-        return
-    needed = _NEEDED.get(name, ())
-    if needed and all(content.get(key) is None for key in needed):
-        yield at_key(
-            "lr_scheduler_kwargs",
-            f"needs {' or '.join(needed)} for {name}",
-            f"lr_scheduler_kwargs: {{{needed[0]}: 1.0e-6}}",
-        )
-    for key in sorted(set(map(str, content)) - _SCHEDULES[name]) if name in _SCHEDULES else ():
-        yield at_key("lr_scheduler_kwargs", f"holds {key}, which {name} does not take", drop("lr_scheduler_kwargs"))
 
 
 @train_rule

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
+from launch.choices import BackendName
 from launch.machine.command import list_telling
-from launch.runs.backends.cluster import is_job_alive, note_job, stop_job
-from launch.runs.backends.job import RAY, Job, JobState
+from launch.runs.backends.cluster import ClusterBackend, note_job
+from launch.runs.backends.job import Job, JobState
 from launch.runs.folder import RunFolder
 from prep.errors import StackError
 from prep.parallel.cluster import DEFAULT_ADDRESS, NAMESPACE, connect
@@ -19,14 +21,10 @@ from prep.secrets import holds_secret
 _PROGRAM = Path(__file__).parent.with_name("start_supervisor.py")
 
 
-class RayBackend:
+class RayBackend(ClusterBackend):
     """Gives runs to a Ray cluster with the options of a batch: `address`, and `gpus` and `cpus` of each run."""
 
     keeps_limit = False
-
-    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._options = options
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Hand runs to the cluster; raises StackError when it cannot be reached."""
@@ -41,28 +39,23 @@ class RayBackend:
         environ = {name: value for name, value in list_telling(os.environ).items() if _is_to_be_passed(name, value)}
         for job in jobs:
             name = f"{job.folder.as_posix()}-{token_hex(4)}"
-            note_job(RunFolder(job.folder), {"backend": RAY, "id": name, "address": address})
+            noted = {"backend": BackendName.RAY.value, "id": name, "address": address}
+            note_job(RunFolder(job.folder), noted)
             keeper = ray.remote(RunKeeper).options(
                 name=name, namespace=NAMESPACE, lifetime="detached", max_restarts=-1, **asked
             )
-            keeper.remote(name, job.work, str(Path.cwd()), environ)
-
-    def is_alive(self, run: RunFolder) -> bool:
-        """Tell whether a run's actor is there, at work or still to begin."""
-        return is_job_alive(run)
-
-    def stop(self, run: RunFolder) -> None:
-        """Ask a run to stop, end an actor that has not begun, and wait for the end of both."""
-        stop_job(run)
+            keeper.remote(noted, job.work, str(Path.cwd()), environ)
 
 
 class RunKeeper:
     """The actor: does a run's work beside Ray's own loop, each time that it is made, and ends itself afterwards."""
 
-    def __init__(self, name: str, work: Callable[..., None], folder: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, job: Mapping[str, str], work: Callable[..., None], folder: str, environ: Mapping[str, str]
+    ) -> None:
         os.environ.update(environ)
         os.chdir(folder)
-        self._name = name
+        self._job = job
         self._work = work
         # A supervisor is a process of its own here: signals, and what it asks of its process, are not Ray's.
         threading.Thread(target=self._keep, daemon=True).start()
@@ -71,9 +64,9 @@ class RunKeeper:
         import ray
 
         try:
-            self._work(job={"backend": RAY, "id": self._name}, run_attempt=supervise_on_leash)
+            self._work(job=self._job, run_attempt=supervise_on_leash)
         finally:
-            ray.kill(ray.get_actor(self._name, namespace=NAMESPACE), no_restart=True)
+            ray.kill(ray.get_actor(self._job["id"], namespace=NAMESPACE), no_restart=True)
 
 
 def supervise_on_leash(folder: str) -> None:
@@ -85,24 +78,33 @@ def supervise_on_leash(folder: str) -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True).wait()
 
 
-def read_state(actor: str, address: str) -> JobState:
+def open_backend(folder: Path, options: Mapping[str, str]) -> RayBackend:
+    """Return the backend of a batch's folder and options."""
+    return RayBackend(folder, options)
+
+
+def read_state(job: Mapping[str, Any]) -> JobState:
     """Return whether an actor is there; Ray does not tell whether it has begun, the run's own files do."""
     try:
-        ray = connect(address)
+        ray = _connect(job)
         named = ray.util.list_named_actors(all_namespaces=True)
     except (StackError, RuntimeError, ConnectionError):
         return JobState.UNKNOWN
-    is_there = any(entry["name"] == actor and entry["namespace"] == NAMESPACE for entry in named)
+    is_there = any(entry["name"] == job.get("id") and entry["namespace"] == NAMESPACE for entry in named)
     return JobState.RUNNING if is_there else JobState.GONE
 
 
-def cancel(actor: str, address: str) -> None:
+def cancel(job: Mapping[str, Any]) -> None:
     """End an actor for good; one that is not there has ended. Raises: StackError when Ray cannot be reached."""
-    ray = connect(address)
+    ray = _connect(job)
     try:
-        ray.kill(ray.get_actor(actor, namespace=NAMESPACE), no_restart=True)
+        ray.kill(ray.get_actor(str(job.get("id")), namespace=NAMESPACE), no_restart=True)
     except ValueError:
         return
+
+
+def _connect(job: Mapping[str, Any]) -> Any:
+    return connect(str(job.get("address") or DEFAULT_ADDRESS))
 
 
 def _is_to_be_passed(name: str, value: str) -> bool:

@@ -7,19 +7,14 @@ from pathlib import Path
 
 from launch.configs.rules.base import Setting, drop, local_path, off, train_rule
 from launch.configs.rules.data.rows import count_batch, count_steps
+from launch.configs.weights import WEIGHT_FILES, holds_weights
 from prep.quality.findings import Finding, Severity, at_key
 from prep.storage.os_errors import describe_os_error
 from prep.wording import count_of
 
 _FEWEST_STEPS = 10
-# LLaMA-Factory 0.9.5, extras/constants.py, CHECKPOINT_NAMES.
-_FINISHED_RUN = (
-    *("adapter_model.bin", "adapter_model.safetensors", "pytorch_model.bin", "pytorch_model.bin.index.json"),
-    *("model.safetensors", "model.safetensors.index.json"),
-)
-
 # What a checkpoint holds that can be resumed: transformers 5.6, trainer.py, _load_from_checkpoint.
-_RESUMABLE = (*_FINISHED_RUN, "trainer_state.json", "pytorch_model_fsdp_0", "latest")
+_RESUMABLE = (*WEIGHT_FILES, "trainer_state.json", "pytorch_model_fsdp_0", "latest")
 
 
 @train_rule
@@ -174,18 +169,25 @@ def resumed_checkpoint_is_there(setting: Setting) -> Iterator[Finding]:
 
 @train_rule
 def output_dir_can_be_written(setting: Setting) -> Iterator[Finding]:
-    """Run: os.makedirs ends in an OSError, after the model was loaded."""
-    if not setting.machine.is_here or not setting["output_dir"]:
+    """Run: os.makedirs ends in an OSError, after the model was loaded; so does what `datasets` caches."""
+    if not setting.machine.is_here:
         return
-    folder = local_path(setting["output_dir"])
-    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
-    try:
-        # It has no name: nothing is left, and nobody sees it.
-        with tempfile.TemporaryFile(dir=existing):
-            return
-    except OSError as error:
-        reason = "it is a file" if existing.is_file() else describe_os_error(error)
-        yield at_key("output_dir", f"{folder} cannot be written: {reason}", "output_dir: saves/NAME")
+    for key in ("output_dir", "cache_dir", "tokenized_path"):
+        if not setting[key]:
+            continue
+        folder = local_path(setting[key])
+        existing = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), Path())
+        if key == "tokenized_path" and existing == folder and folder.is_dir():
+            # It is only read.
+            continue
+        try:
+            # It has no name: nothing is left, and nobody sees it.
+            with tempfile.TemporaryFile(dir=existing):
+                continue
+        except OSError as error:
+            reason = "it is a file" if existing.is_file() else describe_os_error(error)
+            fix = "output_dir: saves/NAME" if key == "output_dir" else drop(key)
+            yield at_key(key, f"{folder} cannot be written: {reason}", fix)
 
 
 @train_rule
@@ -209,7 +211,7 @@ def output_dir_is_free(setting: Setting) -> Iterator[Finding]:
             "another output_dir, or resume_from_checkpoint to say that it is meant",
             severity=Severity.WARNING,
         )
-    elif any((folder / name).is_file() for name in _FINISHED_RUN):
+    elif holds_weights(folder):
         yield at_key(
             "output_dir", f"{folder} holds a finished run", "another output_dir, or overwrite_output_dir: true"
         )
