@@ -25,6 +25,7 @@ MARKED = {
     "square_brackets": "[THINK]t < 2[/THINK]±2",
     "triangles": "◁think▷t < 2◁/think▷±2",
     "headings": "**思考过程：**\nt < 2\n\n## Final Answer\n±2",
+    "bracketed_headings": "【思考过程】\nt < 2\n【回答】：±2",
 }
 
 
