@@ -20,7 +20,7 @@ INSTALL = UV_PYTHON_DOWNLOADS=never $(UV) pip install --quiet --python $(BIN)/py
 BUILT = pyproject.toml constraints.txt setup.py $(wildcard prep/*/*.[ch] prep/*/*/*.c)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint format bench docs release facts clean
+.PHONY: help demo test lint format bench docs release facts clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -28,10 +28,7 @@ help: ## List the targets
 demo: $(VENV)/.train ## Set everything up and train, compare and show a tiny Qwen3 on the CPU
 	$(BIN)/lfc quickstart $(ARGS)
 
-test: $(VENV)/.dev lint ## Set everything up and run ruff, mypy and the tests
-	$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
-
-coverage: $(VENV)/.dev ## Run the tests with coverage, which takes half as long again, and list what no test runs
+test: $(VENV)/.dev lint ## Set everything up and run ruff, mypy and the tests with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term $(AT_ONCE) $(ARGS)
 
 lint: $(VENV)/.dev ## Run ruff and mypy

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from launch.batches.retry import plan_retry, resume
+from launch.choices import BackendName
 from launch.configs.config import RunConfig, format_config
 from launch.configs.private import restore_secrets
 from launch.machine.command import BOOST_VARIABLE
 from launch.machine.gpu_use import VARIABLE
 from launch.runs.backends.backend import choose_backend
-from launch.runs.backends.job import LIMIT, RAY, TIME_LIMIT_CODE, Job, JobState, check_placement
+from launch.runs.backends.job import LIMIT, TIME_LIMIT_CODE, Job, JobState, check_placement
 from launch.runs.batch_plan import PLAN_FILE, BatchPlan, PlannedRun, write_placement
 from launch.runs.causes import Cause, find_cause
 from launch.runs.claims import list_claims, refuse_shared_gpus, refuse_taken_folders, share_gpus, starting
@@ -94,7 +95,7 @@ def move_to_cluster(plan: BatchPlan, address: str) -> BatchPlan:
     Raises: ConfigError for another backend, OutputError when the old cluster still has a run of it.
     """
     old = plan.placement.options.get("address", "")
-    if plan.placement.backend != RAY:
+    if plan.placement.backend != BackendName.RAY:
         raise ConfigError(f"{plan.folder.name} is no batch on Ray", hint=f"--continue {plan.folder.name} alone")
     with lock_file(plan.folder / PLAN_FILE, timeout_s=0):
         jobs = [(run, find_job_state(run.folder)) for queued in read_queue(plan) for run in queued.attempts]

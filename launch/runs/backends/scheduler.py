@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from launch.choices import BackendName
 from launch.runs.backends.job import BACKENDS, LOCAL, JobState
 
 
@@ -26,7 +27,7 @@ def ask_scheduler(job: Mapping[str, Any]) -> JobState:
 
 def was_cancelled(job: Mapping[str, Any]) -> bool:
     """Tell whether somebody cancelled a job by the cluster's own means; False where that is not known."""
-    if job.get("backend") != SLURM:
+    if job.get("backend") != BackendName.SLURM:
         return False
     from launch.runs.backends.slurm import was_cancelled as was_job_cancelled
 

@@ -48,7 +48,7 @@ def test_closing_early_ends_the_thread_and_closes_the_source() -> None:
 
 
 def test_blocks_are_taken_in_their_order() -> None:
-    before, taken = threading.active_count(), list[bytes]()
+    before, taken = threading.active_count(), list[bytes | bytearray]()
     behind = WorkBehind(taken.append)
     for number in range(500):
         behind.put(b"%d" % number)
@@ -59,7 +59,7 @@ def test_blocks_are_taken_in_their_order() -> None:
 
 
 def test_what_the_function_raises_comes_up_at_a_later_call() -> None:
-    def fail(block: bytes) -> None:
+    def fail(block: bytes | bytearray) -> None:
         raise OSError(28, "no space left")
 
     behind = WorkBehind(fail)
