@@ -19,6 +19,8 @@ _CONTEXT_BYTES = int(0.7 * GIB)
 _HIDDEN_PARTS, _ATTENTION_PARTS, _INNER_PARTS = 5.6, 1.0, 2.2
 # Layers of transformers keep float32 copies of each adapter's input too.
 _PLAIN_FACTOR = 2.2
+# Compiled layers compute some of it anew.
+_COMPILED_FACTOR = 1.45
 # A token's logits, for each word of the vocabulary: in half, in float32 for the loss, and their gradients. A
 # preference keeps those of both models and their logarithms (DPO took 32.5 GiB and KTO 20.8 on a 0.6B shape).
 _LOGIT_BYTES = {"sft": 10, "pt": 10, "dpo": 48, "kto": 30}
@@ -78,11 +80,13 @@ class Rows:
         return Batch(rows, int(min(rows * self.longest, rows * (self.mean + spread))))
 
 
-def estimate_memory(values: Mapping[str, Any], rows: Rows | None = None, *, boosted: str = "") -> Estimate | None:
+def estimate_memory(
+    values: Mapping[str, Any], rows: Rows | None = None, *, boosted: str = "", compiled: bool = False
+) -> Estimate | None:
     """Return what a training config takes on one GPU; None where its model or its method is not known here.
 
     Shape: without `rows` every row is taken for cutoff_len tokens. `boosted` is "", "keep" or "off": batches
-    without padding, with gradient checkpointing kept or off.
+    without padding, with gradient checkpointing kept or off; `compiled`: with compiled layers.
     """
     shape = read_model_shape(values.get("model_name_or_path"))
     method = values.get("finetuning_type", "lora")
@@ -104,7 +108,8 @@ def estimate_memory(values: Mapping[str, Any], rows: Rows | None = None, *, boos
     if method == "full":
         # The weights themselves are those that are trained.
         weights = 0
-    activations = _count_activations(shape, {**values, "stage": stage}, batch, boosted)
+    factor = 1.0 if values.get("use_unsloth") else _COMPILED_FACTOR if compiled else _PLAIN_FACTOR
+    activations = _count_activations(shape, {**values, "stage": stage}, batch, boosted, factor)
     return Estimate(weights, trained * bytes_each, int(activations))
 
 
@@ -122,14 +127,16 @@ def _count_weights(shape: ModelShape, values: Mapping[str, Any]) -> int:
     )
 
 
-def _count_activations(shape: ModelShape, values: Mapping[str, Any], batch: Batch, boosted: str) -> float:
+def _count_activations(
+    shape: ModelShape, values: Mapping[str, Any], batch: Batch, boosted: str, factor: float
+) -> float:
     unsloth = bool(values.get("use_unsloth"))
     layer = _HALF * (
         _HIDDEN_PARTS * shape.hidden
         + _ATTENTION_PARTS * 2 * (shape.attention_width + shape.key_width)
         + _INNER_PARTS * shape.inner
     )
-    layer *= 1.0 if unsloth else _PLAIN_FACTOR
+    layer *= factor
     # Unsloth computes the loss piece by piece, so do Liger, and the boost where the output layer is not trained.
     boosts_loss = bool(boosted) and values.get("finetuning_type", "lora") != "full"
     in_pieces = unsloth or bool(values.get("enable_liger_kernel")) or boosts_loss

@@ -172,7 +172,9 @@ def plan(values: Mapping[str, Any], limits: Limits) -> list[tuple[Candidate, int
 
 def _estimate(candidate: Candidate, values: Mapping[str, Any], rows: Rows | None) -> int:
     lengths = memory.Rows(rows.tokens / max(rows.count, 1), rows.longest) if rows else None
-    estimate = memory.estimate_memory(candidate.apply(values), lengths, boosted=candidate.boost)
+    estimate = memory.estimate_memory(
+        candidate.apply(values), lengths, boosted=candidate.boost, compiled=candidate.compiles
+    )
     return estimate.total if estimate else 0
 
 
