@@ -30,6 +30,7 @@ from launch.runs.tokens import use_tokens
 from prep.errors import ChildFailedError, ConfigError, OutputError, StoppedError, UserError
 from prep.storage.atomic import write_text
 from prep.storage.locks import is_locked, lock_file
+from prep.wording import in_shell
 
 _POLL_S = 0.5
 _NETWORK_WAIT_S = 30.0
@@ -103,7 +104,7 @@ def move_to_cluster(plan: BatchPlan, address: str) -> BatchPlan:
         if busy is not None:
             raise OutputError(
                 f"the cluster at {old or 'this machine'} answers, and has {busy.name}",
-                hint=f"lfc launch stop {plan.folder.name}, then --continue",
+                hint=f"lfc launch stop {in_shell(plan.folder.name)}, then --continue",
             )
         for run, state in jobs:
             if state is JobState.UNKNOWN:

@@ -33,7 +33,7 @@ from prep.cli.output import build_table, echo, open_console, print_json, print_t
 from prep.errors import StoppedError
 from prep.names import make_name
 from prep.secrets import mask_values
-from prep.wording import count_of
+from prep.wording import count_of, in_shell
 
 if TYPE_CHECKING:
     from launch.batches.batch import QueuedRun
@@ -328,7 +328,7 @@ def print_queue(plan: "BatchPlan", queue: "Sequence[QueuedRun]", *, as_json: boo
     if best is not None:
         name = f"{plan.folder.name}/{best.name}"
         rows = [*rows, ("", ""), ("lowest loss", f"{best.loss:.4f}, {name}")]
-        rows += [("all of them", f"lfc launch report {plan.folder.name}")]
+        rows += [("all of them", f"lfc launch report {in_shell(plan.folder.name)}")]
     if as_json:
         print_json({"batch": plan.folder.as_posix(), "runs": result, "best": best.name if best else None})
     else:

@@ -15,7 +15,7 @@ from prep.cli.options import FOLDER, INPUT_FILE, OUTPUT_FILE, choice_of, force_o
 from prep.cli.output import echo, print_findings, print_json, print_table
 from prep.errors import ConfigError
 from prep.secrets import mask_values
-from prep.wording import count_of
+from prep.wording import count_of, in_shell
 
 if TYPE_CHECKING:
     from launch.configs.config import Check
@@ -134,7 +134,8 @@ def refuse_recipe(name: str) -> None:
 
     if name in list_recipes() and name not in {preset.name for preset in list_presets()}:
         raise ConfigError(
-            f"'{name}' is a recipe, which goes the whole way; `config new` takes a preset", hint=f"lfc run {name}"
+            f"'{name}' is a recipe, which goes the whole way; `config new` takes a preset",
+            hint=f"lfc run {in_shell(name)}",
         )
 
 

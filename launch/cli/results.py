@@ -10,7 +10,7 @@ from launch.cli.show import format_setting
 from prep.cli.options import OUTPUT_FILE, json_option
 from prep.cli.output import print_json, print_table
 from prep.errors import InputError
-from prep.wording import count_of
+from prep.wording import count_of, in_shell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +143,7 @@ def refuse_batch(name: str) -> None:
         runs = ", ".join(f"{name}/{run.name}" for run in read_batch(name).runs)
         raise InputError(
             f"'{name}' is a batch; compare takes two runs, such as of {runs}",
-            hint=f"lfc launch report {name} compares all of them",
+            hint=f"lfc launch report {in_shell(name)} compares all of them",
         )
 
 

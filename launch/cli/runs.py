@@ -12,6 +12,7 @@ from prep.cli.output import echo, echo_error
 from prep.errors import UserError
 from prep.secrets import mask_text
 from prep.terminal import neutralise_log
+from prep.wording import in_shell
 
 
 @click.command("attach")
@@ -42,7 +43,7 @@ def attach(name: str, addresses: tuple[str, ...]) -> None:
         if notifier is not None:
             send(notifier, *describe_run_end(run.path))
     except KeyboardInterrupt:
-        echo(f"\n{run.name} goes on: lfc launch stop {run.name} would stop it", err=True)
+        echo(f"\n{run.name} goes on: lfc launch stop {in_shell(run.name)} would stop it", err=True)
         return
     ended = find_run(name)
     raise_failure(ended)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.runs.folder import RUNS, Run, RunFolder
 from prep.cli.output import echo, open_console, print_json, print_table
 from prep.terminal import neutralise_line
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     from launch.configs.config import RunConfig
@@ -150,9 +151,9 @@ def print_detached(run: RunFolder, *, as_json: bool) -> None:
     else:
         print_table(
             [
-                ("watch", f"lfc launch attach {name}"),
-                ("log", f"lfc launch logs {name}"),
-                ("stop", f"lfc launch stop {name}"),
+                ("watch", f"lfc launch attach {in_shell(name)}"),
+                ("log", f"lfc launch logs {in_shell(name)}"),
+                ("stop", f"lfc launch stop {in_shell(name)}"),
             ],
             title=f"{run.path} runs in the background",
         )

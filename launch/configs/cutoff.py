@@ -11,6 +11,7 @@ from prep.quality.stats import StatsOptions, collect_stats
 from prep.registry.dataset import find_dataset
 from prep.tokens.cutoff import CutoffAdvice
 from prep.tokens.turns import TemplateOptions
+from prep.wording import in_shell
 
 # Some seconds of measuring; what is larger is for `lfc prep stats`, which shows how far it is.
 _MAX_MEASURED_BYTES = 64 << 20
@@ -34,7 +35,8 @@ def measure_datasets(values: Mapping[str, Any], notes: list[str]) -> dict[str, C
             dataset = find_dataset(name, Path(str(values.get("dataset_dir") or "data")))
             if sum(path.stat().st_size for path in dataset.paths) > _MAX_MEASURED_BYTES:
                 notes.append(
-                    f"dataset '{name}' is too large to measure here: lfc prep stats {name} --model {model}"
+                    f"dataset '{name}' is too large to measure here: "
+                    f"lfc prep stats {in_shell(name)} --model {in_shell(model)}"
                 )
                 continue
             options = TemplateOptions(

@@ -21,6 +21,7 @@ from prep.llamafactory import find_version_facts, list_shipped
 from prep.registry.dataset import find_dataset
 from prep.storage.os_errors import is_folder
 from prep.tokens.turns import TemplateOptions
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ def find_folder(model: str) -> Path:
     if cached is None:
         raise InputError(
             f"{model[:_SHOWN_NAME]} is no folder, and no cache on this machine holds a model of that name",
-            hint=f"lfc prep download --model {model}, then name its folder",
+            hint=f"lfc prep download --model {in_shell(model)}, then name its folder",
         )
     return cached
 
@@ -149,7 +150,7 @@ def _read_rows(asked: Asked, values: Mapping[str, Any], options: TemplateOptions
         dataset = find_dataset(name, dataset_dir)
         found = list(read_cases(dataset, options.rules, asked.most_rows))
         if not found:
-            notes.append(f"dataset '{name}' has no row that can be compared: lfc prep lint {name}")
+            notes.append(f"dataset '{name}' has no row that can be compared: lfc prep lint {in_shell(name)}")
         cases += found
     return cases
 

@@ -27,6 +27,7 @@ from prep.secrets import holds_secret
 from prep.storage.atomic import write_text
 from prep.storage.bounded_yaml import load_plain, read_text
 from prep.storage.locks import lock_file
+from prep.wording import in_shell
 
 USER_CONFIG = "user_config.yaml"
 RUN_ARGUMENTS = "training_args.yaml"
@@ -76,7 +77,8 @@ def write_settings(path: Path, text: str, *, force: bool) -> None:
     if path.exists() and not force and not _begins_as_ours(path):
         raise OutputError(
             f"{path} holds settings that were saved on the page",
-            hint=f"--name ANOTHER, or --force to replace them; lfc launch config import {path} -o FILE keeps them",
+            hint="--name ANOTHER, or --force to replace them; "
+            f"lfc launch config import {in_shell(path)} -o FILE keeps them",
         )
     write_text(path, text)
 

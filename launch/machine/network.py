@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from launch.machine.variables import is_enabled
 from prep.errors import ConfigError, StackError
+from prep.wording import in_shell
 
 FIRST_PORT = 7860
 _PORTS = 100
@@ -71,7 +72,9 @@ def check_model_is_reachable(model: str, environ: Mapping[str, str]) -> None:
     uses_modelscope = is_enabled("USE_MODELSCOPE_HUB", environ)
     if _is_cached(model, environ, uses_modelscope=uses_modelscope):
         return
-    hint = f"lfc prep download {model} gets it on a machine with network; then model_name_or_path=ITS_FOLDER"
+    hint = (
+        f"lfc prep download {in_shell(model)} gets it on a machine with network; then model_name_or_path=ITS_FOLDER"
+    )
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if is_enabled(name, environ):
             raise ConfigError(f"{model} is not in the cache, and {name} is set", hint=hint)

@@ -23,6 +23,7 @@ from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.outputs import NOTE_SUFFIX
 from prep.storage.paths import move_aside, require_writable
 from prep.terminal import neutralise_line
+from prep.wording import in_shell
 
 _SET_ASIDE = re.compile(r"\.old-\d+$")
 Renamed = list[tuple[Path, Path]]
@@ -75,7 +76,7 @@ def refuse_live_runs(folder: Path) -> None:
             name = Path(parent).relative_to(folder / RUNS).as_posix()
             raise OutputError(
                 f"run {name} in {folder} is still alive, and its files are in use",
-                hint=f"in {folder}: lfc launch attach {name}, or lfc launch stop {name}",
+                hint=f"in {folder}: lfc launch attach {in_shell(name)}, or lfc launch stop {in_shell(name)}",
             )
         if "run.json" in names:
             folders.clear()

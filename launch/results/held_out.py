@@ -8,6 +8,7 @@ from typing import Any
 from launch.configs.rules import count_rows, split_names
 from prep.errors import ConfigError, UserError
 from prep.registry.dataset_info import find_dataset_file, read_registry
+from prep.wording import in_shell
 
 _CHUNK = 1 << 20
 
@@ -58,7 +59,7 @@ def _check_not_trained(name: str, path: Path, config: str, training: Mapping[str
         if path.is_file() and other.is_file() and _is_same_file(path, other):
             raise ConfigError(
                 f"{config} was trained on '{trained}', whose rows are those of '{name}': nothing is held out",
-                hint=f"lfc prep split {other.as_posix()} --test 100, and train on the rest",
+                hint=f"lfc prep split {in_shell(other)} --test 100, and train on the rest",
             )
 
 

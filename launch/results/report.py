@@ -39,7 +39,7 @@ from prep.html import Html, build_page, join, tag
 from prep.secrets import mask_text
 from prep.storage.atomic import write_text
 from prep.storage.bounded import read_bounded
-from prep.wording import count_of
+from prep.wording import count_of, in_shell
 
 _EXAMPLES_OPEN = 3
 _MOST_COMMAND_BYTES = 1 << 20
@@ -70,7 +70,7 @@ def _list_batch(folder: Path, root: Path) -> list[Run]:
         runs = []
     runs = runs or [run for run in list_runs(root) if run.path.is_relative_to(folder)]
     if not runs:
-        raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {folder.name}")
+        raise InputError(f"{folder} holds no run yet", hint=f"lfc launch batch --continue {in_shell(folder.name)}")
     return runs
 
 

@@ -13,6 +13,7 @@ from prep.errors import OutputError, UserError
 from prep.registry.dataset_info import find_dataset_file
 from prep.secrets import mask_values
 from prep.storage.atomic import write_json
+from prep.wording import in_shell
 
 SIDES_FILE = "evaluation.json"
 _MODEL_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
@@ -67,7 +68,10 @@ def compare_sides(sides: Iterable[Side], folder: Path, *, is_finished: bool) -> 
             reasons[side.name] = ""
             continue
         if is_alive(run):
-            raise OutputError(f"{run.path} is answering now", hint=f"lfc launch attach {folder.name}/{side.name}")
+            raise OutputError(
+                f"{run.path} is answering now",
+                hint=f"lfc launch attach {in_shell(folder.name)}/{in_shell(side.name)}",
+            )
         reasons[side.name] = _tell_difference(run, known.get(side.name), side.config)
     others = {name: reason for name, reason in reasons.items() if reason is not None}
     if is_finished and others:

@@ -18,6 +18,7 @@ from launch.runs.folder import RUNS, Run, RunState, find_job_state, list_runs
 from launch.runs.identity import is_another_process
 from prep.errors import ConfigError, OutputError
 from prep.storage.locks import is_locked, lock_file, try_lock, working_folder
+from prep.wording import in_shell
 
 # Set to 1, runs may work on a GPU that another one has, as --no-check lets them.
 SHARE_VARIABLE = "LFC_SHARE_GPUS"
@@ -62,7 +63,7 @@ def refuse_taken_folders(values: Mapping[str, Any], claims: Sequence[Claim]) -> 
             if any(is_inside(folder, taken) or is_inside(taken, folder) for taken in claim.folders):
                 raise OutputError(
                     f"{folder} is in use: '{claim.owner}' writes there and has not ended",
-                    hint=f"another output_dir=FOLDER, or lfc launch stop {claim.owner}",
+                    hint=f"another output_dir=FOLDER, or lfc launch stop {in_shell(claim.owner)}",
                 )
         for place in (folder, *folder.parents):
             if _is_output_locked(place):
@@ -80,7 +81,7 @@ def refuse_taken_gpus(gpus: Sequence[str], claims: Sequence[Claim], how: str = "
             free = ",".join(list_free_gpus(claims))
             raise OutputError(
                 f"GPU {', '.join(taken)} is in use by '{claim.owner}', which has not ended",
-                hint=f"{how}{free or 'OTHERS'}, lfc launch stop {claim.owner}, or --no-check to share it",
+                hint=f"{how}{free or 'OTHERS'}, lfc launch stop {in_shell(claim.owner)}, or --no-check to share it",
             )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from launch.tune.search import Search, find_workers
 from launch.tune.trials import Outcome
 from prep.storage.atomic import write_json
+from prep.wording import in_shell
 
 _GIB = 1 << 30
 _SHOWN_LOSSES = 4
@@ -74,7 +75,7 @@ def describe_head(found: Search, target: Path) -> list[str]:
         f"the same training: losses differ by {found.differ(best):.0e} at most in {len(best.losses)} steps; "
         f"peak memory {best.peak_bytes / _GIB:.1f} GiB"
     )
-    return [*lines, f"lfc launch train {target.as_posix()}{boost}"]
+    return [*lines, f"lfc launch train {in_shell(target)}{boost}"]
 
 
 def describe_changes(found: Search, cores: int) -> tuple[dict[str, Any], dict[str, str]]:

@@ -12,6 +12,7 @@ from prep.quality.lint import lint_dataset
 from prep.quality.lint_registry import lint_registry
 from prep.registry.dataset import Dataset, list_entry_files, read_entry
 from prep.registry.dataset_info import FILE_NAME, read_registry, unknown_name
+from prep.wording import in_shell
 
 # What the page's preview, or LLaMA-Factory's loader, cannot read at all.
 _UNREADABLE = {
@@ -58,7 +59,7 @@ def check_datasets(values: Mapping[str, Any]) -> list[str]:
             if faults:
                 raise RegistryError(
                     _describe(faults, f"dataset '{name}' cannot be trained on"),
-                    hint=f"lfc prep lint {name} --dataset-dir {folder.as_posix()} tells all",
+                    hint=f"lfc prep lint {in_shell(name)} --dataset-dir {in_shell(folder)} tells all",
                 )
     others = {name: entry for name, entry in entries.items() if name not in chosen}
     for name, entry in others.items():
@@ -75,7 +76,7 @@ def _check_other(name: str, entry: dict[str, Any], folder: Path) -> list[str]:
         return [str(error)]
     size = sum(path.stat().st_size for path in dataset.paths)
     if size > _MAX_OTHER_BYTES:
-        return [f"dataset '{name}' was not read through, it has {size >> 20:,} MiB: lfc prep lint {name}"]
+        return [f"dataset '{name}' was not read through, it has {size >> 20:,} MiB: lfc prep lint {in_shell(name)}"]
     faults = _lint(dataset, _UNREADABLE)
     return [f"dataset '{name}': {_name(faults[0])}"] if faults else []
 

@@ -10,6 +10,7 @@ import click
 from prep.choices import DEFAULT_TEMPLATE, Thinking
 from prep.cli.options import INPUT_FILE, choice_of, dataset_dir_option, seed_option
 from prep.cli.output import format_json, print_json, print_pages
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     from prep.quality.shown_rows import ShownRow, TokenRow
@@ -106,7 +107,12 @@ def _write_row(row: "ShownRow", *, whole: bool) -> Iterator[Line]:
         yield [(f"{name}: {format_json(value) if isinstance(value, bool | list) else value}", "bright_black")]
     if row.fault:
         yield [(f"LLaMA-Factory cannot read it: {row.fault}", "red")]
-        yield [(f"  Try: lfc prep convert {row.path} -o NEW.jsonl, or lfc prep lint {row.path}", "red")]
+        yield [
+            (
+                f"  Try: lfc prep convert {in_shell(row.path)} -o NEW.jsonl, or lfc prep lint {in_shell(row.path)}",
+                "red",
+            )
+        ]
     if row.sequences:
         for sequence in row.sequences:
             yield from _write_tokens(sequence)

@@ -20,6 +20,7 @@ from prep.rows.json_rows import iter_json_rows
 from prep.rows.kinds import ALPACA_COLUMNS, MEDIA, SHAREGPT_COLUMNS, Kind, find_form
 from prep.rows.line_blocks import BOM
 from prep.storage.os_errors import describe_os_error
+from prep.wording import in_shell
 
 SCHEMA_NAME = "dataset_info.schema.json"
 _SHOWN_CHARACTERS = 200
@@ -162,7 +163,7 @@ class _EntryLinter:
             self._add(name, LintRule.MISSING_FILE, "the entry names no file_name and no hub", _REGISTER_AGAIN)
             return
         message = f"file_name '{file_name}' does not exist in {self._path.parent.as_posix()}"
-        self._add(name, LintRule.MISSING_FILE, message, f"put it there, or lfc prep unregister {name}")
+        self._add(name, LintRule.MISSING_FILE, message, f"put it there, or lfc prep unregister {in_shell(name)}")
 
     def _read_rows(self, name: str, path: Path) -> list[dict[str, Any]]:
         if path.suffix.lower() not in (".json", ".jsonl"):

@@ -19,6 +19,7 @@ from prep.rows.thinking import CLOSE_TAG, OPEN_TAG
 from prep.tokens.cutoff import CutoffAdvice, CutoffReplay, advise_cutoff, percentile, replay_cutoff
 from prep.tokens.encoder import LengthTable, RowEncoder, TurnLengths, make_measurer
 from prep.tokens.turns import TemplateOptions, plan_turns
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +204,9 @@ class _Reader:
                 conversation = align_row(row, self._dataset)
                 self._check(row, conversation)
             except InputError as error:
-                raise InputError(f"{path} line {line}: {error}", hint=f"lfc prep lint {path} tells all") from error
+                raise InputError(
+                    f"{path} line {line}: {error}", hint=f"lfc prep lint {in_shell(path)} tells all"
+                ) from error
             self.lines.append(line)
             # A text for pre-training answers nothing.
             answer = "" if self._dataset.kind is Kind.TEXT else conversation.messages[-1][1]

@@ -17,6 +17,7 @@ from prep.rows.records import is_text_pair
 from prep.storage.manifests import manifest_path, read_manifest
 from prep.storage.paths import is_file
 from prep.storage.row_index import RowIndex, read_index
+from prep.wording import in_shell
 
 # LLaMA-Factory's own default, data/parser.py; a `columns` map replaces it as a whole.
 DEFAULT_COLUMNS = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
@@ -160,7 +161,8 @@ def read_dataset_rows(dataset: Dataset) -> Iterator[tuple[Path, int, dict[str, A
         for number, row in iter_json_rows(path):
             if not isinstance(row, dict):
                 raise InputError(
-                    f"{path} line {number}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
+                    f"{path} line {number}: {describe_bad_row(row)}",
+                    hint=f"lfc prep lint {in_shell(path)} tells all",
                 )
             yield path, number, row
 

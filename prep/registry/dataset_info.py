@@ -21,6 +21,7 @@ from prep.storage.locks import lock_file
 from prep.storage.manifests import find_owner, manifest_path, read_manifest
 from prep.storage.os_errors import describe_os_error, explain_os_error
 from prep.storage.paths import is_file, require_file
+from prep.wording import in_shell
 
 FILE_NAME = "dataset_info.json"
 SHAREGPT_TAGS = {
@@ -137,7 +138,7 @@ def parse_registry(text: str, path: Path) -> dict[str, dict[str, Any]]:
     except json.JSONDecodeError as error:
         raise RegistryError(
             f"{path} line {error.lineno} column {error.colno}: {error.msg}",
-            hint=f"lfc prep lint {path} tells all, or restore {path.name}.bak",
+            hint=f"lfc prep lint {in_shell(path)} tells all, or restore {in_shell(path.name)}.bak",
         ) from error
     except RecursionError as error:
         raise RegistryError(f"{path} is nested too deeply") from error
@@ -350,7 +351,7 @@ def _read_first_rows(path: Path) -> list[dict[str, Any]]:
     for line, row in rows:
         if not isinstance(row, dict):
             raise RegistryError(
-                f"{path} line {line}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
+                f"{path} line {line}: {describe_bad_row(row)}", hint=f"lfc prep lint {in_shell(path)} tells all"
             )
     return [row for _, row in rows]
 
@@ -362,11 +363,12 @@ def _check_first_rows(path: Path, rows: list[dict[str, Any]], form: Form) -> Non
             columns = ", ".join(f"'{known}'" for known in row)
             raise RegistryError(
                 f"{path} row {number}: column '{missing[0]}' not found; columns are {columns}",
-                hint=f"lfc prep convert {path} -o OUTPUT.jsonl makes rows that can be registered",
+                hint=f"lfc prep convert {in_shell(path)} -o OUTPUT.jsonl makes rows that can be registered",
             )
         if row.keys() != rows[0].keys():
             raise RegistryError(
-                f"{path} row {number}: its columns are not those of row 1", hint=f"lfc prep lint {path} tells all"
+                f"{path} row {number}: its columns are not those of row 1",
+                hint=f"lfc prep lint {in_shell(path)} tells all",
             )
         for column, value in row.items():
             wanted = _TYPES.get(column)
@@ -375,7 +377,7 @@ def _check_first_rows(path: Path, rows: list[dict[str, Any]], form: Form) -> Non
                     continue
                 raise RegistryError(
                     f"{path} row {number}: column '{column}' is {type(value).__name__}, not {wanted.name}",
-                    hint=f"lfc prep lint {path} tells all",
+                    hint=f"lfc prep lint {in_shell(path)} tells all",
                 )
 
 

@@ -9,6 +9,7 @@ from prep.errors import InputError, RecordError
 from prep.rows.json_arrays import JsonArrayError, NoArrayError, check_weight, read_json_elements
 from prep.rows.line_blocks import read_blocks, split_lines
 from prep.rows.repeated_keys import parse_json_once
+from prep.wording import in_shell
 
 
 def iter_json_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -37,7 +38,7 @@ def check_json_suffix(path: Path) -> None:
     if path.suffix.lower() not in (".jsonl", ".json"):
         raise InputError(
             f"{path}: files of type '{path.suffix}' are not training rows; allowed are .json, .jsonl",
-            hint=f"lfc prep convert {path} -o {path.with_suffix('.jsonl')}",
+            hint=f"lfc prep convert {in_shell(path)} -o {in_shell(path.with_suffix('.jsonl'))}",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from prep.errors import InputError, RecordError
 from prep.rows.indexing import MEDIA_FLAGS, ROW_FORMS, RowFacts, build_index, describe_form, describe_row
+from prep.rows.json_rows import check_json_suffix
 from prep.rows.kinds import Form
 from prep.rows.line_blocks import read_blocks
 from prep.rows.records import TrainingRow, read_record
@@ -18,6 +19,7 @@ from prep.storage.manifests import describe_input, read_manifest
 from prep.storage.os_errors import explain_read_error
 from prep.storage.paths import require_file
 from prep.storage.row_index import RowIndex, read_index
+from prep.wording import in_shell
 
 _COPIED_ROWS = 256
 
@@ -34,6 +36,7 @@ class RowFile:
         Raises: InputError at the first row that `lfc prep convert` would not have written.
         """
         require_file(path)
+        check_json_suffix(path)
         self.path = path
         self._seen = Fingerprint.of(path)
         # What a manifest says of this input.
@@ -66,7 +69,7 @@ class RowFile:
             first, other = self.describe_form(0), self.describe_form(int(others[0]))
             raise InputError(
                 f"{self.path} row {int(others[0]) + 1} is {other}, and row 1 is {first}",
-                hint=f"lfc prep lint {self.path} tells all",
+                hint=f"lfc prep lint {in_shell(self.path)} tells all",
             )
         return ROW_FORMS[kinds[0]]
 
@@ -140,7 +143,7 @@ def parse_row(path: Path, place: int, line: bytes, *, was_judged: bool = False) 
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise InputError(
-            f"{path} row {place + 1}: not JSON: {error}", hint=f"lfc prep lint {path} tells all"
+            f"{path} row {place + 1}: not JSON: {error}", hint=f"lfc prep lint {in_shell(path)} tells all"
         ) from error
     try:
         if not was_judged:

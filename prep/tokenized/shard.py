@@ -22,6 +22,7 @@ from prep.tokenized.settings import TokenSettings
 from prep.tokens.encoder import RowEncoder
 from prep.tokens.part_encoder import PartEncoder
 from prep.tokens.tokenizer import find_special_token, load_tokenizer
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +141,7 @@ class _ShardWriter:
         except (orjson.JSONDecodeError, InputError) as error:
             reason = f"not JSON: {error}" if isinstance(error, orjson.JSONDecodeError) else str(error)
             raise InputError(
-                f"{file.path} byte {start:,}: {reason}", hint=f"lfc prep lint {file.path} tells all"
+                f"{file.path} byte {start:,}: {reason}", hint=f"lfc prep lint {in_shell(file.path)} tells all"
             ) from error
 
     def _read_line(self, number: int, start: int, size: int) -> bytes:

@@ -14,6 +14,7 @@ from prep.rows.line_blocks import BOM, read_blocks
 from prep.storage.fingerprints import hash_unchanged_file
 from prep.storage.manifests import read_manifest
 from prep.tokenized.settings import TokenSettings, UnsupportedError
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,7 +138,8 @@ def _spool_array(path: Path, spooled: Path) -> Path:
         for number, row in iter_json_rows(path):
             if not isinstance(row, dict):
                 raise InputError(
-                    f"{path} element {number}: {describe_bad_row(row)}", hint=f"lfc prep lint {path} tells all"
+                    f"{path} element {number}: {describe_bad_row(row)}",
+                    hint=f"lfc prep lint {in_shell(path)} tells all",
                 )
             stream.write(orjson.dumps(row) + b"\n")
     return spooled

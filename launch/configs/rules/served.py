@@ -9,6 +9,7 @@ from launch.configs.rules.base import Setting, local_path, train_rule
 from launch.configs.rules.data.rows import is_file_dataset
 from prep.errors import UserError
 from prep.quality.findings import Finding, Severity, at_key
+from prep.wording import in_shell
 
 if TYPE_CHECKING:
     from launch.prove.cases import Case
@@ -74,7 +75,7 @@ def describe_rows(setting: Setting, differing: "list[Verdict]", rows: int) -> Fi
         fix = ", ".join(f"{key}: {format_value(value)}" for key, value in first.settings.items())
     else:
         model = setting["model_name_or_path"]
-        fix = f"no setting makes it equal; lfc launch prove {model} --config FILE shows all"
+        fix = f"no setting makes it equal; lfc launch prove {in_shell(model)} --config FILE shows all"
     return at_key(
         "template",
         f"writes {len(differing)} of the first {rows} rows otherwise than the model's own chat template does: "

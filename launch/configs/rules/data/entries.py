@@ -16,6 +16,7 @@ from prep.registry.dataset_info import find_dataset_file
 from prep.rows.kinds import MEDIA, Kind
 from prep.storage.changed_inputs import find_changed_inputs
 from prep.storage.os_errors import describe_os_error
+from prep.wording import in_shell
 
 # What a dataset holds, by its entry in dataset_info.json, and the stages that take it.
 _HOLDS = {
@@ -125,7 +126,11 @@ def entries_can_be_loaded(setting: Setting) -> Iterator[Finding]:
         if None in types:
             odd = next(path for path in named.files if path.suffix.lstrip(".") not in FILE_TYPES)
             message = f"{odd.name} of '{named.name}' is none of {', '.join(sorted(FILE_TYPES))}"
-            yield at_key(named.key, message, f"lfc prep convert {odd} -o {odd.with_suffix('.jsonl').name}")
+            yield at_key(
+                named.key,
+                message,
+                f"lfc prep convert {in_shell(odd)} -o {in_shell(odd.with_suffix('.jsonl').name)}",
+            )
         elif len(types) > 1:
             yield at_key(
                 named.key, f"the files of '{named.name}' are of several types", "one type of file in a folder"

@@ -6,6 +6,7 @@ from pathlib import Path
 from launch.configs.rules.base import Setting, drop, train_rule
 from launch.configs.tokens import UnknownTokensError, find_misfit, holds_tokens
 from prep.quality.findings import Finding, Severity, at_key
+from prep.wording import in_shell
 
 
 @train_rule
@@ -21,5 +22,5 @@ def tokens_fit_the_config(setting: Setting) -> Iterator[Finding]:
         yield at_key("tokenized_path", message, drop("tokenized_path"), severity=Severity.WARNING)
         return
     if misfit:
-        anew = f"lfc prep tokenize --config {setting.path or 'CONFIG'} -o ANOTHER_FOLDER"
+        anew = f"lfc prep tokenize --config {in_shell(setting.path or 'CONFIG')} -o ANOTHER_FOLDER"
         yield at_key("tokenized_path", misfit, f"{anew}, or remove `tokenized_path`")
