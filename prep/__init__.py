@@ -8,7 +8,7 @@ Each name is imported when it is first asked for, so that importing the package 
 # Nothing that Python has not loaded by itself: for `-m launch` the working folder is still looked through here.
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Whether the process is `lfc`, and not somebody's program that imports this: what is loaded then is ours to choose.
 is_own_process = False
